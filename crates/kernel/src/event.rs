@@ -1,0 +1,373 @@
+//! The one event envelope: CloudEvents 1.0 in JSON, with `tenantid` and `partitionkey` as extension attributes
+//! (CloudEvents specification 1.0.2; JSON event format 1.0.2).
+//!
+//! An [`EventDraft`] is what a caller sent; [`EventDraft::seal`] checks it against a [`Scope`] and makes an
+//! [`Event`]. It refuses other spec versions, attribute names outside `a-z0-9`, and a tenant that the
+//! scope does not speak for. What `data` means is the business of the domain that owns the event type.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::{Error, Result, Scope, TenantId, Timestamp, codes};
+
+/// The only spec version that is understood.
+pub const SPEC_VERSION: &str = "1.0";
+
+/// The largest event, in bytes of JSON.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
+const MAX_ATTRIBUTE_BYTES: usize = 1_024;
+const MAX_EXTENSIONS: usize = 32;
+const MAX_NAME_BYTES: usize = 20;
+
+/// An event as a caller sent it: `time`, `tenantid` may be missing, nothing is checked beyond its shape.
+#[derive(Debug, Default, Clone)]
+pub struct EventDraft {
+    /// Must be `1.0`.
+    pub specversion: Option<String>,
+    /// Unique within the source.
+    pub id: Option<String>,
+    /// Who made it (a URI reference).
+    pub source: Option<String>,
+    /// What happened, as a reverse-DNS name.
+    pub kind: Option<String>,
+    /// What it happened to, within the source.
+    pub subject: Option<String>,
+    /// When it happened; the time of arrival where missing.
+    pub time: Option<String>,
+    /// The tenant; the scope's where missing.
+    pub tenantid: Option<String>,
+    /// Events with the same key stay in order.
+    pub partitionkey: Option<String>,
+    /// The media type of `data`.
+    pub datacontenttype: Option<String>,
+    /// The schema of `data`.
+    pub dataschema: Option<String>,
+    /// The payload.
+    pub data: Option<Box<RawValue>>,
+    /// The payload, where it is binary.
+    pub data_base64: Option<String>,
+    /// Every other attribute.
+    pub extensions: BTreeMap<String, Value>,
+}
+
+/// A checked event of one tenant.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Unique within the source and the tenant.
+    pub id: String,
+    /// Who made it.
+    pub source: String,
+    /// What happened.
+    pub kind: String,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What it happened to.
+    pub subject: Option<String>,
+    /// Events with the same key stay in order.
+    pub partition_key: Option<String>,
+    /// The media type of `data`.
+    pub data_content_type: Option<String>,
+    /// The schema of `data`.
+    pub data_schema: Option<String>,
+    /// The payload as JSON text.
+    pub data: Option<Box<RawValue>>,
+    /// The payload, where it is binary.
+    pub data_base64: Option<String>,
+    /// Every other attribute, by name.
+    pub extensions: BTreeMap<String, Value>,
+}
+
+impl EventDraft {
+    /// Checks the draft and makes it an event of the scope's tenant. `now` stands in for a missing time.
+    ///
+    /// # Errors
+    /// `INVALID_EVENT` naming the attribute, or `TENANT_MISMATCH`.
+    pub fn seal(self, scope: &Scope, now: Timestamp) -> Result<Event> {
+        match self.specversion.as_deref() {
+            Some(SPEC_VERSION) => {}
+            Some(other) => {
+                return Err(invalid("specversion", format!("only 1.0 is understood, not `{other}`")));
+            }
+            None => return Err(invalid("specversion", "is missing; it must be `1.0`")),
+        }
+        if self.data.is_some() && self.data_base64.is_some() {
+            return Err(invalid("data_base64", "an event has `data` or `data_base64`, not both"));
+        }
+        if let Some(tenant) = &self.tenantid
+            && tenant != scope.tenant().as_str()
+        {
+            let message = format!("the credential speaks for `{}`, not for `{tenant}`", scope.tenant());
+            return Err(Error::new(codes::TENANT_MISMATCH, message).with_field("tenantid"));
+        }
+        let time = match self.time {
+            None => now,
+            Some(text) => text.parse().map_err(|cause| {
+                invalid("time", format!("`{text}` is not an RFC 3339 time with an offset"))
+                    .with_source(Box::<dyn std::error::Error + Send + Sync>::from(format!("{cause}")))
+            })?,
+        };
+        check_extensions(&self.extensions)?;
+        Ok(Event {
+            id: required("id", self.id)?,
+            source: required("source", self.source)?,
+            kind: required("type", self.kind)?,
+            tenant: scope.tenant().clone(),
+            time,
+            subject: optional("subject", self.subject)?,
+            partition_key: optional("partitionkey", self.partitionkey)?,
+            data_content_type: optional("datacontenttype", self.datacontenttype)?,
+            data_schema: optional("dataschema", self.dataschema)?,
+            data: self.data,
+            data_base64: self.data_base64,
+            extensions: self.extensions,
+        })
+    }
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> Error {
+    Error::new(codes::INVALID_EVENT, message).with_field(field)
+}
+
+fn required(field: &str, value: Option<String>) -> Result<String> {
+    optional(field, value)?.ok_or_else(|| invalid(field, "is missing"))
+}
+
+fn optional(field: &str, value: Option<String>) -> Result<Option<String>> {
+    match &value {
+        Some(text) if text.is_empty() => Err(invalid(field, "must not be empty")),
+        Some(text) if text.len() > MAX_ATTRIBUTE_BYTES => {
+            Err(invalid(field, format!("has at most {MAX_ATTRIBUTE_BYTES} bytes, not {}", text.len())))
+        }
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(invalid(field, "must not have control characters"))
+        }
+        _ => Ok(value),
+    }
+}
+
+fn check_extensions(extensions: &BTreeMap<String, Value>) -> Result<()> {
+    if extensions.len() > MAX_EXTENSIONS {
+        return Err(invalid("extensions", format!("an event has at most {MAX_EXTENSIONS} of them")));
+    }
+    for (name, value) in extensions {
+        let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(lawful) {
+            let shown: String = name.chars().take(64).collect();
+            let rule = format!("an attribute name is 1 to {MAX_NAME_BYTES} of a-z and 0-9");
+            return Err(invalid(&shown.escape_debug().to_string(), rule));
+        }
+        match value {
+            Value::String(text) => drop(optional(name, Some(text.clone()))?),
+            Value::Bool(_) | Value::Null => {}
+            Value::Number(number) if number.is_i64() => {}
+            _ => return Err(invalid(name, "an extension is a string, a whole number or a boolean")),
+        }
+    }
+    Ok(())
+}
+
+impl Event {
+    /// The payload as `T`.
+    ///
+    /// # Errors
+    /// `INVALID_EVENT` with the place in `data` that does not fit.
+    pub fn data_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        let raw = self.data.as_deref().map_or("null", RawValue::get);
+        serde_json::from_str(raw).map_err(|cause| invalid("data", cause.to_string()))
+    }
+
+    /// The event as JSON text, the form that is stored and sent.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("every part of an event has a JSON form")
+    }
+
+    /// Reads what [`Event::to_json`] wrote.
+    ///
+    /// # Errors
+    /// `CORRUPTED` when it is anything else.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let corrupted = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(codes::CORRUPTED, "a stored event cannot be read").with_source(cause)
+        };
+        let draft: EventDraft = serde_json::from_slice(bytes).map_err(|cause| corrupted(cause.into()))?;
+        let tenant = draft.tenantid.clone().unwrap_or_default();
+        let tenant = TenantId::new(tenant).map_err(|cause| corrupted(cause.into()))?;
+        draft
+            .seal(&Scope::system(tenant, "log"), Timestamp::UNIX_EPOCH)
+            .map_err(|cause| corrupted(cause.into()))
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("specversion", SPEC_VERSION)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("source", &self.source)?;
+        map.serialize_entry("type", &self.kind)?;
+        map.serialize_entry("tenantid", &self.tenant)?;
+        map.serialize_entry("time", &self.time)?;
+        let optional = [
+            ("subject", &self.subject),
+            ("partitionkey", &self.partition_key),
+            ("datacontenttype", &self.data_content_type),
+            ("dataschema", &self.data_schema),
+            ("data_base64", &self.data_base64),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        for (name, value) in &self.extensions {
+            map.serialize_entry(name, value)?;
+        }
+        if let Some(data) = &self.data {
+            map.serialize_entry("data", data)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for EventDraft {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DraftVisitor)
+    }
+}
+
+// By hand, because `serde(flatten)` cannot keep `data` as raw text.
+struct DraftVisitor;
+
+impl<'de> Visitor<'de> for DraftVisitor {
+    type Value = EventDraft;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a CloudEvent as a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventDraft, A::Error> {
+        let mut draft = EventDraft::default();
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            match name.as_ref() {
+                "specversion" => draft.specversion = map.next_value()?,
+                "id" => draft.id = map.next_value()?,
+                "source" => draft.source = map.next_value()?,
+                "type" => draft.kind = map.next_value()?,
+                "subject" => draft.subject = map.next_value()?,
+                "time" => draft.time = map.next_value()?,
+                "tenantid" => draft.tenantid = map.next_value()?,
+                "partitionkey" => draft.partitionkey = map.next_value()?,
+                "datacontenttype" => draft.datacontenttype = map.next_value()?,
+                "dataschema" => draft.dataschema = map.next_value()?,
+                "data" => draft.data = map.next_value()?,
+                "data_base64" => draft.data_base64 = map.next_value()?,
+                _ => {
+                    let name = name.into_owned();
+                    if draft.extensions.len() > MAX_EXTENSIONS {
+                        return Err(de::Error::custom(format!(
+                            "an event has at most {MAX_EXTENSIONS} extension attributes"
+                        )));
+                    }
+                    draft.extensions.insert(name, map.next_value()?);
+                }
+            }
+        }
+        Ok(draft)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope::system(TenantId::new("shop").unwrap(), "test")
+    }
+
+    fn seal(json: &str) -> Result<Event> {
+        let draft: EventDraft = serde_json::from_str(json)
+            .map_err(|cause| Error::new(codes::INVALID_EVENT, cause.to_string()))?;
+        draft.seal(&scope(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn envelope_is_checked() {
+        let check = |json: &str, fault: Option<(&str, &str)>| {
+            let found = seal(json)
+                .err()
+                .map(|error| (error.code().name.to_owned(), error.field().unwrap_or("").to_owned()));
+            assert_eq!(found, fault.map(|(code, field)| (code.to_owned(), field.to_owned())), "{json}");
+        };
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t"}"#, None);
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","tenantid":"shop"}"#, None);
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","trace":"x","n":3,"b":true}"#, None);
+        let invalid = |field| Some(("INVALID_EVENT", field));
+        check(r#"{"id":"1","source":"/a","type":"t"}"#, invalid("specversion"));
+        check(r#"{"specversion":"0.3","id":"1","source":"/a","type":"t"}"#, invalid("specversion"));
+        check(r#"{"specversion":"1.0","id":"","source":"/a","type":"t"}"#, invalid("id"));
+        check(r#"{"specversion":"1.0","id":"a\u0000","source":"/a","type":"t"}"#, invalid("id"));
+        check(r#"{"specversion":"1.0","id":"1","type":"t"}"#, invalid("source"));
+        check(r#"{"specversion":"1.0","id":"1","source":"/a"}"#, invalid("type"));
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","time":"noon"}"#, invalid("time"));
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","Bad":"x"}"#, invalid("Bad"));
+        check(r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","o":{}}"#, invalid("o"));
+        check(
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","data":1,"data_base64":"YQ=="}"#,
+            invalid("data_base64"),
+        );
+        check(
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","tenantid":"other"}"#,
+            Some(("TENANT_MISMATCH", "tenantid")),
+        );
+        check(r#"[1]"#, invalid(""));
+        check(r#"{"specversion":"1.0","id":1}"#, invalid(""));
+    }
+
+    #[test]
+    fn data_is_kept_to_the_letter() {
+        let event = seal(
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","data":{"price":1.10,"big":12345678901234567890}}"#,
+        )
+        .unwrap();
+        let again = Event::from_json(&event.to_json()).unwrap();
+        assert_eq!(again.data.unwrap().get(), r#"{"price":1.10,"big":12345678901234567890}"#);
+        assert_eq!(again.tenant.as_str(), "shop");
+    }
+
+    proptest! {
+        #[test]
+        fn decoder_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Event::from_json(&bytes);
+            let _ = serde_json::from_slice::<EventDraft>(&bytes);
+        }
+
+        #[test]
+        fn stored_form_round_trips(
+            id in "[ -~]{1,40}", source in "/[a-z/]{1,40}", subject in proptest::option::of("[a-z]{1,20}"),
+            unix_ms in 0_i64..4_000_000_000_000, text in "\\PC{0,40}",
+        ) {
+            let event = Event {
+                id, source, kind: "test.happened".to_owned(), tenant: TenantId::new("shop").unwrap(),
+                time: Timestamp::from_millisecond(unix_ms).unwrap(), subject, partition_key: None,
+                data_content_type: None, data_schema: None,
+                data: Some(serde_json::value::to_raw_value(&text).unwrap()), data_base64: None,
+                extensions: BTreeMap::new(),
+            };
+            let again = Event::from_json(&event.to_json()).unwrap();
+            prop_assert_eq!(again.to_json(), event.to_json());
+            prop_assert_eq!(again.data_as::<String>().unwrap(), text);
+        }
+    }
+}
