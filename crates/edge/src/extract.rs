@@ -1,0 +1,143 @@
+//! Extractors whose rejections are problems that name the field.
+
+use std::collections::BTreeMap;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use kernel::{Error, ErrorCode, Result, codes};
+use serde::de::DeserializeOwned;
+
+use crate::ApiError;
+
+/// A JSON body.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = media_type(request.headers());
+        if !matches!(kind.as_deref(), None | Some("application/json")) {
+            let message = format!("send `content-type: application/json`, not `{}`", kind.unwrap_or_default());
+            return Err(ApiError(Error::new(codes::UNSUPPORTED_MEDIA_TYPE, message)));
+        }
+        let bytes = read_all(request, state).await?;
+        Ok(Self(parse(&bytes, codes::VALIDATION_ERROR)?))
+    }
+}
+
+/// The body, whole. The size limit is a layer around the routes.
+///
+/// # Errors
+/// `TOO_LARGE` over the limit; `INVALID_REQUEST` when the caller went away.
+pub async fn read_all<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Error> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(cause) if cause.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::new(codes::TOO_LARGE, "the body is larger than the server takes; send it in parts")
+        }
+        other => Error::new(codes::INVALID_REQUEST, "the body could not be read").with_source(other),
+    })
+}
+
+/// The media type of the body in lower case, without parameters.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Parses JSON; a fault names the path of the field. Text that is not JSON at all is `INVALID_REQUEST`.
+///
+/// # Errors
+/// `code` for a field that does not fit.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
+    let text = std::str::from_utf8(bytes).map_err(|cause| {
+        Error::new(codes::INVALID_REQUEST, format!("the body is not UTF-8: {cause}"))
+    })?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|fault| {
+        let field = fault.path().to_string();
+        let cause = fault.into_inner();
+        if cause.is_data() {
+            let error = Error::new(code, cause.to_string());
+            if field == "." { error } else { error.with_field(field) }
+        } else {
+            Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}"))
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}")))?;
+    Ok(value)
+}
+
+/// Query parameters. A fault names the parameter; an unknown parameter is a fault where `T` denies it.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let value = serde_path_to_error::deserialize(deserializer).map_err(|fault| {
+            let field = fault.path().to_string();
+            let error = Error::new(codes::VALIDATION_ERROR, fault.into_inner().to_string());
+            ApiError(if field == "." { error } else { error.with_field(field) })
+        })?;
+        repeated(query)?;
+        Ok(Self(value))
+    }
+}
+
+/// Refuses a parameter given twice, because which one counts would be a guess.
+fn repeated(query: &str) -> Result<(), ApiError> {
+    let mut seen = BTreeMap::new();
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        if seen.insert(name.clone(), ()).is_some() {
+            let error = Error::new(codes::VALIDATION_ERROR, "is given twice").with_field(name.into_owned());
+            return Err(ApiError(error));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only its shape is tested")]
+    struct Shape {
+        items: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only its shape is tested")]
+    struct Inner {
+        value: f64,
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let check = |body: &[u8], code: &str, field: Option<&str>| {
+            let error = parse::<Shape>(body, codes::VALIDATION_ERROR).unwrap_err();
+            assert_eq!((error.code().name, error.field()), (code, field), "{}", String::from_utf8_lossy(body));
+        };
+        check(br#"{"items":[{"value":1},{"value":"x"}]}"#, "VALIDATION_ERROR", Some("items[1].value"));
+        check(br#"{"items":[{"value":NaN}]}"#, "INVALID_REQUEST", None);
+        check(br#"{"items":[{"value":1e999}]}"#, "INVALID_REQUEST", None);
+        check(br#"{}"#, "VALIDATION_ERROR", None);
+        check(br#"{"items":[]} trailing"#, "INVALID_REQUEST", None);
+        check(br#"{"items":"#, "INVALID_REQUEST", None);
+        check(b"\xff\xfe", "INVALID_REQUEST", None);
+        check(b"", "INVALID_REQUEST", None);
+    }
+}

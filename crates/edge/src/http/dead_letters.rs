@@ -1,0 +1,118 @@
+//! `GET /api/v1/dead-letters`, `GET` and `DELETE /api/v1/dead-letters/{id}`: what was refused, and why.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use kernel::{Error, Permission, codes};
+use serde::{Deserialize, Serialize};
+use store::{DeadLetter, DeadLetters};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{ApiResult, Caller, Params, Problem};
+
+/// The routes.
+pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, remove)).with_state(dead_letters)
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Request {
+    /// Letters a page, 1 to 1,000.
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Where an earlier page ended.
+    cursor: Option<String>,
+}
+
+fn default_limit() -> usize {
+    50
+}
+
+/// One refused thing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Letter {
+    /// Unique in the tenant.
+    id: String,
+    /// When it was refused.
+    #[schema(value_type = String, format = DateTime)]
+    refused_at: kernel::Timestamp,
+    /// Where: `edge` or the topic of the log.
+    stage: String,
+    /// The stable code of the reason.
+    code: String,
+    /// The reason.
+    reason: String,
+    /// The event's type, where it had one.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    /// The event's id, where it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    /// What was sent, cut to 16 KiB.
+    body: String,
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(letter: DeadLetter) -> Self {
+        let DeadLetter { id, refused_at, stage, code, reason, kind, event_id, body } = letter;
+        Self { id, refused_at, stage, code, reason, kind, event_id, body }
+    }
+}
+
+/// A page of refused things, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Response {
+    dead_letters: Vec<Letter>,
+    /// Pass it as `cursor` to get the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// List what was refused, newest first.
+#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", params(Request),
+    responses((status = 200, body = Response), (status = "4XX", body = Problem)))]
+async fn list(
+    State(dead_letters): State<DeadLetters>,
+    Caller(scope): Caller,
+    Params(request): Params<Request>,
+) -> ApiResult<Json<Response>> {
+    scope.require(Permission::Admin)?;
+    if !(1..=1_000).contains(&request.limit) {
+        let message = format!("must be between 1 and 1000, not {}", request.limit);
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("limit").into());
+    }
+    let (letters, next_cursor) = dead_letters.list(&scope, request.cursor, request.limit).await?;
+    Ok(Json(Response { dead_letters: letters.into_iter().map(Letter::from).collect(), next_cursor }))
+}
+
+/// Read one refused thing.
+#[utoipa::path(get, path = "/api/v1/dead-letters/{id}", tag = "events", params(("id" = String, Path,)),
+    responses((status = 200, body = Letter), (status = "4XX", body = Problem)))]
+async fn get(
+    State(dead_letters): State<DeadLetters>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Letter>> {
+    scope.require(Permission::Admin)?;
+    let letter = dead_letters.get(&scope, &id).await?;
+    let missing = || Error::new(codes::NOT_FOUND, format!("there is no dead letter `{id}`"));
+    Ok(Json(letter.ok_or_else(missing)?.into()))
+}
+
+/// Forget one refused thing.
+#[utoipa::path(delete, path = "/api/v1/dead-letters/{id}", tag = "events", params(("id" = String, Path,)),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+async fn remove(
+    State(dead_letters): State<DeadLetters>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    scope.require(Permission::Admin)?;
+    dead_letters.remove(&scope, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,283 @@
+//! `POST /api/v1/events`: CloudEvents in, one by one, in batches, or as a stream of lines.
+//!
+//! | content type | body | answer |
+//! |---|---|---|
+//! | `application/cloudevents+json`, `application/json` (an object) | one event | its result, 201 or 200 |
+//! | `application/cloudevents-batch+json`, `application/json` (an array) | up to 10,000 events | a result each, 200 or 207 |
+//! | `application/x-ndjson` | an event a line, any number | counts, and the lines that were refused |
+//!
+//! Sending the same again is safe: an event is one per (tenant, source, id).
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Result, Scope, codes};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use store::{MAX_APPEND_BATCH, Outcome};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::extract::{media_type, read_all};
+use crate::ingest::{Ingest, Receipt, not_an_event};
+use crate::{ApiResult, Caller, Problem};
+
+/// Lines taken in at once.
+const LINES_PER_APPEND: usize = 1_000;
+/// Refused lines told in the answer to a stream.
+const MAX_TOLD: usize = 1_000;
+
+/// The routes.
+pub fn routes(ingest: Ingest) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(post)).with_state(ingest)
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventResult {
+    /// `stored`, `duplicate` or `refused`.
+    status: &'static str,
+    /// The partition of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
+    /// The place in the partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+impl EventResult {
+    fn of(receipt: &Receipt) -> Self {
+        match receipt {
+            Receipt::Stored(place) => Self {
+                status: if place.outcome == Outcome::New { "stored" } else { "duplicate" },
+                partition: Some(place.partition),
+                offset: Some(place.offset),
+                problem: None,
+            },
+            Receipt::Refused(error) => {
+                Self { status: "refused", partition: None, offset: None, problem: Some(Problem::of(error)) }
+            }
+        }
+    }
+}
+
+/// What became of a batch, an event each, in the order they were sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchResult {
+    stored: usize,
+    duplicates: usize,
+    refused: usize,
+    results: Vec<EventResult>,
+}
+
+/// A refused line of a stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusedLine {
+    /// 1 for the first.
+    line: u64,
+    problem: Problem,
+}
+
+/// What became of a stream of lines.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct StreamResult {
+    stored: u64,
+    duplicates: u64,
+    refused: u64,
+    /// The first 1,000 refused lines. All of them are among the dead letters.
+    refused_lines: Vec<RefusedLine>,
+}
+
+/// Take events in. They are durable when this answers, and views show them.
+#[utoipa::path(post, path = "/api/v1/events", tag = "events",
+    request_body(content((serde_json::Value = "application/cloudevents+json"),
+        (Vec<serde_json::Value> = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
+    responses((status = 201, description = "one event, stored", body = EventResult),
+        (status = 200, description = "one event, a duplicate; a batch or stream, nothing refused", body = BatchResult),
+        (status = 207, description = "a batch or stream, some refused", body = BatchResult),
+        (status = "4XX", body = Problem), (status = 507, description = "the disk is full", body = Problem)))]
+async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
+    let kind = media_type(request.headers()).unwrap_or_else(|| "application/json".to_owned());
+    match kind.as_str() {
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+            stream(&ingest, &scope, request).await
+        }
+        "application/json" | "application/cloudevents+json" | "application/cloudevents-batch+json" => {
+            let body = read_all(request, &()).await?;
+            let text = utf8(&body)?;
+            if text.trim_start().starts_with('[') {
+                batch(&ingest, &scope, text).await
+            } else {
+                single(&ingest, &scope, text).await
+            }
+        }
+        other => {
+            let message = format!(
+                "`{other}` is not understood; send application/cloudevents+json, \
+                 application/cloudevents-batch+json or application/x-ndjson"
+            );
+            Err(Error::new(codes::UNSUPPORTED_MEDIA_TYPE, message).into())
+        }
+    }
+}
+
+async fn single(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response> {
+    let receipts = ingest.accept(scope, vec![(draft(text), text)]).await?;
+    match receipts.into_iter().next() {
+        Some(Receipt::Refused(error)) => Err(error.into()),
+        Some(receipt @ Receipt::Stored(place)) => {
+            let status = if place.outcome == Outcome::New { StatusCode::CREATED } else { StatusCode::OK };
+            Ok((status, Json(EventResult::of(&receipt))).into_response())
+        }
+        None => Err(Error::internal("no receipt for an event").into()),
+    }
+}
+
+async fn batch(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response> {
+    let texts: Vec<&RawValue> = serde_json::from_str(text)
+        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}")))?;
+    if texts.len() > MAX_APPEND_BATCH {
+        let message = format!("a batch has at most {MAX_APPEND_BATCH} events, this one {}", texts.len());
+        return Err(Error::new(codes::TOO_LARGE, message).into());
+    }
+    let drafts = texts.iter().map(|text| (draft(text.get()), text.get())).collect();
+    let receipts = ingest.accept(scope, drafts).await?;
+    let results: Vec<EventResult> = receipts.iter().map(EventResult::of).collect();
+    let count = |status: &str| results.iter().filter(|result| result.status == status).count();
+    let (stored, duplicates, refused) = (count("stored"), count("duplicate"), count("refused"));
+    let status = if refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    Ok((status, Json(BatchResult { stored, duplicates, refused, results })).into_response())
+}
+
+async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<Response> {
+    let mut body = request.into_body().into_data_stream();
+    let mut lines = Lines::default();
+    let mut told = StreamResult::default();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk
+            .map_err(|cause| Error::new(codes::INVALID_REQUEST, "the stream broke off").with_source(cause))?;
+        lines.push(&chunk)?;
+        while let Some(batch) = lines.take(LINES_PER_APPEND) {
+            take_lines(ingest, scope, &batch, &mut told).await?;
+        }
+    }
+    let rest = lines.finish();
+    take_lines(ingest, scope, &rest, &mut told).await?;
+    let status = if told.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    Ok((status, Json(told)).into_response())
+}
+
+async fn take_lines(
+    ingest: &Ingest,
+    scope: &Scope,
+    lines: &[(u64, Bytes)],
+    told: &mut StreamResult,
+) -> Result<()> {
+    let texts: Vec<_> = lines.iter().map(|(_, line)| String::from_utf8_lossy(line)).collect();
+    let drafts = lines.iter().zip(&texts).map(|((_, line), text)| {
+        (utf8(line).and_then(draft), text.as_ref())
+    });
+    let receipts = ingest.accept(scope, drafts.collect()).await?;
+    for ((line, _), receipt) in lines.iter().zip(receipts) {
+        match receipt {
+            Receipt::Stored(place) if place.outcome == Outcome::New => told.stored += 1,
+            Receipt::Stored(_) => told.duplicates += 1,
+            Receipt::Refused(error) => {
+                told.refused += 1;
+                if told.refused_lines.len() < MAX_TOLD {
+                    told.refused_lines.push(RefusedLine { line: *line, problem: Problem::of(&error) });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|cause| not_an_event(format!("the text is not UTF-8: {cause}")))
+}
+
+fn draft(text: &str) -> Result<EventDraft> {
+    if text.len() > MAX_EVENT_BYTES {
+        let message = format!("an event has at most {MAX_EVENT_BYTES} bytes, this one {}", text.len());
+        return Err(Error::new(codes::TOO_LARGE, message));
+    }
+    serde_json::from_str(text).map_err(|cause| not_an_event(cause.to_string()))
+}
+
+/// Cuts a stream of bytes into numbered lines, leaving out blank ones.
+#[derive(Debug, Default)]
+struct Lines {
+    open: BytesMut,
+    whole: std::collections::VecDeque<(u64, Bytes)>,
+    seen: u64,
+}
+
+impl Lines {
+    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        let mut rest = chunk;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.open.extend_from_slice(&rest[..end]);
+            rest = &rest[end + 1..];
+            self.close();
+        }
+        self.open.extend_from_slice(rest);
+        if self.open.len() > MAX_EVENT_BYTES {
+            let message = format!("line {} is longer than {MAX_EVENT_BYTES} bytes", self.seen + 1);
+            return Err(Error::new(codes::TOO_LARGE, message));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.seen += 1;
+        let line = self.open.split().freeze();
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            self.whole.push_back((self.seen, line));
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Option<Vec<(u64, Bytes)>> {
+        (self.whole.len() >= count).then(|| self.whole.drain(..count).collect())
+    }
+
+    fn finish(mut self) -> Vec<(u64, Bytes)> {
+        self.close();
+        self.whole.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_do_not_depend_on_how_the_stream_is_cut() {
+        let text = b"{\"a\":1}\r\n\n  \n{\"b\":2}\nlast";
+        for size in 1..text.len() {
+            let mut lines = Lines::default();
+            for chunk in text.chunks(size) {
+                lines.push(chunk).unwrap();
+            }
+            let found: Vec<_> = lines.finish().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
+            let expected =
+                vec![(1, b"{\"a\":1}\r".to_vec()), (4, b"{\"b\":2}".to_vec()), (5, b"last".to_vec())];
+            assert_eq!(found, expected, "cut every {size} bytes");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let mut lines = Lines::default();
+        let chunk = vec![b'x'; MAX_EVENT_BYTES];
+        assert!(lines.push(&chunk).is_ok());
+        assert_eq!(lines.push(b"y").unwrap_err().code(), codes::TOO_LARGE);
+    }
+}

@@ -1,0 +1,99 @@
+//! `GET /health`, `GET /ready`, `GET /metrics`: for probes and scrapers, without a credential.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use kernel::Error;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::ApiError;
+
+/// Something that must work for the server to be ready.
+pub trait Check: Send + Sync + Debug {
+    /// Its name in the answer.
+    fn name(&self) -> &'static str;
+
+    /// Nothing when it works, else why not. Must not block.
+    fn fault(&self) -> Option<String>;
+}
+
+/// What the probes look at.
+#[derive(Debug, Clone)]
+pub struct Health {
+    checks: Arc<Vec<Arc<dyn Check>>>,
+    stopping: CancellationToken,
+    registry: Arc<Registry>,
+}
+
+impl Health {
+    /// Ready while every check passes and `stopping` is not cancelled.
+    #[must_use]
+    pub fn new(checks: Vec<Arc<dyn Check>>, stopping: CancellationToken, registry: Arc<Registry>) -> Self {
+        Self { checks: Arc::new(checks), stopping, registry }
+    }
+}
+
+/// The answer of `/ready`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `unavailable`.
+    pub status: &'static str,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Each check and what it found.
+    pub checks: BTreeMap<&'static str, String>,
+}
+
+/// The routes.
+pub fn routes(health: Health) -> Router {
+    Router::new()
+        .route("/health", get(alive))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(health)
+}
+
+async fn alive() -> &'static str {
+    "OK"
+}
+
+async fn ready(State(health): State<Health>) -> Response {
+    let stopping = health.stopping.is_cancelled();
+    let shutdown = if stopping { "in_progress" } else { "not_started" };
+    let mut checks = BTreeMap::from([("shutdown", shutdown.to_owned())]);
+    let mut reason = stopping.then(|| "the server is shutting down".to_owned());
+    for check in health.checks.iter() {
+        let fault = check.fault();
+        if let Some(fault) = &fault {
+            reason.get_or_insert_with(|| format!("{}: {fault}", check.name()));
+        }
+        checks.insert(check.name(), fault.unwrap_or_else(|| "running".to_owned()));
+    }
+    let (code, status) = match reason {
+        None => (StatusCode::OK, "ready"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    (code, Json(Readiness { status, reason, checks })).into_response()
+}
+
+async fn metrics(State(health): State<Health>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &health.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => ApiError(Error::internal(error)).into_response(),
+    }
+}

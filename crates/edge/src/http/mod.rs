@@ -1,0 +1,5 @@
+//! The endpoints that belong to no domain, one file each.
+
+pub mod dead_letters;
+pub mod events;
+pub mod health;

@@ -1,0 +1,209 @@
+//! The one way in for events: every endpoint that writes goes through [`Ingest`].
+//!
+//! An event is checked by the domain that owns its type, appended durably, and acknowledged when the owner's
+//! view shows it (or after a short patience: it is durable all the same). What is refused is kept as a dead
+//! letter with its reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kernel::{Clock, Entropy, Error, ErrorCode, ErrorKind, Event, EventDraft, Permission, Result, Scope, codes};
+use store::{Appended, DeadLetter, DeadLetters, EventLog, MAX_APPEND_BATCH, Outcome, Topic};
+use tracing::warn;
+
+use crate::HttpMetrics;
+use crate::metrics::EventLabels;
+
+/// The topic of the events that callers send.
+pub const EVENTS: Topic = Topic::fixed("events");
+
+/// Nobody owns events of this type.
+pub const UNKNOWN_EVENT_TYPE: ErrorCode = ErrorCode {
+    name: "UNKNOWN_EVENT_TYPE",
+    kind: ErrorKind::Invalid,
+    title: "No part of the server understands events of this type",
+};
+
+/// The domain that understands some event types.
+#[async_trait]
+pub trait EventOwner: Send + Sync + Debug {
+    /// The event types it understands.
+    fn kinds(&self) -> &'static [&'static str];
+
+    /// Passes when the event can be folded.
+    ///
+    /// # Errors
+    /// What is wrong, naming the field. Such an event is never appended.
+    fn admit(&self, scope: &Scope, event: &Event) -> Result<()>;
+
+    /// Returns when the owner's view shows these places, or when its patience ends.
+    async fn settled(&self, places: &[Appended]);
+}
+
+/// What became of one event.
+#[derive(Debug)]
+pub enum Receipt {
+    /// It is durable, now or since an earlier request.
+    Stored(Appended),
+    /// It was not taken.
+    Refused(Error),
+}
+
+/// Takes events in.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    log: Arc<dyn EventLog>,
+    dead_letters: DeadLetters,
+    owners: Arc<BTreeMap<&'static str, Arc<dyn EventOwner>>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: HttpMetrics,
+}
+
+/// What [`Ingest`] works with.
+#[derive(Debug, Clone)]
+pub struct IngestParts {
+    /// Where events go.
+    pub log: Arc<dyn EventLog>,
+    /// Where refused ones go.
+    pub dead_letters: DeadLetters,
+    /// For missing event times.
+    pub clock: Arc<dyn Clock>,
+    /// For ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// What it counts into.
+    pub metrics: HttpMetrics,
+}
+
+impl Ingest {
+    /// Over the log, for the event types of `owners`.
+    #[must_use]
+    pub fn new(parts: IngestParts, owners: &[Arc<dyn EventOwner>]) -> Self {
+        let owned = owners.iter().flat_map(|owner| owner.kinds().iter().map(|kind| (*kind, Arc::clone(owner))));
+        Self {
+            log: parts.log,
+            dead_letters: parts.dead_letters,
+            owners: Arc::new(owned.collect()),
+            clock: parts.clock,
+            entropy: parts.entropy,
+            metrics: parts.metrics,
+        }
+    }
+
+    /// The clock that stamps events.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// A new id.
+    #[must_use]
+    pub fn new_id(&self) -> String {
+        self.entropy.id(self.clock.now()).as_hyphenated().to_string()
+    }
+
+    /// Takes parsed drafts in, each with the text it came from. Returns one receipt for each, in order, once
+    /// every stored event shows in its owner's view.
+    ///
+    /// # Errors
+    /// Those of the log (nothing of the batch that failed is stored; an earlier part may be), and
+    /// `PERMISSION_DENIED`.
+    pub async fn accept(&self, scope: &Scope, drafts: Vec<(Result<EventDraft>, &str)>) -> Result<Vec<Receipt>> {
+        scope.require(Permission::Write)?;
+        let now = self.clock.now();
+        let mut receipts = Vec::with_capacity(drafts.len());
+        let mut events = Vec::with_capacity(drafts.len());
+        let mut letters = Vec::new();
+        for (draft, text) in drafts {
+            let event = draft.and_then(|draft| draft.seal(scope, now)).and_then(|event| {
+                self.owner(&event)?.admit(scope, &event)?;
+                Ok(event)
+            });
+            match event {
+                Ok(event) => {
+                    events.push(event);
+                    receipts.push(None);
+                }
+                Err(error) => {
+                    // Another tenant's data is not kept, not even as a dead letter.
+                    if error.kind() != ErrorKind::Forbidden {
+                        letters.push(DeadLetter::of_text(format!("edge:{}", self.new_id()), text, &error, now));
+                    }
+                    receipts.push(Some(Receipt::Refused(error)));
+                }
+            }
+        }
+        self.count("refused", receipts.iter().flatten().count());
+        let mut places = self.append(scope, events).await?.into_iter();
+        if let Err(error) = self.dead_letters.add(scope, letters).await {
+            warn!(error = %error.chain(), "dead letters could not be kept");
+        }
+        let lost = || Error::internal("the log returned fewer places than events");
+        receipts
+            .into_iter()
+            .map(|receipt| match receipt {
+                Some(refused) => Ok(refused),
+                None => places.next().map(Receipt::Stored).ok_or_else(lost),
+            })
+            .collect()
+    }
+
+    /// Appends events that are already checked and waits until the views show them.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub async fn append(&self, scope: &Scope, events: Vec<Event>) -> Result<Vec<Appended>> {
+        let mut owners: BTreeMap<&'static str, Arc<dyn EventOwner>> = BTreeMap::new();
+        for event in &events {
+            let owner = self.owner(event)?;
+            if let Some(first) = owner.kinds().first() {
+                owners.entry(first).or_insert_with(|| Arc::clone(owner));
+            }
+        }
+        let mut places = Vec::with_capacity(events.len());
+        let mut events = events.into_iter();
+        while events.len() > 0 {
+            let batch: Vec<Event> = events.by_ref().take(MAX_APPEND_BATCH).collect();
+            places.extend(self.log.append(scope, &EVENTS, batch).await?);
+        }
+        let stored = places.iter().filter(|place| place.outcome == Outcome::New).count();
+        self.count("stored", stored);
+        self.count("duplicate", places.len() - stored);
+        for owner in owners.values() {
+            owner.settled(&places).await;
+        }
+        Ok(places)
+    }
+
+    /// Checks one event with the domain that owns it, then appends it.
+    ///
+    /// # Errors
+    /// The owner's, or those of the log.
+    pub async fn append_checked(&self, scope: &Scope, event: Event) -> Result<Appended> {
+        scope.require(Permission::Write)?;
+        self.owner(&event)?.admit(scope, &event)?;
+        let places = self.append(scope, vec![event]).await?;
+        places.first().copied().ok_or_else(|| Error::internal("the log returned no place"))
+    }
+
+    fn owner(&self, event: &Event) -> Result<&Arc<dyn EventOwner>> {
+        self.owners.get(event.kind.as_str()).ok_or_else(|| {
+            let known: Vec<_> = self.owners.keys().copied().collect();
+            let message = format!("`{}` is not known; known types: {}", event.kind, known.join(", "));
+            Error::new(UNKNOWN_EVENT_TYPE, message).with_field("type")
+        })
+    }
+
+    fn count(&self, outcome: &'static str, events: usize) {
+        if events > 0 {
+            self.metrics.events.get_or_create(&EventLabels { outcome }).inc_by(events as u64);
+        }
+    }
+}
+
+/// The code for a body that holds no event at all.
+pub(crate) fn not_an_event(message: impl Into<String>) -> Error {
+    Error::new(codes::INVALID_EVENT, message)
+}

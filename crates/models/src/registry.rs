@@ -1,0 +1,320 @@
+//! Versions of models and the aliases that point at them.
+//!
+//! Every published artifact becomes the next version of its model and never changes again. An alias moves by
+//! compare-and-set, so that two promotions at once cannot both win unseen. Loading an alias checks the bytes
+//! against the checksum; where they fail, the newest older version that passes is loaded instead, and the log
+//! says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::{Error, Result, Scope, Timestamp, codes};
+use serde::{Deserialize, Serialize};
+use store::{Blobs, Document, Expect, IndexValue, PutMode, Query, Records, Repository, Selection, Table};
+use tracing::warn;
+
+use crate::Artifact;
+
+/// One immutable version of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelVersion {
+    /// The model's name, `a-z 0-9 _ -`.
+    pub model: String,
+    /// 1 for the first.
+    pub version: u64,
+    /// When it was published.
+    pub created_at: Timestamp,
+    /// The BLAKE3 hash of the artifact's bytes.
+    pub blake3: String,
+    /// The artifact's size.
+    pub size_bytes: u64,
+    /// How good it was when it was made.
+    pub metrics: BTreeMap<String, f64>,
+    /// What it was made from and how: settings, counts, the log position.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Document for ModelVersion {
+    const TABLE: Table = Table { name: "model_versions", indexes: &["model"] };
+
+    fn key(&self) -> String {
+        version_key(&self.model, self.version)
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, IndexValue)> {
+        vec![("model", IndexValue::Text(self.model.clone()))]
+    }
+}
+
+fn version_key(model: &str, version: u64) -> String {
+    format!("{model}:{version:010}")
+}
+
+/// A name that points at a version of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The model's name.
+    pub model: String,
+    /// For example `production`.
+    pub alias: String,
+    /// The version that it points at.
+    pub version: u64,
+    /// When it was moved last.
+    pub moved_at: Timestamp,
+}
+
+impl Document for Alias {
+    const TABLE: Table = Table { name: "model_aliases", indexes: &[] };
+
+    fn key(&self) -> String {
+        format!("{}:{}", self.model, self.alias)
+    }
+}
+
+/// The versions and aliases of every tenant's models.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    blobs: Arc<dyn Blobs>,
+    versions: Repository<ModelVersion>,
+    aliases: Repository<Alias>,
+}
+
+impl Registry {
+    /// Over the engines.
+    #[must_use]
+    pub fn new(records: Arc<dyn Records>, blobs: Arc<dyn Blobs>) -> Self {
+        Self { blobs, versions: Repository::new(Arc::clone(&records)), aliases: Repository::new(records) }
+    }
+
+    /// Stores an artifact as the model's next version. The bytes are durable before the version exists.
+    ///
+    /// # Errors
+    /// Those of the engines; `CONFLICT` when another publisher was faster too many times.
+    pub async fn publish(
+        &self,
+        scope: &Scope,
+        model: &str,
+        artifact: &Artifact,
+        metrics: BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<ModelVersion> {
+        check_name(model)?;
+        let bytes = artifact.to_bytes()?;
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
+        let size_bytes = bytes.len() as u64;
+        let mut version = self.newest(scope, model).await?.map_or(0, |newest| newest.version) + 1;
+        let bytes = bytes::Bytes::from(bytes);
+        for _ in 0..16 {
+            match self.blobs.put(scope, &path(model, version), bytes.clone(), PutMode::Create).await {
+                Ok(()) => break,
+                // Left by a publisher that died before its version was written, or by one that is at it now.
+                Err(error) if error.code() == codes::CONFLICT => version += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let published = ModelVersion {
+            model: model.to_owned(),
+            version,
+            created_at: now,
+            blake3,
+            size_bytes,
+            metrics,
+            tags: artifact.metadata.clone(),
+        };
+        self.versions.put(scope, &published, Expect::Absent).await?;
+        Ok(published)
+    }
+
+    /// Points an alias at a version that exists.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when the version does not exist, `CONFLICT` when the alias moved in between.
+    pub async fn promote(
+        &self,
+        scope: &Scope,
+        model: &str,
+        alias: &str,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Alias> {
+        check_name(alias)?;
+        if self.versions.get(scope, &version_key(model, version)).await?.is_none() {
+            return Err(no_version(model, version));
+        }
+        let alias = Alias { model: model.to_owned(), alias: alias.to_owned(), version, moved_at: now };
+        let expect = match self.aliases.get(scope, &alias.key()).await? {
+            Some(held) => Expect::Version(held.version),
+            None => Expect::Absent,
+        };
+        self.aliases.put(scope, &alias, expect).await?;
+        Ok(alias)
+    }
+
+    /// The version that an alias points at.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn resolve(&self, scope: &Scope, model: &str, alias: &str) -> Result<Option<ModelVersion>> {
+        let key = format!("{model}:{alias}");
+        let Some(alias) = self.aliases.get(scope, &key).await? else { return Ok(None) };
+        let key = version_key(model, alias.document.version);
+        Ok(self.versions.get(scope, &key).await?.map(|found| found.document))
+    }
+
+    /// The artifact that an alias points at, or the newest older one whose bytes are whole; none where the alias
+    /// does not exist or no version is whole.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn load(
+        &self,
+        scope: &Scope,
+        model: &str,
+        alias: &str,
+    ) -> Result<Option<(ModelVersion, Artifact)>> {
+        let Some(wanted) = self.resolve(scope, model, alias).await? else { return Ok(None) };
+        let older = self.versions(scope, model).await?.into_iter().filter(|v| v.version < wanted.version);
+        for version in std::iter::once(wanted.clone()).chain(older) {
+            match self.read(scope, &version).await {
+                Ok(artifact) => return Ok(Some((version, artifact))),
+                Err(error) if matches!(error.code(), codes::CORRUPTED | codes::NOT_FOUND) => {
+                    warn!(model, version = version.version, error = %error.chain(), "a model version is damaged");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every version of a model, newest first.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn versions(&self, scope: &Scope, model: &str) -> Result<Vec<ModelVersion>> {
+        let mut found = Vec::new();
+        let mut query = newest_first(model, 1_000);
+        loop {
+            let (page, cursor) = self.versions.list(scope, &query).await?;
+            found.extend(page.into_iter().map(|version| version.document));
+            if cursor.is_none() {
+                return Ok(found);
+            }
+            query.cursor = cursor;
+        }
+    }
+
+    /// Removes all but the newest `keep` versions, never one that an alias points at; returns how many went.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn prune(&self, scope: &Scope, model: &str, keep: usize) -> Result<usize> {
+        let aliases = self.aliases.list(scope, &Query::new(Selection::Prefix(format!("{model}:")), 1_000)).await?;
+        let held: Vec<u64> = aliases.0.iter().map(|alias| alias.document.version).collect();
+        let mut removed = 0;
+        for version in self.versions(scope, model).await?.into_iter().skip(keep) {
+            if !held.contains(&version.version) {
+                self.versions.delete(scope, &version.key(), Expect::Any).await?;
+                self.blobs.delete(scope, &path(model, version.version)).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn newest(&self, scope: &Scope, model: &str) -> Result<Option<ModelVersion>> {
+        let (page, _) = self.versions.list(scope, &newest_first(model, 1)).await?;
+        Ok(page.into_iter().next().map(|version| version.document))
+    }
+
+    async fn read(&self, scope: &Scope, version: &ModelVersion) -> Result<Artifact> {
+        let bytes = self.blobs.get(scope, &path(&version.model, version.version)).await?;
+        if blake3::hash(&bytes).to_hex().as_str() != version.blake3 {
+            return Err(Error::new(codes::CORRUPTED, "a model artifact fails its checksum"));
+        }
+        Artifact::from_bytes(&bytes)
+    }
+}
+
+fn newest_first(model: &str, limit: usize) -> Query {
+    let mut query = Query::new(Selection::Equal("model", IndexValue::Text(model.to_owned())), limit);
+    query.descending = true;
+    query
+}
+
+fn path(model: &str, version: u64) -> String {
+    format!("models/{model}/{version:010}.safetensors")
+}
+
+fn no_version(model: &str, version: u64) -> Error {
+    Error::new(codes::NOT_FOUND, format!("model `{model}` has no version {version}"))
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(lawful) {
+        let message = format!("a name is 1 to 64 characters of a-z 0-9 _ -, not `{}`", name.escape_debug());
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("model"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kernel::TenantId;
+
+    use super::*;
+
+    fn scope(tenant: &str) -> Scope {
+        Scope::system(TenantId::new(tenant).unwrap(), "test")
+    }
+
+    fn artifact(mark: f32) -> Artifact {
+        let mut artifact = Artifact::default();
+        artifact.put("mark", crate::Tensor::F32(vec![1], vec![mark]));
+        artifact
+    }
+
+    fn registry() -> (Registry, Arc<dyn Blobs>) {
+        let blobs: Arc<dyn Blobs> = Arc::new(store::memory::blobs());
+        (Registry::new(Arc::new(store::memory::MemoryRecords::default()), Arc::clone(&blobs)), blobs)
+    }
+
+    #[tokio::test]
+    async fn versions_grow_and_aliases_move() {
+        let (registry, _) = registry();
+        let scope = scope("shop");
+        assert!(registry.load(&scope, "recommender", "production").await.unwrap().is_none());
+        for mark in 1..=3 {
+            let published = registry
+                .publish(&scope, "recommender", &artifact(mark as f32), BTreeMap::new(), Timestamp::UNIX_EPOCH)
+                .await
+                .unwrap();
+            assert_eq!(published.version, mark);
+        }
+        let promoted = registry.promote(&scope, "recommender", "production", 2, Timestamp::UNIX_EPOCH).await;
+        assert_eq!(promoted.unwrap().version, 2);
+        let (version, loaded) = registry.load(&scope, "recommender", "production").await.unwrap().unwrap();
+        assert_eq!((version.version, loaded), (2, artifact(2.0)));
+        let missing = registry.promote(&scope, "recommender", "production", 9, Timestamp::UNIX_EPOCH).await;
+        assert_eq!(missing.unwrap_err().code(), codes::NOT_FOUND);
+        assert_eq!(registry.prune(&scope, "recommender", 1).await.unwrap(), 1, "3 is newest, 2 is held");
+        assert!(registry.load(&self::scope("other"), "recommender", "production").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_version_falls_back_to_the_last_good_one() {
+        let (registry, blobs) = registry();
+        let scope = scope("shop");
+        for mark in 1..=2 {
+            registry
+                .publish(&scope, "m", &artifact(mark as f32), BTreeMap::new(), Timestamp::UNIX_EPOCH)
+                .await
+                .unwrap();
+        }
+        registry.promote(&scope, "m", "production", 2, Timestamp::UNIX_EPOCH).await.unwrap();
+        blobs.put(&scope, &path("m", 2), Bytes::from_static(b"damage"), PutMode::Replace).await.unwrap();
+        let (version, loaded) = registry.load(&scope, "m", "production").await.unwrap().unwrap();
+        assert_eq!((version.version, loaded), (1, artifact(1.0)));
+    }
+}

@@ -1,0 +1,281 @@
+//! Feeds a fold from the log: restores the newest checkpoint, catches up, then follows the log as it grows.
+//!
+//! One task per projector reads all partitions in turn and is the only writer of its fold. A checkpoint pauses
+//! the fold while its state is encoded, and not while it is written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{Clock, Error, Result, Scope, TenantId, codes};
+use store::{Appended, DeadLetter, DeadLetters, EventLog, ReadLimit, Stored, Topic};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{Checkpoint, Checkpoints, Fold, Rejection};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a projector runs.
+#[derive(Debug, Clone, Copy)]
+pub struct ProjectorSettings {
+    /// Events between two checkpoints, at least.
+    pub checkpoint_events: u64,
+    /// Events taken from the log at once.
+    pub batch: ReadLimit,
+}
+
+impl Default for ProjectorSettings {
+    fn default() -> Self {
+        Self { checkpoint_events: 500_000, batch: ReadLimit::default() }
+    }
+}
+
+/// For each partition, the offset of the first event that is not in the view.
+pub type Progress = BTreeMap<u32, u64>;
+
+/// A running fold.
+#[derive(Debug)]
+pub struct Projector<F> {
+    fold: Arc<F>,
+    progress: watch::Receiver<Progress>,
+    failure: watch::Receiver<Option<String>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Feeder<F> {
+    log: Arc<dyn EventLog>,
+    topic: Topic,
+    fold: Arc<F>,
+    checkpoints: Checkpoints,
+    dead_letters: DeadLetters,
+    clock: Arc<dyn Clock>,
+    settings: ProjectorSettings,
+    progress: watch::Sender<Progress>,
+    since_checkpoint: u64,
+    refused: Vec<(Scope, DeadLetter)>,
+}
+
+impl<F: Fold> Projector<F> {
+    /// Restores the fold and follows the log until [`Projector::stop`]. Returns when the fold has caught up with
+    /// the end that the log had at the call.
+    ///
+    /// # Errors
+    /// Those of the log and the blobs.
+    pub async fn start(
+        parts: ProjectorParts,
+        topic: Topic,
+        fold: Arc<F>,
+        settings: ProjectorSettings,
+    ) -> Result<Self> {
+        let (sender, progress) = watch::channel(Progress::new());
+        let mut feeder = Feeder {
+            checkpoints: Checkpoints::new(parts.blobs, system_scope()?, topic.as_str(), fold.name()),
+            log: parts.log,
+            topic,
+            fold: Arc::clone(&fold),
+            dead_letters: parts.dead_letters,
+            clock: parts.clock,
+            settings,
+            progress: sender,
+            since_checkpoint: 0,
+            refused: Vec::new(),
+        };
+        feeder.restore().await?;
+        feeder.catch_up().await?;
+        let stop = CancellationToken::new();
+        let (failed, failure) = watch::channel(None);
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = feeder.follow(stopped).await {
+                error!(error = %error.chain(), fold = feeder.fold.name(), "the fold stopped");
+                failed.send_replace(Some(error.chain()));
+            }
+        });
+        Ok(Self { fold, progress, failure, stop, task })
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn fold(&self) -> &Arc<F> {
+        &self.fold
+    }
+
+    /// Where the view stands.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Why the fold stopped, where it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Returns when the view shows every one of `places`.
+    ///
+    /// # Errors
+    /// `TIMED_OUT` after `patience`, `UNAVAILABLE` when the fold has stopped. The events are durable all the
+    /// same and will show later.
+    pub async fn reached(&self, places: &[Appended], patience: Duration) -> Result<()> {
+        let mut wanted = Progress::new();
+        for place in places {
+            let next = wanted.entry(place.partition).or_default();
+            *next = (*next).max(place.offset + 1);
+        }
+        let shows = |progress: &Progress| {
+            wanted.iter().all(|(partition, next)| progress.get(partition).is_some_and(|at| at >= next))
+        };
+        let mut progress = self.progress.clone();
+        match tokio::time::timeout(patience, progress.wait_for(shows)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::new(codes::UNAVAILABLE, "the view no longer follows the log")),
+            Err(_) => Err(Error::new(codes::TIMED_OUT, "stored, but the view does not show it yet")),
+        }
+    }
+
+    /// Stops following, writes a last checkpoint, returns when both are done.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            error!(%error, "the fold's task failed");
+        }
+    }
+}
+
+/// What a projector works with.
+#[derive(Debug, Clone)]
+pub struct ProjectorParts {
+    /// The log that it follows.
+    pub log: Arc<dyn EventLog>,
+    /// Where checkpoints go.
+    pub blobs: Arc<dyn store::Blobs>,
+    /// Where rejected events go.
+    pub dead_letters: DeadLetters,
+    /// For the time of a rejection.
+    pub clock: Arc<dyn Clock>,
+}
+
+fn system_scope() -> Result<Scope> {
+    Ok(Scope::system(TenantId::new("_system")?, "projector"))
+}
+
+impl<F: Fold> Feeder<F> {
+    async fn restore(&mut self) -> Result<()> {
+        let extents = self.log.extents(&self.topic).await?;
+        let mut offsets: Progress = extents.iter().map(|extent| (extent.partition, 0)).collect();
+        if let Some(found) = self.checkpoints.newest(self.fold.format()).await? {
+            let ahead = found.offsets.iter().any(|(partition, offset)| {
+                extents.iter().find(|extent| extent.partition == *partition).is_none_or(|e| e.next < *offset)
+            });
+            if ahead {
+                // A log that was cut back or replaced: the checkpoint speaks of events that no longer exist.
+                info!(fold = self.fold.name(), "checkpoint is ahead of the log, rebuilding from the log");
+            } else {
+                self.fold.decode(&found.state)?;
+                offsets.extend(found.offsets);
+            }
+        }
+        self.progress.send_replace(offsets);
+        Ok(())
+    }
+
+    /// Applies everything the log holds now.
+    async fn catch_up(&mut self) -> Result<()> {
+        loop {
+            let offsets = self.progress.borrow().clone();
+            let mut moved = false;
+            for (partition, offset) in offsets {
+                moved |= self.step(partition, offset).await?;
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies the next batch of one partition; false when there was none. Nothing can fail between the fold and
+    /// the note of its progress, so that no event is ever folded twice.
+    async fn step(&mut self, partition: u32, offset: u64) -> Result<bool> {
+        let batch = self.log.read(&self.topic, partition, offset, self.settings.batch).await?;
+        let Some(last) = batch.last() else { return Ok(false) };
+        let next = last.offset + 1;
+        for (index, rejection) in self.fold.apply(&batch) {
+            self.refused.push(self.letter(partition, &batch[index], rejection));
+        }
+        self.since_checkpoint += batch.len() as u64;
+        self.progress.send_modify(|progress| {
+            progress.insert(partition, next);
+        });
+        self.deliver_refused().await?;
+        if self.since_checkpoint >= self.settings.checkpoint_events {
+            self.checkpoint().await?;
+        }
+        Ok(true)
+    }
+
+    fn letter(&self, partition: u32, stored: &Stored, rejection: Rejection) -> (Scope, DeadLetter) {
+        let scope = Scope::system(stored.event.tenant.clone(), "projector");
+        let id = format!("{}:{partition}:{:020}", self.topic, stored.offset);
+        (scope, DeadLetter::of_event(id, &stored.event, rejection.code, rejection.reason, self.clock.now()))
+    }
+
+    /// Writes the letters that wait. A letter that cannot be written waits on, and no checkpoint passes it.
+    async fn deliver_refused(&mut self) -> Result<()> {
+        while let Some((scope, letter)) = self.refused.last() {
+            self.dead_letters.add(scope, vec![letter.clone()]).await?;
+            self.refused.pop();
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<()> {
+        self.deliver_refused().await?;
+        let offsets = self.progress.borrow().clone();
+        let fold = Arc::clone(&self.fold);
+        let state = tokio::task::spawn_blocking(move || fold.encode()).await.map_err(Error::internal)?;
+        let checkpoint = Checkpoint { format: self.fold.format(), offsets, state: state.into() };
+        debug!(fold = self.fold.name(), bytes = checkpoint.state.len(), "checkpoint");
+        self.checkpoints.save(&checkpoint).await?;
+        self.since_checkpoint = 0;
+        Ok(())
+    }
+
+    /// Follows the log until `stop`. What may pass by itself is waited out; anything else ends the fold.
+    async fn follow(&mut self, stop: CancellationToken) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            // Only the wait may be dropped half-way: dropping a step could lose its progress.
+            let grown = tokio::select! {
+                () = stop.cancelled() => break,
+                grown = self.grown() => grown,
+            };
+            let result = match grown {
+                Ok(()) => self.catch_up().await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(error) if error.kind().is_retryable() => {
+                    warn!(error = %error.chain(), fold = self.fold.name(), "the log does not answer, waiting");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if self.since_checkpoint > 0 { self.checkpoint().await } else { Ok(()) }
+    }
+
+    /// Returns when a partition holds an event that the fold has not seen.
+    async fn grown(&self) -> Result<()> {
+        let places: Vec<_> = self.progress.borrow().iter().map(|(&at, &next)| (at, next)).collect();
+        let waits = places.iter().map(|&(partition, next)| self.log.wait(&self.topic, partition, next));
+        futures::future::select_all(waits).await.0
+    }
+}
