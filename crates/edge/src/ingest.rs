@@ -32,11 +32,11 @@ pub trait EventOwner: Send + Sync + Debug {
     /// The event types it understands.
     fn kinds(&self) -> &'static [&'static str];
 
-    /// Passes when the event can be folded.
+    /// The event as it is to be appended, when it can be folded.
     ///
     /// # Errors
     /// What is wrong, naming the field. Such an event is never appended.
-    fn admit(&self, scope: &Scope, event: &Event) -> Result<()>;
+    fn admit(&self, scope: &Scope, event: Event) -> Result<Event>;
 
     /// Returns when the owner's view shows these places, or when its patience ends.
     async fn settled(&self, places: &[Appended]);
@@ -111,25 +111,42 @@ impl Ingest {
     /// Those of the log (nothing of the batch that failed is stored; an earlier part may be), and
     /// `PERMISSION_DENIED`.
     pub async fn accept(&self, scope: &Scope, drafts: Vec<(Result<EventDraft>, &str)>) -> Result<Vec<Receipt>> {
+        let now = self.clock.now();
+        let seal = |(draft, text): (Result<EventDraft>, &str)| {
+            let event = draft.and_then(|draft| draft.seal(scope, now));
+            event.map_err(|error| (error, text.to_owned()))
+        };
+        self.take(scope, drafts.into_iter().map(seal)).await
+    }
+
+    /// As [`Ingest::accept`], for events that were made here.
+    ///
+    /// # Errors
+    /// As [`Ingest::accept`].
+    pub async fn accept_events(&self, scope: &Scope, events: Vec<Event>) -> Result<Vec<Receipt>> {
+        self.take(scope, events.into_iter().map(Ok)).await
+    }
+
+    async fn take(
+        &self,
+        scope: &Scope,
+        sealed: impl ExactSizeIterator<Item = Result<Event, (Error, String)>>,
+    ) -> Result<Vec<Receipt>> {
         scope.require(Permission::Write)?;
         let now = self.clock.now();
-        let mut receipts = Vec::with_capacity(drafts.len());
-        let mut events = Vec::with_capacity(drafts.len());
+        let mut receipts = Vec::with_capacity(sealed.len());
+        let mut events = Vec::with_capacity(sealed.len());
         let mut letters = Vec::new();
-        for (draft, text) in drafts {
-            let event = draft.and_then(|draft| draft.seal(scope, now)).and_then(|event| {
-                self.owner(&event)?.admit(scope, &event)?;
-                Ok(event)
-            });
-            match event {
+        for event in sealed {
+            match event.and_then(|event| self.admit(scope, event)) {
                 Ok(event) => {
                     events.push(event);
                     receipts.push(None);
                 }
-                Err(error) => {
+                Err((error, text)) => {
                     // Another tenant's data is not kept, not even as a dead letter.
                     if error.kind() != ErrorKind::Forbidden {
-                        letters.push(DeadLetter::of_text(format!("edge:{}", self.new_id()), text, &error, now));
+                        letters.push(DeadLetter::of_text(format!("edge:{}", self.new_id()), &text, &error, now));
                     }
                     receipts.push(Some(Receipt::Refused(error)));
                 }
@@ -148,6 +165,13 @@ impl Ingest {
                 None => places.next().map(Receipt::Stored).ok_or_else(lost),
             })
             .collect()
+    }
+
+    /// The event as its owner takes it, or why not, with its text.
+    fn admit(&self, scope: &Scope, event: Event) -> Result<Event, (Error, String)> {
+        let owner = self.owner(&event).map_err(|error| (error, text_of(&event)))?;
+        let kept = event.clone();
+        owner.admit(scope, event).map_err(|error| (error, text_of(&kept)))
     }
 
     /// Appends events that are already checked and waits until the views show them.
@@ -183,7 +207,7 @@ impl Ingest {
     /// The owner's, or those of the log.
     pub async fn append_checked(&self, scope: &Scope, event: Event) -> Result<Appended> {
         scope.require(Permission::Write)?;
-        self.owner(&event)?.admit(scope, &event)?;
+        let event = self.owner(&event)?.admit(scope, event)?;
         let places = self.append(scope, vec![event]).await?;
         places.first().copied().ok_or_else(|| Error::internal("the log returned no place"))
     }
@@ -201,6 +225,10 @@ impl Ingest {
             self.metrics.events.get_or_create(&EventLabels { outcome }).inc_by(events as u64);
         }
     }
+}
+
+fn text_of(event: &Event) -> String {
+    String::from_utf8_lossy(&event.to_json()).into_owned()
 }
 
 /// The code for a body that holds no event at all.

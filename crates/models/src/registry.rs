@@ -276,8 +276,8 @@ mod tests {
     }
 
     fn registry() -> (Registry, Arc<dyn Blobs>) {
-        let blobs: Arc<dyn Blobs> = Arc::new(store::memory::blobs());
-        (Registry::new(Arc::new(store::memory::MemoryRecords::default()), Arc::clone(&blobs)), blobs)
+        let blobs: Arc<dyn Blobs> = Arc::new(store::memory::memory_blobs());
+        (Registry::new(Arc::new(store::memory::MemoryRecords::new()), Arc::clone(&blobs)), blobs)
     }
 
     #[tokio::test]

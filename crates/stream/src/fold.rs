@@ -25,9 +25,9 @@ pub trait Fold: Send + Sync + Debug + 'static {
     /// The version of what `encode` writes. A checkpoint of another version is not read; the view is rebuilt.
     fn format(&self) -> u32;
 
-    /// Takes in the next events, in log order. Returns the position in `batch` and the reason of each event that
-    /// could not be used; such an event must leave the state as it was.
-    fn apply(&self, batch: &[Stored]) -> Vec<(usize, Rejection)>;
+    /// Takes in the next events of a partition, in log order. Returns the position in `batch` and the reason of
+    /// each event that could not be used; such an event must leave the state as it was.
+    fn apply(&self, partition: u32, batch: &[Stored]) -> Vec<(usize, Rejection)>;
 
     /// The whole state as bytes. Equal states give equal bytes.
     fn encode(&self) -> Vec<u8>;

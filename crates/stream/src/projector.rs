@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
+use parking_lot::Mutex;
 use store::{Appended, DeadLetter, DeadLetters, EventLog, ReadLimit, Stored, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,7 +45,7 @@ pub struct Projector<F> {
     progress: watch::Receiver<Progress>,
     failure: watch::Receiver<Option<String>>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Feeder<F> {
@@ -96,7 +97,7 @@ impl<F: Fold> Projector<F> {
                 failed.send_replace(Some(error.chain()));
             }
         });
-        Ok(Self { fold, progress, failure, stop, task })
+        Ok(Self { fold, progress, failure, stop, task: Mutex::new(Some(task)) })
     }
 
     /// The view.
@@ -140,9 +141,12 @@ impl<F: Fold> Projector<F> {
     }
 
     /// Stops following, writes a last checkpoint, returns when both are done.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
             error!(%error, "the fold's task failed");
         }
     }
@@ -205,7 +209,7 @@ impl<F: Fold> Feeder<F> {
         let batch = self.log.read(&self.topic, partition, offset, self.settings.batch).await?;
         let Some(last) = batch.last() else { return Ok(false) };
         let next = last.offset + 1;
-        for (index, rejection) in self.fold.apply(&batch) {
+        for (index, rejection) in self.fold.apply(partition, &batch) {
             self.refused.push(self.letter(partition, &batch[index], rejection));
         }
         self.since_checkpoint += batch.len() as u64;

@@ -21,7 +21,7 @@ pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Request {
+pub struct ListParams {
     /// Letters a page, 1 to 1,000.
     #[serde(default = "default_limit")]
     limit: usize,
@@ -74,12 +74,12 @@ pub struct Response {
 }
 
 /// List what was refused, newest first.
-#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", params(Request),
+#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", params(ListParams),
     responses((status = 200, body = Response), (status = "4XX", body = Problem)))]
 async fn list(
     State(dead_letters): State<DeadLetters>,
     Caller(scope): Caller,
-    Params(request): Params<Request>,
+    Params(request): Params<ListParams>,
 ) -> ApiResult<Json<Response>> {
     scope.require(Permission::Admin)?;
     if !(1..=1_000).contains(&request.limit) {

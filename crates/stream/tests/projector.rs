@@ -1,0 +1,184 @@
+//! The projector over the in-memory engines: live, restarted and rebuilt give the same bytes; faults lose nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{Event, EventDraft, ManualClock, Result, Scope, TenantId, Timestamp};
+use parking_lot::Mutex;
+use store::memory::{MemoryEventLog, MemoryRecords, memory_blobs};
+use store::{Appended, Blobs, DeadLetters, EventLog, PutMode, Stored, Topic};
+use stream::{Fold, Projector, ProjectorParts, ProjectorSettings, Rejection};
+
+const TOPIC: Topic = Topic::fixed("events");
+
+/// Adds numbers up and remembers their order; refuses what is not a number.
+#[derive(Debug, Default)]
+struct Sums(Mutex<(u64, Vec<u64>)>);
+
+impl Fold for Sums {
+    fn name(&self) -> &'static str {
+        "sums"
+    }
+
+    fn format(&self) -> u32 {
+        1
+    }
+
+    fn apply(&self, _partition: u32, batch: &[Stored]) -> Vec<(usize, Rejection)> {
+        let mut state = self.0.lock();
+        let mut rejections = Vec::new();
+        for (index, stored) in batch.iter().enumerate() {
+            match stored.event.data_as::<u64>() {
+                Ok(number) => {
+                    state.0 += number;
+                    state.1.push(number);
+                }
+                Err(error) => {
+                    rejections.push((index, Rejection { code: "NOT_A_NUMBER", reason: error.to_string() }));
+                }
+            }
+        }
+        rejections
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(&*self.0.lock()).unwrap()
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<()> {
+        *self.0.lock() = serde_json::from_slice(bytes).map_err(kernel::Error::internal)?;
+        Ok(())
+    }
+
+    fn clear(&self) {
+        *self.0.lock() = (0, Vec::new());
+    }
+}
+
+struct House {
+    log: Arc<MemoryEventLog>,
+    blobs: Arc<dyn Blobs>,
+    records: Arc<MemoryRecords>,
+    scope: Scope,
+    next: u64,
+}
+
+impl House {
+    fn new() -> Self {
+        Self {
+            log: Arc::new(MemoryEventLog::new(1)),
+            blobs: Arc::new(memory_blobs()),
+            records: Arc::new(MemoryRecords::new()),
+            scope: Scope::system(TenantId::new("t").unwrap(), "test"),
+            next: 0,
+        }
+    }
+
+    fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.records.clone())
+    }
+
+    async fn start(&self, checkpoint_events: u64) -> Projector<Sums> {
+        let parts = ProjectorParts {
+            log: self.log.clone(),
+            blobs: self.blobs.clone(),
+            dead_letters: self.dead_letters(),
+            clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
+        };
+        let settings = ProjectorSettings { checkpoint_events, ..ProjectorSettings::default() };
+        Projector::start(parts, TOPIC, Arc::new(Sums::default()), settings).await.unwrap()
+    }
+
+    async fn append(&mut self, data: &[&str]) -> Vec<Appended> {
+        let events: Vec<Event> = data
+            .iter()
+            .map(|data| {
+                self.next += 1;
+                let json = format!(
+                    r#"{{"specversion":"1.0","id":"{}","source":"/t","type":"t","data":{data}}}"#,
+                    self.next
+                );
+                let draft: EventDraft = serde_json::from_str(&json).unwrap();
+                draft.seal(&self.scope, Timestamp::UNIX_EPOCH).unwrap()
+            })
+            .collect();
+        self.log.append(&self.scope, &TOPIC, events).await.unwrap()
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn live_restarted_and_rebuilt_are_the_same_bytes() {
+    let mut house = House::new();
+    let projector = house.start(3).await;
+    for data in [&["1", "2"][..], &["3", "\"x\"", "4"], &["5"]] {
+        let places = house.append(data).await;
+        projector.reached(&places, PATIENCE).await.unwrap();
+    }
+    assert_eq!(projector.fold().0.lock().0, 15);
+    let live = projector.fold().encode();
+    projector.stop().await;
+
+    let restarted = house.start(3).await;
+    assert_eq!(restarted.fold().encode(), live);
+    let places = house.append(&["6"]).await;
+    restarted.reached(&places, PATIENCE).await.unwrap();
+    let live = restarted.fold().encode();
+    restarted.stop().await;
+
+    house.blobs = Arc::new(memory_blobs());
+    let rebuilt = house.start(1_000).await;
+    assert_eq!(rebuilt.fold().encode(), live);
+    rebuilt.stop().await;
+
+    let (letters, _) = house.dead_letters().list(&house.scope, None, 10).await.unwrap();
+    assert_eq!(letters.len(), 1, "a replay writes the letter over itself");
+    assert_eq!((letters[0].code.as_str(), letters[0].event_id.as_deref()), ("NOT_A_NUMBER", Some("4")));
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_costs_a_longer_catch_up_only() {
+    let mut house = House::new();
+    let projector = house.start(2).await;
+    for number in 1..=9 {
+        let places = house.append(&[&number.to_string()]).await;
+        projector.reached(&places, PATIENCE).await.unwrap();
+    }
+    let live = projector.fold().encode();
+    projector.stop().await;
+
+    let system = Scope::system(TenantId::new("_system").unwrap(), "test");
+    let kept = house.blobs.list(&system, "checkpoints").await.unwrap();
+    assert_eq!(kept.len(), 2);
+    for damaged in kept.iter().rev() {
+        house.blobs.put(&system, &damaged.path, vec![7; 40].into(), PutMode::Replace).await.unwrap();
+        let restarted = house.start(1_000).await;
+        assert_eq!(restarted.fold().encode(), live);
+        drop(restarted);
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_ahead_of_the_log_is_not_believed() {
+    let mut house = House::new();
+    let projector = house.start(1).await;
+    let places = house.append(&["1", "2"]).await;
+    projector.reached(&places, PATIENCE).await.unwrap();
+    projector.stop().await;
+
+    house.log = Arc::new(MemoryEventLog::new(1));
+    let places = house.append(&["40"]).await;
+    let restarted = house.start(1).await;
+    restarted.reached(&places, PATIENCE).await.unwrap();
+    assert_eq!(restarted.fold().0.lock().0, 40);
+}
+
+#[tokio::test]
+async fn waiting_for_what_never_comes_ends() {
+    let house = House::new();
+    let projector = house.start(1).await;
+    let never = [Appended { partition: 0, offset: 5, outcome: store::Outcome::New }];
+    let error = projector.reached(&never, Duration::from_millis(20)).await.unwrap_err();
+    assert_eq!(error.code(), kernel::codes::TIMED_OUT);
+}
