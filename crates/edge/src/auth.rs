@@ -53,7 +53,12 @@ impl Debug for StaticKey {
 
 impl Authenticator for StaticKey {
     fn authenticate(&self, headers: &HeaderMap) -> Result<Scope> {
-        let refused = || Error::new(codes::AUTH_ERROR, "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`");
+        let refused = || {
+            Error::new(
+                codes::AUTH_ERROR,
+                "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+            )
+        };
         let key = key_of(headers).ok_or_else(refused)?;
         // Comparing hashes takes the same time whatever the key; `blake3::Hash` compares in constant time.
         if blake3::hash(key.as_bytes()) != self.hash {

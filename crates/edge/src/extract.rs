@@ -22,7 +22,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let kind = media_type(request.headers());
         if !matches!(kind.as_deref(), None | Some("application/json")) {
-            let message = format!("send `content-type: application/json`, not `{}`", kind.unwrap_or_default());
+            let message =
+                format!("send `content-type: application/json`, not `{}`", kind.unwrap_or_default());
             return Err(ApiError(Error::new(codes::UNSUPPORTED_MEDIA_TYPE, message)));
         }
         let bytes = read_all(request, state).await?;
@@ -36,7 +37,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 /// `TOO_LARGE` over the limit; `INVALID_REQUEST` when the caller went away.
 pub async fn read_all<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Error> {
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(cause) if cause.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+        BytesRejection::FailedToBufferBody(cause)
+            if cause.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
+        {
             Error::new(codes::TOO_LARGE, "the body is larger than the server takes; send it in parts")
         }
         other => Error::new(codes::INVALID_REQUEST, "the body could not be read").with_source(other),
@@ -55,9 +58,8 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
 /// # Errors
 /// `code` for a field that does not fit.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
-    let text = std::str::from_utf8(bytes).map_err(|cause| {
-        Error::new(codes::INVALID_REQUEST, format!("the body is not UTF-8: {cause}"))
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not UTF-8: {cause}")))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|fault| {
         let field = fault.path().to_string();
@@ -129,7 +131,12 @@ mod tests {
     fn faults_name_the_field() {
         let check = |body: &[u8], code: &str, field: Option<&str>| {
             let error = parse::<Shape>(body, codes::VALIDATION_ERROR).unwrap_err();
-            assert_eq!((error.code().name, error.field()), (code, field), "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                (error.code().name, error.field()),
+                (code, field),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         };
         check(br#"{"items":[{"value":1},{"value":"x"}]}"#, "VALIDATION_ERROR", Some("items[1].value"));
         check(br#"{"items":[{"value":NaN}]}"#, "INVALID_REQUEST", None);

@@ -9,7 +9,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kernel::{Clock, Entropy, Error, ErrorCode, ErrorKind, Event, EventDraft, Permission, Result, Scope, codes};
+use kernel::{
+    Clock, Entropy, Error, ErrorCode, ErrorKind, Event, EventDraft, Permission, Result, Scope, codes,
+};
 use store::{Appended, DeadLetter, DeadLetters, EventLog, MAX_APPEND_BATCH, Outcome, Topic};
 use tracing::warn;
 
@@ -81,7 +83,8 @@ impl Ingest {
     /// Over the log, for the event types of `owners`.
     #[must_use]
     pub fn new(parts: IngestParts, owners: &[Arc<dyn EventOwner>]) -> Self {
-        let owned = owners.iter().flat_map(|owner| owner.kinds().iter().map(|kind| (*kind, Arc::clone(owner))));
+        let owned =
+            owners.iter().flat_map(|owner| owner.kinds().iter().map(|kind| (*kind, Arc::clone(owner))));
         Self {
             log: parts.log,
             dead_letters: parts.dead_letters,
@@ -110,7 +113,11 @@ impl Ingest {
     /// # Errors
     /// Those of the log (nothing of the batch that failed is stored; an earlier part may be), and
     /// `PERMISSION_DENIED`.
-    pub async fn accept(&self, scope: &Scope, drafts: Vec<(Result<EventDraft>, &str)>) -> Result<Vec<Receipt>> {
+    pub async fn accept(
+        &self,
+        scope: &Scope,
+        drafts: Vec<(Result<EventDraft>, &str)>,
+    ) -> Result<Vec<Receipt>> {
         let now = self.clock.now();
         let seal = |(draft, text): (Result<EventDraft>, &str)| {
             let event = draft.and_then(|draft| draft.seal(scope, now));
@@ -146,7 +153,12 @@ impl Ingest {
                 Err((error, text)) => {
                     // Another tenant's data is not kept, not even as a dead letter.
                     if error.kind() != ErrorKind::Forbidden {
-                        letters.push(DeadLetter::of_text(format!("edge:{}", self.new_id()), &text, &error, now));
+                        letters.push(DeadLetter::of_text(
+                            format!("edge:{}", self.new_id()),
+                            &text,
+                            &error,
+                            now,
+                        ));
                     }
                     receipts.push(Some(Receipt::Refused(error)));
                 }

@@ -60,7 +60,11 @@ impl HttpMetrics {
             events: Family::default(),
         };
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
-        registry.register("http_requests_errors", "Requests answered with 500 or more", metrics.errors.clone());
+        registry.register(
+            "http_requests_errors",
+            "Requests answered with 500 or more",
+            metrics.errors.clone(),
+        );
         registry.register(
             "http_request_duration_seconds",
             "From the request's head to the answer's head",
@@ -73,5 +77,7 @@ impl HttpMetrics {
 }
 
 fn histogram() -> Histogram {
-    Histogram::new([0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0])
+    Histogram::new([
+        0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
+    ])
 }

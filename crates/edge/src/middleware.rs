@@ -39,7 +39,12 @@ pub struct Around {
 impl Around {
     /// The middleware's state.
     #[must_use]
-    pub fn new(metrics: HttpMetrics, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, limits: Limits) -> Self {
+    pub fn new(
+        metrics: HttpMetrics,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        limits: Limits,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency));
         Self { metrics, clock, entropy, timeout: limits.request_timeout, places }
     }
@@ -57,8 +62,16 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
 
     let status = response.status();
     let took = around.clock.elapsed().saturating_sub(began);
-    around.metrics.requests.get_or_create(&RequestLabels { method, path: path.clone(), status: status.as_u16() }).inc();
-    around.metrics.duration_seconds.get_or_create(&RouteLabels { path: path.clone() }).observe(took.as_secs_f64());
+    around
+        .metrics
+        .requests
+        .get_or_create(&RequestLabels { method, path: path.clone(), status: status.as_u16() })
+        .inc();
+    around
+        .metrics
+        .duration_seconds
+        .get_or_create(&RouteLabels { path: path.clone() })
+        .observe(took.as_secs_f64());
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if status.is_server_error() {
         around.metrics.errors.inc();

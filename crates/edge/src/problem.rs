@@ -95,7 +95,9 @@ impl IntoResponse for ApiError {
         let status = status_of(error.code());
         match error.kind() {
             ErrorKind::Internal | ErrorKind::Corrupted => error!(error = %error.chain(), "request failed"),
-            ErrorKind::Unavailable | ErrorKind::StorageFull => warn!(error = %error.chain(), "request refused"),
+            ErrorKind::Unavailable | ErrorKind::StorageFull => {
+                warn!(error = %error.chain(), "request refused")
+            }
             _ => {}
         }
         let mut response = (status, Json(Problem::of(&error))).into_response();

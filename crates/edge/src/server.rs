@@ -25,7 +25,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// `UNAVAILABLE` naming the address when it is taken or may not be used.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|cause| {
-        Error::new(codes::UNAVAILABLE, format!("cannot listen on {address}: {cause}; choose another with --port"))
+        Error::new(
+            codes::UNAVAILABLE,
+            format!("cannot listen on {address}: {cause}; choose another with --port"),
+        )
     })
 }
 

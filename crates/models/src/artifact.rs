@@ -77,10 +77,14 @@ impl Artifact {
         // One metadata entry with sorted JSON inside, because a map of several has no fixed order when written.
         let metadata = HashMap::from([(
             "watershed".to_owned(),
-            serde_json::to_string(&metadata.into_iter().collect::<BTreeMap<_, _>>()).map_err(Error::internal)?,
+            serde_json::to_string(&metadata.into_iter().collect::<BTreeMap<_, _>>())
+                .map_err(Error::internal)?,
         )]);
-        safetensors::serialize(self.tensors.iter().map(|(name, tensor)| (name, Borrowed(tensor))), Some(metadata))
-            .map_err(Error::internal)
+        safetensors::serialize(
+            self.tensors.iter().map(|(name, tensor)| (name, Borrowed(tensor))),
+            Some(metadata),
+        )
+        .map_err(Error::internal)
     }
 
     /// Reads what [`Artifact::to_bytes`] wrote.

@@ -208,7 +208,8 @@ impl Registry {
     /// # Errors
     /// Those of the engines.
     pub async fn prune(&self, scope: &Scope, model: &str, keep: usize) -> Result<usize> {
-        let aliases = self.aliases.list(scope, &Query::new(Selection::Prefix(format!("{model}:")), 1_000)).await?;
+        let aliases =
+            self.aliases.list(scope, &Query::new(Selection::Prefix(format!("{model}:")), 1_000)).await?;
         let held: Vec<u64> = aliases.0.iter().map(|alias| alias.document.version).collect();
         let mut removed = 0;
         for version in self.versions(scope, model).await?.into_iter().skip(keep) {
@@ -287,7 +288,13 @@ mod tests {
         assert!(registry.load(&scope, "recommender", "production").await.unwrap().is_none());
         for mark in 1..=3 {
             let published = registry
-                .publish(&scope, "recommender", &artifact(mark as f32), BTreeMap::new(), Timestamp::UNIX_EPOCH)
+                .publish(
+                    &scope,
+                    "recommender",
+                    &artifact(mark as f32),
+                    BTreeMap::new(),
+                    Timestamp::UNIX_EPOCH,
+                )
                 .await
                 .unwrap();
             assert_eq!(published.version, mark);

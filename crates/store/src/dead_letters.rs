@@ -127,11 +127,8 @@ impl DeadLetters {
         cursor: Option<String>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, Option<String>)> {
-        let whole = Selection::Between(
-            "refused_at",
-            IndexValue::Integer(i64::MIN),
-            IndexValue::Integer(i64::MAX),
-        );
+        let whole =
+            Selection::Between("refused_at", IndexValue::Integer(i64::MIN), IndexValue::Integer(i64::MAX));
         let query = Query { selection: whole, descending: true, cursor, limit };
         let (letters, cursor) = self.letters.list(scope, &query).await?;
         Ok((letters.into_iter().map(|letter| letter.document).collect(), cursor))

@@ -141,8 +141,9 @@ async fn single(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Respons
 }
 
 async fn batch(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response> {
-    let texts: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}")))?;
+    let texts: Vec<&RawValue> = serde_json::from_str(text).map_err(|cause| {
+        Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}"))
+    })?;
     if texts.len() > MAX_APPEND_BATCH {
         let message = format!("a batch has at most {MAX_APPEND_BATCH} events, this one {}", texts.len());
         return Err(Error::new(codes::TOO_LARGE, message).into());
@@ -181,9 +182,8 @@ async fn take_lines(
     told: &mut StreamResult,
 ) -> Result<()> {
     let texts: Vec<_> = lines.iter().map(|(_, line)| String::from_utf8_lossy(line)).collect();
-    let drafts = lines.iter().zip(&texts).map(|((_, line), text)| {
-        (utf8(line).and_then(draft), text.as_ref())
-    });
+    let drafts =
+        lines.iter().zip(&texts).map(|((_, line), text)| (utf8(line).and_then(draft), text.as_ref()));
     let receipts = ingest.accept(scope, drafts.collect()).await?;
     for ((line, _), receipt) in lines.iter().zip(receipts) {
         match receipt {
@@ -266,7 +266,8 @@ mod tests {
             for chunk in text.chunks(size) {
                 lines.push(chunk).unwrap();
             }
-            let found: Vec<_> = lines.finish().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
+            let found: Vec<_> =
+                lines.finish().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
             let expected =
                 vec![(1, b"{\"a\":1}\r".to_vec()), (4, b"{\"b\":2}".to_vec()), (5, b"last".to_vec())];
             assert_eq!(found, expected, "cut every {size} bytes");

@@ -73,7 +73,8 @@ pub fn check_path(path: &str) -> Result<()> {
         return Ok(());
     }
     let shown: String = path.chars().take(64).collect();
-    let message = format!("a path is segments of a-z A-Z 0-9 . _ - joined by /, not `{}`", shown.escape_debug());
+    let message =
+        format!("a path is segments of a-z A-Z 0-9 . _ - joined by /, not `{}`", shown.escape_debug());
     Err(Error::new(codes::VALIDATION_ERROR, message).with_field("path"))
 }
 

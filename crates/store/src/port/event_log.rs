@@ -46,7 +46,8 @@ impl Topic {
     pub fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         if name.is_empty() || name.len() > 128 || !name.bytes().all(is_lawful) {
-            let message = format!("a topic is 1 to 128 characters of a-z 0-9 . _ -, not `{}`", name.escape_debug());
+            let message =
+                format!("a topic is 1 to 128 characters of a-z 0-9 . _ -, not `{}`", name.escape_debug());
             return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("topic"));
         }
         Ok(Self(Cow::Owned(name)))
@@ -144,7 +145,8 @@ impl Retention {
     #[must_use]
     pub fn keeps(&self, time: Timestamp, held: u64, now: Timestamp) -> bool {
         let age_ms = now.as_millisecond().saturating_sub(time.as_millisecond());
-        let young = self.age.is_none_or(|limit| age_ms <= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+        let young =
+            self.age.is_none_or(|limit| age_ms <= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         young && self.events.is_none_or(|limit| held <= limit)
     }
 }
@@ -182,7 +184,10 @@ pub fn check_group(group: &str) -> Result<()> {
 /// The error for a partition that the topic does not have.
 #[must_use]
 pub fn no_partition(topic: &Topic, partition: u32, count: usize) -> Error {
-    Error::new(codes::NOT_FOUND, format!("topic `{topic}` has {count} partitions, none is number {partition}"))
+    Error::new(
+        codes::NOT_FOUND,
+        format!("topic `{topic}` has {count} partitions, none is number {partition}"),
+    )
 }
 
 /// What an engine can do beyond the rules.
@@ -214,7 +219,8 @@ pub trait EventLog: Send + Sync + Debug {
     ///
     /// # Errors
     /// `NOT_FOUND` for a partition the topic does not have; `CORRUPTED` naming topic, partition and offset.
-    async fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Result<Vec<Stored>>;
+    async fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit)
+    -> Result<Vec<Stored>>;
 
     /// The extent of every partition of a topic, by partition. A topic that nobody wrote to has empty ones.
     async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>>;

@@ -312,8 +312,10 @@ fn decode_cursor(text: &str) -> Option<(u32, Position)> {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let bytes: Vec<u8> =
-        digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks_exact(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect::<Option<_>>()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -357,7 +359,8 @@ mod tests {
 
     #[test]
     fn cursors_belong_to_their_query() {
-        let mut query = Query::new(Selection::Between("size", IndexValue::Integer(1), IndexValue::Integer(9)), 10);
+        let mut query =
+            Query::new(Selection::Between("size", IndexValue::Integer(1), IndexValue::Integer(9)), 10);
         let last = Position { value: Some(IndexValue::Integer(3)), key: "ünï".to_owned() };
         query.cursor = Some(query.cursor_after(TABLE, &last));
         assert_eq!(query.check(TABLE).unwrap(), Some(last));

@@ -1,0 +1,40 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs and can be run twice.
+
+CARGO_TARGET_DIR ?= $(HOME)/.cache/watershed/target
+export CARGO_TARGET_DIR
+
+.PHONY: help demo build test lint generate bench clean-data
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: ## Build, generate a catalogue, train, serve it on 127.0.0.1:8080
+	@scripts/install build
+	cargo run --release --locked -p watershed -- demo --data-dir data/demo
+
+build: ## Build the release binary
+	@scripts/install build
+	cargo build --release --locked -p watershed
+
+test: ## Build and run every test
+	@scripts/install test
+	cargo nextest run --locked --workspace --all-features
+	cargo test --locked --workspace --all-features --doc
+
+lint: ## Format, clippy, licences and advisories, generated files
+	@scripts/install lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	cargo deny --all-features --locked check --hide-inclusion-graph licenses bans sources
+	scripts/generate --check
+
+generate: ## Write the generated files (OpenAPI document, config schema)
+	@scripts/install build
+	scripts/generate
+
+bench: ## Run every benchmark that has a bar
+	@scripts/install bench
+	bench/bar --all
+
+clean-data: ## Remove the data of the demo
+	rm -rf data

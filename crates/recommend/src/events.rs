@@ -1,0 +1,475 @@
+//! The events this domain understands: wire types and what is checked before one is appended.
+//!
+//! | type | data |
+//! |---|---|
+//! | `recommend.entity.created.v1` | [`EntityData`]; does nothing where the entity exists |
+//! | `recommend.entity.put.v1` | [`EntityData`]; creates or replaces |
+//! | `recommend.entity.patched.v1` | [`EntityPatch`]; changes what it names, creates where there is none |
+//! | `recommend.entity.deleted.v1` | [`EntityName`] |
+//! | `recommend.user.put.v1` | [`UserData`] |
+//! | `recommend.interaction.recorded.v1` | [`InteractionData`]; the event's time is when it happened |
+//! | `recommend.interaction_type.put.v1` | [`InteractionTypeData`] |
+//! | `recommend.interaction_type.deleted.v1` | [`InteractionTypeName`] |
+//!
+//! To add one: a constant in [`kinds`], a variant of [`RecommendEvent`], a line in [`RecommendEvent::read`], what
+//! it does in `views`.
+
+use std::collections::BTreeMap;
+
+use kernel::{Error, ErrorCode, ErrorKind, Event, Id, Result, Timestamp, codes};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::attributes::{AttributeValue, Attributes, check_attributes};
+
+/// The event types.
+pub mod kinds {
+    /// An entity was created.
+    pub const ENTITY_CREATED: &str = "recommend.entity.created.v1";
+    /// An entity was created or replaced.
+    pub const ENTITY_PUT: &str = "recommend.entity.put.v1";
+    /// Some attributes of an entity changed.
+    pub const ENTITY_PATCHED: &str = "recommend.entity.patched.v1";
+    /// An entity was deleted.
+    pub const ENTITY_DELETED: &str = "recommend.entity.deleted.v1";
+    /// A user was described.
+    pub const USER_PUT: &str = "recommend.user.put.v1";
+    /// A user did something with an entity.
+    pub const INTERACTION_RECORDED: &str = "recommend.interaction.recorded.v1";
+    /// A type of interaction was registered or changed.
+    pub const INTERACTION_TYPE_PUT: &str = "recommend.interaction_type.put.v1";
+    /// A type of interaction was deleted.
+    pub const INTERACTION_TYPE_DELETED: &str = "recommend.interaction_type.deleted.v1";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[
+        ENTITY_CREATED,
+        ENTITY_PUT,
+        ENTITY_PATCHED,
+        ENTITY_DELETED,
+        USER_PUT,
+        INTERACTION_RECORDED,
+        INTERACTION_TYPE_PUT,
+        INTERACTION_TYPE_DELETED,
+    ];
+}
+
+/// The interaction type is neither built in nor registered.
+pub const UNKNOWN_INTERACTION_TYPE: ErrorCode = ErrorCode {
+    name: "UNKNOWN_INTERACTION_TYPE",
+    kind: ErrorKind::Invalid,
+    title: "The interaction type is not registered",
+};
+
+/// The type of an entity whose sender named none.
+pub const DEFAULT_ENTITY_TYPE: &str = "item";
+const MAX_TYPE_BYTES: usize = 100;
+const MAX_METADATA: usize = 64;
+const MAX_METADATA_BYTES: usize = 1_000;
+const MAX_DESCRIPTION_BYTES: usize = 1_000;
+const MAX_WEIGHT: f64 = 1e6;
+const EARLIEST_SECOND: i64 = 0;
+
+/// The name of an entity: its id is unique within its type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityName {
+    /// The id.
+    pub entity_id: Id,
+    /// The type, `item` where missing.
+    #[serde(default = "default_entity_type")]
+    pub entity_type: String,
+}
+
+/// An entity whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityData {
+    /// The id.
+    pub entity_id: Id,
+    /// The type, `item` where missing.
+    #[serde(default = "default_entity_type")]
+    pub entity_type: String,
+    /// What it is like.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// Never recommended while true.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
+    /// Not recommended before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_from: Option<Timestamp>,
+    /// Not recommended from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_until: Option<Timestamp>,
+}
+
+/// What changes of an entity. A missing field stays; `null` clears.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityPatch {
+    /// The id.
+    pub entity_id: Id,
+    /// The type, `item` where missing.
+    #[serde(default = "default_entity_type")]
+    pub entity_type: String,
+    /// Attributes to set, or to remove where `null`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Option<AttributeValue>>,
+    /// Whether it is hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<bool>,
+    /// Not recommended before; `null` clears.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub available_from: Option<Option<Timestamp>>,
+    /// Not recommended from then on; `null` clears.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub available_until: Option<Option<Timestamp>>,
+}
+
+/// A user whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserData {
+    /// The id.
+    pub user_id: Id,
+    /// What is known of them.
+    #[serde(default)]
+    pub attributes: Attributes,
+}
+
+/// The type of an interaction as it is sent: `"view"`, `{"rating": 4.5}` or `{"custom": "share"}`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InteractionKind {
+    /// A built-in or registered type.
+    Named(String),
+    /// A rating with its value.
+    Rating(f64),
+    /// A type that is registered with weight 1 where it is not known.
+    Custom(String),
+}
+
+/// A user did something with an entity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InteractionData {
+    /// Who.
+    pub user_id: Id,
+    /// With what.
+    pub entity_id: Id,
+    /// Its type, `item` where missing.
+    #[serde(default = "default_entity_type")]
+    pub entity_type: String,
+    /// What they did.
+    pub interaction_type: InteractionKind,
+    /// How much it says, in place of the type's weight; for a `rating`, its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// The answer in which the entity was recommended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_id: Option<String>,
+    /// Kept and given back, not understood.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A type of interaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InteractionTypeData {
+    /// Its name, 1 to 100 bytes.
+    pub interaction_type: String,
+    /// How much one says; negative for a dislike.
+    pub weight: f64,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// The name of a type of interaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InteractionTypeName {
+    /// Its name.
+    pub interaction_type: String,
+}
+
+/// An event of this domain, read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecommendEvent {
+    /// See [`kinds::ENTITY_CREATED`].
+    EntityCreated(EntityData),
+    /// See [`kinds::ENTITY_PUT`].
+    EntityPut(EntityData),
+    /// See [`kinds::ENTITY_PATCHED`].
+    EntityPatched(EntityPatch),
+    /// See [`kinds::ENTITY_DELETED`].
+    EntityDeleted(EntityName),
+    /// See [`kinds::USER_PUT`].
+    UserPut(UserData),
+    /// See [`kinds::INTERACTION_RECORDED`].
+    Interaction(InteractionData),
+    /// See [`kinds::INTERACTION_TYPE_PUT`].
+    InteractionTypePut(InteractionTypeData),
+    /// See [`kinds::INTERACTION_TYPE_DELETED`].
+    InteractionTypeDeleted(InteractionTypeName),
+}
+
+impl RecommendEvent {
+    /// Reads and checks the payload of an event; none for an event type of another domain.
+    ///
+    /// # Errors
+    /// What does not fit, naming the field.
+    pub fn read(event: &Event) -> Result<Option<Self>> {
+        let read = match event.kind.as_str() {
+            kinds::ENTITY_CREATED => Self::EntityCreated(event.data_as()?),
+            kinds::ENTITY_PUT => Self::EntityPut(event.data_as()?),
+            kinds::ENTITY_PATCHED => Self::EntityPatched(event.data_as()?),
+            kinds::ENTITY_DELETED => Self::EntityDeleted(event.data_as()?),
+            kinds::USER_PUT => Self::UserPut(event.data_as()?),
+            kinds::INTERACTION_RECORDED => Self::Interaction(event.data_as()?),
+            kinds::INTERACTION_TYPE_PUT => Self::InteractionTypePut(event.data_as()?),
+            kinds::INTERACTION_TYPE_DELETED => Self::InteractionTypeDeleted(event.data_as()?),
+            _ => return Ok(None),
+        };
+        read.check()?;
+        Ok(Some(read))
+    }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::EntityCreated(entity) | Self::EntityPut(entity) => {
+                check_type(&entity.entity_type, "entity_type")?;
+                check_attributes(&entity.attributes, "attributes")
+            }
+            Self::EntityPatched(patch) => {
+                check_type(&patch.entity_type, "entity_type")?;
+                let set =
+                    patch.attributes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+                check_attributes(&set.collect(), "attributes")
+            }
+            Self::EntityDeleted(name) => check_type(&name.entity_type, "entity_type"),
+            Self::UserPut(user) => check_attributes(&user.attributes, "attributes"),
+            Self::Interaction(interaction) => interaction.check(),
+            Self::InteractionTypePut(kind) => {
+                check_type(&kind.interaction_type, "interaction_type")?;
+                check_weight(kind.weight, "weight")?;
+                check_length(kind.description.as_deref().unwrap_or(""), MAX_DESCRIPTION_BYTES, "description")
+            }
+            Self::InteractionTypeDeleted(name) => check_type(&name.interaction_type, "interaction_type"),
+        }
+    }
+}
+
+impl InteractionData {
+    fn check(&self) -> Result<()> {
+        check_type(&self.entity_type, "entity_type")?;
+        match &self.interaction_type {
+            InteractionKind::Named(name) if name == "rating" && self.weight.is_none() => {
+                let message = "a rating needs its value: send {\"rating\": 4.5} or a `weight`";
+                return Err(invalid("interaction_type", message));
+            }
+            InteractionKind::Named(name) | InteractionKind::Custom(name) => {
+                check_type(name, "interaction_type")?;
+            }
+            InteractionKind::Rating(value) => check_weight(*value, "interaction_type.rating")?,
+        }
+        if let Some(weight) = self.weight {
+            check_weight(weight, "weight")?;
+        }
+        check_length(self.answer_id.as_deref().unwrap_or(""), 100, "answer_id")?;
+        if self.metadata.len() > MAX_METADATA {
+            return Err(invalid("metadata", format!("has at most {MAX_METADATA} entries")));
+        }
+        for (key, value) in &self.metadata {
+            check_length(key, MAX_TYPE_BYTES, "metadata")?;
+            check_length(value, MAX_METADATA_BYTES, &format!("metadata.{key}"))?;
+        }
+        Ok(())
+    }
+
+    /// The type's name and, where the interaction brings its own, the weight.
+    #[must_use]
+    pub fn kind(&self) -> (&str, Option<f64>) {
+        match &self.interaction_type {
+            InteractionKind::Named(name) | InteractionKind::Custom(name) => (name, self.weight),
+            InteractionKind::Rating(value) => ("rating", Some(*value)),
+        }
+    }
+}
+
+/// Passes when an interaction could have happened: not before 1970 and not later than `now` by more than five
+/// minutes of clock difference.
+///
+/// # Errors
+/// `VALIDATION_ERROR` naming the time.
+pub fn check_time(time: Timestamp, now: Timestamp) -> Result<()> {
+    const TOLERANCE_SECONDS: i64 = 300;
+    if time.as_second() < EARLIEST_SECOND {
+        return Err(invalid("time", format!("`{time}` is before 1970; check the unit of your timestamps")));
+    }
+    if time.as_second() > now.as_second().saturating_add(TOLERANCE_SECONDS) {
+        let message = format!("`{time}` lies in the future of the server's clock, which shows {now}");
+        return Err(invalid("time", message));
+    }
+    Ok(())
+}
+
+fn default_entity_type() -> String {
+    DEFAULT_ENTITY_TYPE.to_owned()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Tells a field that is `null` from one that is missing.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> Error {
+    Error::new(codes::VALIDATION_ERROR, message).with_field(field)
+}
+
+fn check_type(name: &str, field: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_TYPE_BYTES || name.chars().any(char::is_control) {
+        let message = format!("is 1 to {MAX_TYPE_BYTES} bytes without control characters");
+        return Err(invalid(field, message));
+    }
+    Ok(())
+}
+
+fn check_weight(weight: f64, field: &str) -> Result<()> {
+    if !weight.is_finite() || weight.abs() > MAX_WEIGHT {
+        return Err(invalid(field, format!("must be a number between -{MAX_WEIGHT} and {MAX_WEIGHT}")));
+    }
+    Ok(())
+}
+
+fn check_length(text: &str, max_bytes: usize, field: &str) -> Result<()> {
+    if text.len() > max_bytes {
+        return Err(invalid(field, format!("has at most {max_bytes} bytes, not {}", text.len())));
+    }
+    Ok(())
+}
+
+impl Serialize for InteractionKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        match self {
+            Self::Named(name) => serializer.serialize_str(name),
+            Self::Rating(value) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("rating", value)?;
+                map.end()
+            }
+            Self::Custom(name) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("custom", name)?;
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for InteractionKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Wire {
+            Named(String),
+            Rating { rating: f64 },
+            Custom { custom: String },
+        }
+        let expected = "an interaction type is a name, {\"rating\": 4.5} or {\"custom\": \"name\"}";
+        Ok(match Wire::deserialize(deserializer).map_err(|_| serde::de::Error::custom(expected))? {
+            Wire::Named(name) => Self::Named(name),
+            Wire::Rating { rating } => Self::Rating(rating),
+            Wire::Custom { custom } => Self::Custom(custom),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::{EventDraft, Scope, TenantId};
+
+    use super::*;
+
+    fn read(kind: &str, data: &str) -> Result<RecommendEvent> {
+        let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/t","type":"{kind}","data":{data}}}"#);
+        let draft: EventDraft = serde_json::from_str(&json).unwrap();
+        let scope = Scope::system(TenantId::new("t").unwrap(), "test");
+        let event = draft.seal(&scope, Timestamp::UNIX_EPOCH).unwrap();
+        RecommendEvent::read(&event).map(|read| read.expect("known type"))
+    }
+
+    #[test]
+    fn payloads_are_checked() {
+        let check = |kind: &str, data: &str, fault: Option<&str>| {
+            let found = read(kind, data).err().map(|error| error.to_string());
+            match (&found, fault) {
+                (None, None) => {}
+                (Some(found), Some(fault)) if found.contains(fault) => {}
+                _ => panic!("{data}: found {found:?}, expected {fault:?}"),
+            }
+        };
+        let interaction = |rest: &str| format!(r#"{{"user_id":"u","entity_id":"e",{rest}}}"#);
+        let recorded = kinds::INTERACTION_RECORDED;
+        check(recorded, &interaction(r#""interaction_type":"view""#), None);
+        check(recorded, &interaction(r#""interaction_type":{"rating":4.5}"#), None);
+        check(recorded, &interaction(r#""interaction_type":{"custom":"share"}"#), None);
+        check(recorded, &interaction(r#""interaction_type":"rating","weight":3"#), None);
+        check(
+            recorded,
+            &interaction(r#""interaction_type":"rating""#),
+            Some("interaction_type: a rating needs"),
+        );
+        check(
+            recorded,
+            &interaction(r#""interaction_type":{"rating":1e9}"#),
+            Some("interaction_type.rating"),
+        );
+        check(recorded, &interaction(r#""interaction_type":7"#), Some("an interaction type is"));
+        check(recorded, &interaction(r#""interaction_type":"view","unknown":1"#), Some("unknown field"));
+        check(
+            recorded,
+            r#"{"user_id":"","entity_id":"e","interaction_type":"view"}"#,
+            Some("an id must have"),
+        );
+        check(recorded, r#"{"entity_id":"e","interaction_type":"view"}"#, Some("missing field `user_id`"));
+        check(recorded, "null", Some("data"));
+        check(kinds::ENTITY_PUT, r#"{"entity_id":"e"}"#, None);
+        check(kinds::ENTITY_PUT, r#"{"entity_id":"e","attributes":{"a":{"b":1}}}"#, Some("data"));
+        check(kinds::ENTITY_PUT, r#"{"entity_id":"e","entity_type":""}"#, Some("entity_type"));
+        check(
+            kinds::ENTITY_PATCHED,
+            r#"{"entity_id":"e","attributes":{"a":null},"available_until":null}"#,
+            None,
+        );
+        check(kinds::INTERACTION_TYPE_PUT, r#"{"interaction_type":"share","weight":-2}"#, None);
+        check(kinds::INTERACTION_TYPE_PUT, r#"{"interaction_type":"share","weight":1e7}"#, Some("weight"));
+    }
+
+    #[test]
+    fn times_must_be_plausible() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let check = |time: &str, good: bool| {
+            assert_eq!(check_time(time.parse().unwrap(), now).is_ok(), good, "{time}");
+        };
+        check("2026-01-01T00:04:59Z", true);
+        check("2026-01-01T00:06:00Z", false);
+        check("1970-01-01T00:00:00Z", true);
+        check("1969-12-31T23:59:59Z", false);
+    }
+
+    #[test]
+    fn null_and_missing_differ_in_a_patch() {
+        let patch = |json: &str| serde_json::from_str::<EntityPatch>(json).unwrap();
+        assert_eq!(patch(r#"{"entity_id":"e"}"#).available_until, None);
+        assert_eq!(patch(r#"{"entity_id":"e","available_until":null}"#).available_until, Some(None));
+        let round = r#"{"entity_id":"e","entity_type":"item","available_until":null}"#;
+        assert_eq!(serde_json::to_string(&patch(round)).unwrap(), round);
+    }
+}

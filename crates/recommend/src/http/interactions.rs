@@ -1,0 +1,219 @@
+//! `/api/v1/interactions`: record one, list by user, list by entity.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use edge::{ApiResult, Body, Caller, Params, Problem};
+use kernel::{Event, Id, Permission, Result, Scope, Timestamp};
+use serde::{Deserialize, Serialize};
+use store::ReadLimit;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::entities::find;
+use super::users::user_not_found;
+use super::{HttpState, check_range, check_tenant, idempotency_key};
+use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
+use crate::views::{Place, TenantView};
+
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new().routes(routes!(record)).routes(routes!(by_user)).routes(routes!(by_entity))
+}
+
+/// What a user did.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "user_id": "ada", "entity_id": "film-1", "entity_type": "film", "interaction_type": "view"
+}))]
+pub struct RecordRequest {
+    /// Who.
+    #[schema(value_type = String)]
+    user_id: Id,
+    /// With what.
+    #[schema(value_type = String)]
+    entity_id: Id,
+    /// Its type; `item` where missing.
+    #[serde(default = "default_entity_type")]
+    entity_type: String,
+    /// A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1.
+    #[schema(value_type = Object)]
+    interaction_type: InteractionKind,
+    /// In place of the type's weight.
+    weight: Option<f64>,
+    /// The answer in which the entity was recommended.
+    answer_id: Option<String>,
+    /// Kept and given back.
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    /// When; now where missing.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    timestamp: Option<Timestamp>,
+    /// Must be the credential's tenant where given.
+    tenant_id: Option<String>,
+}
+
+impl RecordRequest {
+    /// The event's data, time and the tenant it names.
+    pub(crate) fn split(self) -> (InteractionData, Option<Timestamp>, Option<String>) {
+        let data = InteractionData {
+            user_id: self.user_id,
+            entity_id: self.entity_id,
+            entity_type: self.entity_type,
+            interaction_type: self.interaction_type,
+            weight: self.weight,
+            answer_id: self.answer_id,
+            metadata: self.metadata,
+        };
+        (data, self.timestamp, self.tenant_id)
+    }
+}
+
+/// A recorded interaction.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InteractionResponse {
+    /// The id of its event.
+    id: String,
+    user_id: String,
+    entity_id: String,
+    entity_type: String,
+    interaction_type: String,
+    /// How much it says.
+    weight: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_id: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    tenant_id: String,
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+}
+
+impl InteractionResponse {
+    pub(crate) fn of(view: &TenantView, event: Event) -> Result<Self> {
+        let data: InteractionData = event.data_as()?;
+        let (name, own) = data.kind();
+        let name = name.to_owned();
+        let all = view.interaction_types.all();
+        let registered = all.iter().find(|kind| *kind.name == *name).map_or(1.0, |kind| kind.weight);
+        Ok(Self {
+            id: event.id,
+            weight: own.map_or(registered, |weight| weight as f32),
+            user_id: data.user_id.to_string(),
+            entity_id: data.entity_id.to_string(),
+            entity_type: data.entity_type,
+            interaction_type: name,
+            answer_id: data.answer_id,
+            metadata: data.metadata,
+            tenant_id: event.tenant.to_string(),
+            timestamp: event.time,
+        })
+    }
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// Interactions a page, 1 to 1,000.
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Interactions to pass over.
+    #[serde(default)]
+    offset: usize,
+    /// The entity's type, where ids alone do not tell.
+    entity_type: Option<String>,
+    /// Must be the credential's tenant where given.
+    tenant_id: Option<String>,
+}
+
+/// Record an interaction. The next answer takes it into account.
+#[utoipa::path(post, path = "/api/v1/interactions", tag = "interactions", request_body = RecordRequest,
+    responses((status = 201, body = InteractionResponse), (status = "4XX", body = Problem)))]
+async fn record(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    headers: HeaderMap,
+    Body(request): Body<RecordRequest>,
+) -> ApiResult<(StatusCode, Json<InteractionResponse>)> {
+    let (data, time, tenant_id) = request.split();
+    check_tenant(&scope, tenant_id.as_deref())?;
+    let id = idempotency_key(&headers)?.unwrap_or_else(|| state.writer.new_id());
+    let event = state.writer.event(&scope, kinds::INTERACTION_RECORDED, id, time, &data)?;
+    state.writer.ingest().append_checked(&scope, event.clone()).await?;
+    let view = state.views.of(&scope);
+    let view = view.read();
+    Ok((StatusCode::CREATED, Json(InteractionResponse::of(&view, event)?)))
+}
+
+/// List what a user did, newest first.
+#[utoipa::path(get, path = "/api/v1/interactions/user/{id}", tag = "interactions",
+    params(("id" = String, Path,), PageParams),
+    responses((status = 200, body = Vec<InteractionResponse>), (status = "4XX", body = Problem)))]
+async fn by_user(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<PageParams>,
+) -> ApiResult<Json<Vec<InteractionResponse>>> {
+    scope.require(Permission::Read)?;
+    check_tenant(&scope, params.tenant_id.as_deref())?;
+    check_range(params.limit, 1, 1_000, "limit")?;
+    let places: Vec<Place> = {
+        let view = state.views.of(&scope);
+        let view = view.read();
+        let user = view.users.find(&id).and_then(|index| view.users.get(index));
+        let history = &user.ok_or_else(|| user_not_found(&id))?.history;
+        history.iter().rev().skip(params.offset).take(params.limit).map(|entry| entry.place).collect()
+    };
+    Ok(Json(load(&state, &scope, &places).await?))
+}
+
+/// List what was done with an entity, newest arrival first.
+#[utoipa::path(get, path = "/api/v1/interactions/entity/{id}", tag = "interactions",
+    params(("id" = String, Path,), PageParams),
+    responses((status = 200, body = Vec<InteractionResponse>), (status = "4XX", body = Problem)))]
+async fn by_entity(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<PageParams>,
+) -> ApiResult<Json<Vec<InteractionResponse>>> {
+    scope.require(Permission::Read)?;
+    check_tenant(&scope, params.tenant_id.as_deref())?;
+    check_range(params.limit, 1, 1_000, "limit")?;
+    let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
+    let places: Vec<Place> = {
+        let view = state.views.of(&scope);
+        let view = view.read();
+        let places = view.interactions_of(entity);
+        places.iter().rev().skip(params.offset).take(params.limit).copied().collect()
+    };
+    Ok(Json(load(&state, &scope, &places).await?))
+}
+
+/// Reads the events at these places back from the log. One that retention removed is left out.
+async fn load(state: &HttpState, scope: &Scope, places: &[Place]) -> Result<Vec<InteractionResponse>> {
+    let mut events = Vec::with_capacity(places.len());
+    let one = ReadLimit { events: 1, bytes: 1 };
+    for place in places {
+        let read = state.log.read(&edge::ingest::EVENTS, place.partition(), place.offset(), one).await?;
+        let found = read.into_iter().next().filter(|stored| stored.offset == place.offset());
+        events.extend(found.map(|stored| stored.event).filter(|event| event.tenant == *scope.tenant()));
+    }
+    let view = state.views.of(scope);
+    let view = view.read();
+    events.into_iter().map(|event| InteractionResponse::of(&view, event)).collect()
+}
+
+fn default_entity_type() -> String {
+    DEFAULT_ENTITY_TYPE.to_owned()
+}
+
+fn default_limit() -> usize {
+    50
+}

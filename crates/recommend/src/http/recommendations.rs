@@ -1,0 +1,387 @@
+//! `/api/v1/recommendations/...`: for a user, for a session, like an entity, bought together, like a user, and
+//! the lists that are the same for everyone.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use edge::{ApiResult, Body, Caller, Params, Problem};
+use kernel::{Error, Id, Permission, Result, Scope, Timestamp, codes};
+use serde::{Deserialize, Deserializer};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::entities::find;
+use super::{HttpState, check_range, check_tenant};
+use crate::events::{DEFAULT_ENTITY_TYPE, InteractionKind};
+use crate::service::{Algorithm, Answer, Cursor, Query, Returned, SessionEntry, SimilarUsers};
+
+/// Interactions in one session request.
+const MAX_SESSION: usize = 1_000;
+/// Ids in `exclude`.
+const MAX_EXCLUDED: usize = 1_000;
+/// Boosters in one request.
+const MAX_BOOSTS: usize = 8;
+/// How far a cursor goes.
+const MAX_DEPTH: usize = 10_000;
+
+pub(super) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(for_user))
+        .routes(routes!(for_session))
+        .routes(routes!(similar_entities))
+        .routes(routes!(bought_together))
+        .routes(routes!(similar_users))
+        .routes(routes!(trending))
+        .routes(routes!(popular))
+        .routes(routes!(latest))
+}
+
+/// What to recommend, and how.
+#[derive(Debug, Clone, Default, Hash, Deserialize, IntoParams, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RecommendParams {
+    /// How many, 1 to 100; 10 where missing.
+    #[serde(deserialize_with = "number")]
+    #[param(value_type = Option<usize>)]
+    #[schema(value_type = Option<usize>)]
+    count: Option<String>,
+    /// `hybrid` (where missing), `collaborative`, `content_based`, `sequence`, `trending`, `popular` or `latest`.
+    algorithm: Option<String>,
+    /// The share of collaborative sources in a hybrid, in place of the learned blend.
+    #[serde(deserialize_with = "number")]
+    #[param(value_type = Option<f32>)]
+    #[schema(value_type = Option<f32>)]
+    collaborative_weight: Option<String>,
+    /// The share of content in a hybrid.
+    #[serde(deserialize_with = "number")]
+    #[param(value_type = Option<f32>)]
+    #[schema(value_type = Option<f32>)]
+    content_weight: Option<String>,
+    /// Only entities of this type.
+    entity_type: Option<String>,
+    /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
+    filter: Option<String>,
+    /// CEL expressions for the factor by which an entity's odds grow, separated by `;`.
+    boost: Option<String>,
+    /// Leave out what the user chose already; true where missing.
+    exclude_seen: Option<String>,
+    /// Ids to leave out, separated by commas.
+    exclude: Option<String>,
+    /// How much variety counts against score, 0 to 1.
+    #[serde(deserialize_with = "number")]
+    #[param(value_type = Option<f32>)]
+    #[schema(value_type = Option<f32>)]
+    diversity: Option<String>,
+    /// Attributes to return: names separated by commas, or `*`.
+    attributes: Option<String>,
+    /// Tell what each score is made of.
+    explain: Option<String>,
+    /// The window of `trending`, 1 to 31 days.
+    #[serde(deserialize_with = "number")]
+    #[param(value_type = Option<usize>)]
+    #[schema(value_type = Option<usize>)]
+    window_days: Option<String>,
+    /// Where an earlier page ended.
+    cursor: Option<String>,
+    /// Must be the credential's tenant where given.
+    tenant_id: Option<String>,
+}
+
+/// Takes a number as a number (in a body) or as text (in a query).
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wire {
+        Text(String),
+        Number(serde_json::Number),
+    }
+    Ok(Option::<Wire>::deserialize(deserializer)?.map(|wire| match wire {
+        Wire::Text(text) => text,
+        Wire::Number(number) => number.to_string(),
+    }))
+}
+
+/// What someone did just now, whoever they are.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "interactions": [
+        {"entity_id": "film-1", "entity_type": "film", "interaction_type": "view"},
+        {"entity_id": "film-2", "entity_type": "film", "interaction_type": "like"}
+    ],
+    "options": {"count": 5}
+}))]
+pub struct SessionRequest {
+    /// Oldest first, up to 1,000. Nothing of it is kept.
+    interactions: Vec<SessionInteraction>,
+    /// What to recommend, and how.
+    #[serde(default)]
+    options: RecommendParams,
+}
+
+/// One thing that someone did.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionInteraction {
+    /// With what.
+    #[schema(value_type = String)]
+    entity_id: Id,
+    /// Its type; `item` where missing.
+    #[serde(default = "default_entity_type")]
+    entity_type: String,
+    /// What they did; `view` where missing.
+    #[serde(default = "default_interaction_type")]
+    #[schema(value_type = Object)]
+    interaction_type: InteractionKind,
+    /// In place of the type's weight.
+    weight: Option<f64>,
+    /// When.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    timestamp: Option<Timestamp>,
+}
+
+fn default_entity_type() -> String {
+    DEFAULT_ENTITY_TYPE.to_owned()
+}
+
+fn default_interaction_type() -> InteractionKind {
+    InteractionKind::Named("view".to_owned())
+}
+
+/// Recommend entities for a user.
+#[utoipa::path(get, path = "/api/v1/recommendations/user/{id}", tag = "recommendations",
+    params(("id" = String, Path,), RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn for_user(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    let (query, pin) = params.read(&state, &scope, &id)?;
+    Ok(Json(state.service.for_user(&scope, &id, &query, pin)?))
+}
+
+/// Recommend entities for what someone did just now.
+#[utoipa::path(post, path = "/api/v1/recommendations/session", tag = "recommendations",
+    request_body = SessionRequest,
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn for_session(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Body(request): Body<SessionRequest>,
+) -> ApiResult<Json<Answer>> {
+    check_range(request.interactions.len(), 0, MAX_SESSION, "interactions")?;
+    let entry = |interaction: SessionInteraction| SessionEntry {
+        entity_id: interaction.entity_id.to_string(),
+        entity_type: interaction.entity_type,
+        kind: interaction.interaction_type,
+        weight: interaction.weight,
+        time: interaction.timestamp,
+    };
+    let (query, pin) = request.options.read(&state, &scope, "session")?;
+    let session: Vec<_> = request.interactions.into_iter().map(entry).collect();
+    Ok(Json(state.service.for_session(&scope, &session, &query, pin)?))
+}
+
+/// Recommend entities like one.
+#[utoipa::path(get, path = "/api/v1/recommendations/entity/{id}", tag = "recommendations",
+    params(("id" = String, Path,), RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn similar_entities(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
+    let (query, pin) = params.read(&state, &scope, &id)?;
+    Ok(Json(state.service.similar_entities(&scope, entity, &query, pin)?))
+}
+
+/// Recommend entities that are bought together with one.
+#[utoipa::path(get, path = "/api/v1/recommendations/bought-together/{id}", tag = "recommendations",
+    params(("id" = String, Path,), RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn bought_together(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
+    let (query, pin) = params.read(&state, &scope, &id)?;
+    Ok(Json(state.service.bought_together(&scope, entity, &query, pin)?))
+}
+
+/// How many users.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SimilarUserParams {
+    /// How many, 1 to 100.
+    #[serde(default = "default_count")]
+    count: usize,
+}
+
+fn default_count() -> usize {
+    10
+}
+
+/// Find users who are like one.
+#[utoipa::path(get, path = "/api/v1/recommendations/similar-users/{id}", tag = "recommendations",
+    params(("id" = String, Path,), SimilarUserParams),
+    responses((status = 200, body = SimilarUsers), (status = "4XX", body = Problem)))]
+async fn similar_users(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Params(params): Params<SimilarUserParams>,
+) -> ApiResult<Json<SimilarUsers>> {
+    scope.require(Permission::Read)?;
+    check_range(params.count, 1, 100, "count")?;
+    Ok(Json(state.service.similar_users(&scope, &id, params.count)?))
+}
+
+/// What many choose lately.
+#[utoipa::path(get, path = "/api/v1/recommendations/trending", tag = "recommendations", params(RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn trending(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    list(&state, &scope, params, Algorithm::Trending)
+}
+
+/// What many chose.
+#[utoipa::path(get, path = "/api/v1/recommendations/popular", tag = "recommendations", params(RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn popular(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    list(&state, &scope, params, Algorithm::Popular)
+}
+
+/// What is new.
+#[utoipa::path(get, path = "/api/v1/recommendations/latest", tag = "recommendations", params(RecommendParams),
+    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+async fn latest(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Params(params): Params<RecommendParams>,
+) -> ApiResult<Json<Answer>> {
+    list(&state, &scope, params, Algorithm::Latest)
+}
+
+fn list(
+    state: &HttpState,
+    scope: &Scope,
+    mut params: RecommendParams,
+    algorithm: Algorithm,
+) -> ApiResult<Json<Answer>> {
+    if params.algorithm.as_deref().is_some_and(|name| name != algorithm.name()) {
+        let message = "is in the address already; leave it out";
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("algorithm").into());
+    }
+    params.algorithm = Some(algorithm.name().to_owned());
+    let (query, pin) = params.read(state, scope, algorithm.name())?;
+    Ok(Json(state.service.list(scope, &query, pin)?))
+}
+
+impl RecommendParams {
+    /// The checked query, and the list that a cursor goes on with. `subject` is what the list is about.
+    fn read(&self, state: &HttpState, scope: &Scope, subject: &str) -> Result<(Query, Option<Cursor>)> {
+        scope.require(Permission::Read)?;
+        check_tenant(scope, self.tenant_id.as_deref())?;
+        let settings = state.service.settings();
+        let count = parsed(self.count.as_deref(), "count")?.unwrap_or(settings.default_count);
+        check_range(count, 1, settings.max_count, "count")?;
+        let window_days = parsed(self.window_days.as_deref(), "window_days")?;
+        check_range(window_days.unwrap_or(1), 1, 31, "window_days")?;
+        let exclude: Vec<String> = split(self.exclude.as_deref(), ',').map(str::to_owned).collect();
+        check_range(exclude.len(), 0, MAX_EXCLUDED, "exclude")?;
+        let compile = |text: &str, field| state.service.expressions().compile(text, field);
+        let boosts: Vec<_> =
+            split(self.boost.as_deref(), ';').map(|text| compile(text, "boost")).collect::<Result<_>>()?;
+        check_range(boosts.len(), 0, MAX_BOOSTS, "boost")?;
+        let fingerprint = self.fingerprint(scope, subject);
+        let pin = self.cursor.as_deref().map(|text| Cursor::decode(text, fingerprint)).transpose()?;
+        let offset = pin.map_or(0, |cursor| usize::try_from(cursor.offset).unwrap_or(usize::MAX));
+        check_range(offset, 0, MAX_DEPTH, "cursor")?;
+        let query = Query {
+            count,
+            algorithm: self.algorithm.as_deref().map(Algorithm::of).transpose()?.unwrap_or_default(),
+            weights: self.weights()?,
+            entity_type: self.entity_type.clone(),
+            filter: self.filter.as_deref().map(|text| compile(text, "filter")).transpose()?,
+            boosts,
+            include_seen: !parsed(self.exclude_seen.as_deref(), "exclude_seen")?.unwrap_or(true),
+            exclude,
+            diversity: share(self.diversity.as_deref(), "diversity")?.unwrap_or(0.0),
+            offset,
+            returned: match self.attributes.as_deref() {
+                None => Returned::Nothing,
+                Some("*") => Returned::All,
+                names => Returned::Named(split(names, ',').map(str::to_owned).collect()),
+            },
+            explain: parsed(self.explain.as_deref(), "explain")?.unwrap_or(false),
+            window_days,
+            fingerprint,
+        };
+        Ok((query, pin))
+    }
+
+    fn weights(&self) -> Result<Option<(f32, f32)>> {
+        let collaborative = share(self.collaborative_weight.as_deref(), "collaborative_weight")?;
+        let content = share(self.content_weight.as_deref(), "content_weight")?;
+        match (collaborative, content) {
+            (None, None) => Ok(None),
+            (Some(collaborative), None) => Ok(Some((collaborative, 1.0 - collaborative))),
+            (None, Some(content)) => Ok(Some((1.0 - content, content))),
+            (Some(collaborative), Some(content)) if (collaborative + content - 1.0).abs() < 1e-3 => {
+                Ok(Some((collaborative, content)))
+            }
+            _ => Err(Error::new(codes::VALIDATION_ERROR, "must make 1 with collaborative_weight")
+                .with_field("content_weight")),
+        }
+    }
+
+    fn fingerprint(&self, scope: &Scope, subject: &str) -> u64 {
+        // `DefaultHasher::new` has fixed keys: two replicas of one build agree.
+        let mut hasher = DefaultHasher::new();
+        (scope.tenant().as_str(), subject).hash(&mut hasher);
+        Self { cursor: None, count: None, ..self.clone() }.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+fn split(text: Option<&str>, separator: char) -> impl Iterator<Item = &str> {
+    text.into_iter()
+        .flat_map(move |text| text.split(separator))
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+fn parsed<T: std::str::FromStr>(text: Option<&str>, field: &str) -> Result<Option<T>> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let kind = if std::any::type_name::<T>() == "bool" { "true or false" } else { "a number" };
+        Error::new(codes::VALIDATION_ERROR, format!("`{}` is not {kind}", text.escape_debug()))
+            .with_field(field)
+    })
+}
+
+fn share(text: Option<&str>, field: &str) -> Result<Option<f32>> {
+    match parsed::<f32>(text, field)? {
+        Some(value) if !(0.0..=1.0).contains(&value) => {
+            Err(Error::new(codes::VALIDATION_ERROR, "must be between 0 and 1").with_field(field))
+        }
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,293 @@
+//! The questions this domain answers.
+//!
+//! A question reads the view and the served snapshot and nothing else: no training, no scan of the log, no disk.
+//! Where an algorithm has nothing to say, another answers in its place and the answer names it.
+//!
+//! To add a question: a method here that makes scores for the entities of the view and hands them to
+//! [`Selector`](select::Selector); its endpoint in `http/recommendations.rs`.
+
+pub mod answer;
+pub mod context;
+pub mod cursor;
+pub mod expression;
+pub mod query;
+mod ranking;
+mod reasons;
+pub mod select;
+mod similar_users;
+pub mod states;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::{Clock, Entropy, Result, Scope, TenantId};
+use parking_lot::RwLock;
+
+use crate::events::InteractionKind;
+use crate::metrics::RecommendMetrics;
+use crate::serving::Recommenders;
+use crate::settings::AnswerSettings;
+use crate::views::{TenantView, Views};
+use context::Context;
+use expression::Expressions;
+use ranking::Ranking;
+use reasons::Lines;
+use select::Selector;
+use states::Served;
+
+pub use answer::{Answer, SimilarUsers};
+pub use cursor::Cursor;
+pub use query::{Algorithm, Query, Returned};
+
+/// One thing that someone did in a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionEntry {
+    /// With what.
+    pub entity_id: String,
+    /// Its type.
+    pub entity_type: String,
+    /// What they did.
+    pub kind: InteractionKind,
+    /// In place of the type's weight.
+    pub weight: Option<f64>,
+    /// When.
+    pub time: Option<kernel::Timestamp>,
+}
+
+/// Answers questions for every tenant.
+#[derive(Debug)]
+pub struct Service {
+    views: Arc<Views>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<Served>>>,
+    settings: AnswerSettings,
+    expressions: Expressions,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    metrics: RecommendMetrics,
+}
+
+/// What an answer is about.
+struct Subject<'a> {
+    user_id: Option<&'a str>,
+    /// The entity that is asked about, which is never its own answer.
+    entity: Option<u32>,
+    /// A user of the view, whose state may be kept.
+    user: Option<u32>,
+}
+
+impl Service {
+    /// Over these views; nothing is served until [`Service::serve`].
+    #[must_use]
+    pub fn new(
+        views: Arc<Views>,
+        settings: AnswerSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: RecommendMetrics,
+    ) -> Self {
+        let tenants = RwLock::new(BTreeMap::new());
+        Self { views, tenants, settings, expressions: Expressions::default(), clock, entropy, metrics }
+    }
+
+    /// The settings of answers.
+    #[must_use]
+    pub fn settings(&self) -> &AnswerSettings {
+        &self.settings
+    }
+
+    /// The compiler of filters and boosters.
+    #[must_use]
+    pub fn expressions(&self) -> &Expressions {
+        &self.expressions
+    }
+
+    /// Serves a snapshot from now on. Requests that began with another keep it.
+    pub fn serve(&self, scope: &Scope, recommenders: Arc<Recommenders>) {
+        let served = Arc::clone(self.tenants.write().entry(scope.tenant().clone()).or_default());
+        served.swap(recommenders);
+    }
+
+    /// Serves the same version of a model with a newer catalogue.
+    pub fn refresh(&self, scope: &Scope, recommenders: Arc<Recommenders>) {
+        if let Some(served) = self.served(scope) {
+            served.refresh(recommenders);
+        }
+    }
+
+    /// What is served for the scope's tenant.
+    #[must_use]
+    pub fn served(&self, scope: &Scope) -> Option<Arc<Served>> {
+        self.tenants.read().get(scope.tenant()).cloned()
+    }
+
+    /// What a user should see. A user of whom nothing is known gets what many choose.
+    ///
+    /// # Errors
+    /// `CURSOR_EXPIRED` when the list that `pin` goes on with is gone.
+    pub fn for_user(
+        &self,
+        scope: &Scope,
+        user_id: &str,
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let view = self.views.of(scope);
+        let view = view.read();
+        let user = view.users.find(user_id);
+        let history = user.and_then(|index| view.users.get(index)).map_or(&[][..], |user| &user.history);
+        let count = pin.map_or(history.len(), |pin| usize::try_from(pin.history).unwrap_or(usize::MAX));
+        let context = Context::of_user(&view, history, count);
+        let subject = Subject { user_id: Some(user_id), entity: None, user };
+        self.answer(scope, &view, &context, subject, query, pin)
+    }
+
+    /// What someone should see who did this just now. Entities and types that are not known are passed over.
+    ///
+    /// # Errors
+    /// As [`Service::for_user`].
+    pub fn for_session(
+        &self,
+        scope: &Scope,
+        session: &[SessionEntry],
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let view = self.views.of(scope);
+        let view = view.read();
+        let now_ms = self.clock.now().as_millisecond();
+        let mut context = Context { interactions: session.len(), ..Context::default() };
+        for entry in session {
+            let Some(entity) = view.entities.find(&entry.entity_type, &entry.entity_id) else { continue };
+            let (name, own) = match &entry.kind {
+                InteractionKind::Named(name) | InteractionKind::Custom(name) => (name.as_str(), entry.weight),
+                InteractionKind::Rating(value) => ("rating", Some(*value)),
+            };
+            let registered = view.interaction_types.find(name);
+            let own = own.map(|weight| weight as f32);
+            let weight =
+                registered.map_or(own.unwrap_or(1.0), |kind| view.interaction_types.weight(kind, own));
+            context.seen.insert(entity);
+            context.push(entity, weight, entry.time.map_or(now_ms, kernel::Timestamp::as_millisecond));
+        }
+        self.answer(scope, &view, &context, Subject { user_id: None, entity: None, user: None }, query, pin)
+    }
+
+    /// What is like an entity.
+    ///
+    /// # Errors
+    /// As [`Service::for_user`].
+    pub fn similar_entities(
+        &self,
+        scope: &Scope,
+        entity: u32,
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let view = self.views.of(scope);
+        let view = view.read();
+        let mut context = Context { interactions: usize::MAX, ..Context::default() };
+        context.push(entity, 1.0, self.clock.now().as_millisecond());
+        let subject = Subject { user_id: None, entity: Some(entity), user: None };
+        self.answer(scope, &view, &context, subject, query, pin)
+    }
+
+    /// What is chosen in one go with an entity.
+    ///
+    /// # Errors
+    /// As [`Service::for_user`].
+    pub fn bought_together(
+        &self,
+        scope: &Scope,
+        entity: u32,
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let view = self.views.of(scope);
+        let view = view.read();
+        let served = self.served(scope);
+        let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
+        let ranking = Ranking::bought_together(&view, model.as_deref(), entity);
+        let subject = Subject { user_id: None, entity: Some(entity), user: None };
+        Ok(self.finish(&view, &Context::default(), &subject, query, ranking))
+    }
+
+    /// A list that is the same for everyone: trending, popular or latest.
+    ///
+    /// # Errors
+    /// As [`Service::for_user`].
+    pub fn list(&self, scope: &Scope, query: &Query, pin: Option<Cursor>) -> Result<Answer> {
+        let view = self.views.of(scope);
+        let view = view.read();
+        let subject = Subject { user_id: None, entity: None, user: None };
+        self.answer(scope, &view, &Context::default(), subject, query, pin)
+    }
+
+    fn answer(
+        &self,
+        scope: &Scope,
+        view: &TenantView,
+        context: &Context,
+        subject: Subject<'_>,
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let served = self.served(scope);
+        let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
+        let now_ms = self.clock.now().as_millisecond();
+        let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
+        let state = match (&served, &model, subject.user) {
+            (Some(served), Some(model), Some(user)) => served.state(user, model, context),
+            _ => None,
+        };
+        let ranking = Ranking::of(&request, model, state.as_deref());
+        Ok(self.finish(view, context, &subject, query, ranking))
+    }
+
+    fn finish(
+        &self,
+        view: &TenantView,
+        context: &Context,
+        subject: &Subject<'_>,
+        query: &Query,
+        mut ranking: Ranking,
+    ) -> Answer {
+        let now = self.clock.now();
+        let budget = self.settings.max_expression_evaluations;
+        let mut selector = Selector::new(&view.entities, query, context, now.as_millisecond(), budget);
+        if let Some(entity) = subject.entity {
+            selector.leave_out(entity);
+        }
+        let mut scores = std::mem::take(&mut ranking.scores);
+        let selection = selector.page(&mut scores, |one, two| ranking.similarity(one, two));
+        let recommendations = Lines { view, context, query, ranking: &ranking }.of(&selection.picked);
+        let model_version = ranking.model_version;
+        let next_cursor = selection.more.then(|| {
+            Cursor {
+                model_version: model_version.unwrap_or(0),
+                history: context.interactions as u64,
+                offset: (query.offset + recommendations.len()) as u64,
+                fingerprint: query.fingerprint,
+            }
+            .encode()
+        });
+        let cold_start =
+            subject.user_id.is_some() && context.interactions < self.settings.cold_start_min_interactions;
+        let fallback = ranking.fallback;
+        let algorithm = ranking.algorithm(query);
+        self.metrics.answered(algorithm, fallback, cold_start);
+        ranking.recycle(scores);
+        Answer {
+            answer_id: self.entropy.id(now).as_hyphenated().to_string(),
+            user_id: subject.user_id.map(str::to_owned),
+            count: recommendations.len(),
+            recommendations,
+            algorithm,
+            fallback,
+            cold_start,
+            model_version,
+            generated_at: now,
+            complete: selection.complete,
+            next_cursor,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Scores for every entity of the view, and what they are made of.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::query::{Algorithm, Query};
+use crate::algorithms::blend::Blend;
+use crate::serving::{Family, Recommenders, UserState, with_scratch};
+use crate::settings::AnswerSettings;
+use crate::views::TenantView;
+
+const MS_PER_DAY: f64 = 86_400_000.0;
+
+/// What a ranking is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) view: &'a TenantView,
+    pub(super) context: &'a Context,
+    pub(super) query: &'a Query,
+    pub(super) settings: &'a AnswerSettings,
+    pub(super) now_ms: i64,
+}
+
+/// What a ranking rests on.
+#[derive(Debug)]
+pub(super) enum Basis {
+    /// Trained parts.
+    Parts(Parts),
+    /// What is chosen together with this entity.
+    Together(u32),
+    /// What many choose lately, over so many days.
+    Trending(usize),
+    /// What many chose.
+    Popular,
+    /// What is new.
+    Latest,
+}
+
+/// The scores of each part and how they were combined.
+#[derive(Debug)]
+pub(super) struct Parts {
+    model: Arc<Recommenders>,
+    blend: Blend,
+    /// By part, then by entity; empty for a part without weight.
+    raw: Vec<Vec<f32>>,
+    history_length: usize,
+}
+
+impl Parts {
+    pub(super) fn model(&self) -> &Recommenders {
+        &self.model
+    }
+
+    /// The part's own score of an entity.
+    pub(super) fn raw(&self, part: usize, entity: u32) -> Option<f32> {
+        self.raw[part].get(entity as usize).copied().filter(|score| score.is_finite())
+    }
+
+    /// For each of `entities`, what each part added to its score.
+    pub(super) fn contributions(&self, entities: &[u32]) -> Vec<Vec<f32>> {
+        let silent = silence(&self.raw);
+        self.blend.explain(self.history_length, &views(&self.raw, &silent), entities)
+    }
+}
+
+/// Stands in for the scores of parts without weight: all alike, so they say nothing.
+fn silence(raw: &[Vec<f32>]) -> Vec<f32> {
+    vec![0.0; raw.iter().map(Vec::len).max().unwrap_or(0)]
+}
+
+fn views<'a>(raw: &'a [Vec<f32>], silent: &'a [f32]) -> Vec<&'a [f32]> {
+    raw.iter().map(|scores| if scores.is_empty() { silent } else { scores }).collect()
+}
+
+/// Scores by entity index, in units of log odds where a booster may change them.
+#[derive(Debug)]
+pub(super) struct Ranking {
+    pub(super) scores: Vec<f32>,
+    pub(super) basis: Basis,
+    pub(super) model_version: Option<u64>,
+    pub(super) fallback: Option<&'static str>,
+}
+
+impl Ranking {
+    /// The ranking that the query asks for, or the one that stands in for it.
+    pub(super) fn of(
+        request: &Request<'_>,
+        model: Option<Arc<Recommenders>>,
+        state: Option<&UserState>,
+    ) -> Self {
+        match request.query.algorithm {
+            Algorithm::Trending => Self::trending(request, None),
+            Algorithm::Popular => Self::popular(request, None),
+            Algorithm::Latest => Self::latest(request),
+            personal => Self::personal(request, personal, model, state)
+                .unwrap_or_else(|| Self::trending(request, Some("trending"))),
+        }
+    }
+
+    /// None where there is no model, no such part, or no history that the model knows.
+    fn personal(
+        request: &Request<'_>,
+        algorithm: Algorithm,
+        model: Option<Arc<Recommenders>>,
+        state: Option<&UserState>,
+    ) -> Option<Self> {
+        let model = model?;
+        let history_length = model.known_length(request.context.history());
+        if history_length == 0 {
+            return None;
+        }
+        let configured = request.settings.collaborative_weight.zip(request.settings.content_based_weight);
+        let blend = match (algorithm, request.query.weights.or(configured)) {
+            (Algorithm::Collaborative, _) => model.blend_of(Family::Collaborative)?,
+            (Algorithm::ContentBased, _) => model.blend_of(Family::Content)?,
+            (Algorithm::Sequence, _) => model.blend_of(Family::Sequence)?,
+            (_, Some((collaborative, content))) => model.blend_with(collaborative, content),
+            (_, None) => model.blend().clone(),
+        };
+        let entity_count = request.view.entities.all().len();
+        let raw = model.score_parts(request.context, state, &blend, entity_count);
+        let mut scores = with_scratch(|scratch| scratch.floats(entity_count));
+        let silent = silence(&raw);
+        blend.combine(history_length, &views(&raw, &silent), &mut scores);
+        Some(Self {
+            scores,
+            model_version: Some(model.version),
+            basis: Basis::Parts(Parts { model, blend, raw, history_length }),
+            fallback: None,
+        })
+    }
+
+    /// What is chosen in one go with an entity.
+    pub(super) fn bought_together(view: &TenantView, model: Option<&Recommenders>, entity: u32) -> Self {
+        let entity_count = view.entities.all().len();
+        let found = model.and_then(|model| model.together(entity, entity_count));
+        Self {
+            scores: found.unwrap_or_else(|| vec![f32::NEG_INFINITY; entity_count]),
+            basis: Basis::Together(entity),
+            model_version: model.map(|model| model.version),
+            fallback: None,
+        }
+    }
+
+    /// Falls back on what is popular where nothing happened lately.
+    fn trending(request: &Request<'_>, fallback: Option<&'static str>) -> Self {
+        let days = request.query.window_days.unwrap_or(request.settings.trending_window_days);
+        let mut scores = vec![0.0; request.view.entities.all().len()];
+        let half_life_days = request.settings.trending_half_life_days;
+        request.view.activity.trending(request.now_ms, days, half_life_days, &mut scores);
+        if scores.iter().all(|score| *score <= 0.0) {
+            return Self::popular(request, Some("popular"));
+        }
+        for score in &mut scores {
+            *score = if *score > 0.0 { score.ln() } else { f32::NEG_INFINITY };
+        }
+        Self::simple(Basis::Trending(days), scores, fallback)
+    }
+
+    /// Falls back on what is new where nothing was chosen at all.
+    fn popular(request: &Request<'_>, fallback: Option<&'static str>) -> Self {
+        let totals = request.view.activity.totals();
+        if totals.iter().all(|total| *total <= 0.0) {
+            return Self { fallback: Some("latest"), ..Self::latest(request) };
+        }
+        let mut scores = vec![f32::NEG_INFINITY; request.view.entities.all().len()];
+        for (score, total) in scores.iter_mut().zip(totals) {
+            if *total > 0.0 {
+                *score = total.ln() as f32;
+            }
+        }
+        Self::simple(Basis::Popular, scores, fallback)
+    }
+
+    /// The age in days, negated: a day counts as one unit of log odds.
+    fn latest(request: &Request<'_>) -> Self {
+        let age = |entity: &crate::views::Entity| {
+            let since = entity.available_from_ms.unwrap_or(entity.created_at_ms);
+            -((request.now_ms - since) as f64 / MS_PER_DAY) as f32
+        };
+        let scores = request.view.entities.all().iter().map(age).collect();
+        Self::simple(Basis::Latest, scores, None)
+    }
+
+    fn simple(basis: Basis, scores: Vec<f32>, fallback: Option<&'static str>) -> Self {
+        Self { scores, basis, model_version: None, fallback }
+    }
+
+    /// The name of what was asked for.
+    pub(super) fn algorithm(&self, query: &Query) -> &'static str {
+        match self.basis {
+            Basis::Together(_) => "bought_together",
+            _ => query.algorithm.name(),
+        }
+    }
+
+    /// How alike two entities are, 0 to 1; 0 where nothing is known.
+    pub(super) fn similarity(&self, one: u32, two: u32) -> f32 {
+        match &self.basis {
+            Basis::Parts(parts) => parts.model.similarity(one, two),
+            _ => 0.0,
+        }
+    }
+
+    /// Keeps the memory for the next request.
+    pub(super) fn recycle(self, scores: Vec<f32>) {
+        if let Basis::Parts(parts) = self.basis {
+            parts.model.recycle(parts.raw.into_iter().chain([scores]));
+        }
+    }
+}

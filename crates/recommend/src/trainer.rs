@@ -1,0 +1,179 @@
+//! When models are trained: in the background, when enough changed, and after so many hours all the same.
+//!
+//! One training at a time for each tenant, on a pool of threads of its own, so that requests keep their share of the
+//! processors. A training that fails leaves the served model where it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{Clock, Error, Permission, Result, Scope};
+use models::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::metrics::RecommendMetrics;
+use crate::service::Service;
+use crate::serving::{Index, Recommenders, Trained};
+use crate::settings::{RecommendSettings, ScheduleSettings};
+use crate::training::{self, MODEL, TrainingProgress, TrainingReport, TrainingSet};
+use crate::views::Views;
+
+/// The alias of the version that is served.
+const PRODUCTION: &str = "production";
+
+/// Trains, publishes, promotes, serves.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    views: Arc<Views>,
+    service: Arc<Service>,
+    registry: Registry,
+    settings: Arc<RecommendSettings>,
+    clock: Arc<dyn Clock>,
+    metrics: RecommendMetrics,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Trainer {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(
+        views: Arc<Views>,
+        service: Arc<Service>,
+        registry: Registry,
+        settings: Arc<RecommendSettings>,
+        clock: Arc<dyn Clock>,
+        metrics: RecommendMetrics,
+    ) -> Self {
+        Self { views, service, registry, settings, clock, metrics, turn: Arc::default() }
+    }
+
+    /// Serves the promoted model of every tenant, or the last good one.
+    ///
+    /// # Errors
+    /// Those of the registry.
+    pub async fn restore(&self) -> Result<()> {
+        for tenant in self.views.tenants() {
+            let scope = Scope::system(tenant, "trainer");
+            let Some((version, artifact)) = self.registry.load(&scope, MODEL, PRODUCTION).await? else {
+                continue;
+            };
+            match training::from_artifact(artifact) {
+                Ok((trained, interactions)) => {
+                    self.serve(&scope, version.version, version.created_at, interactions, trained);
+                }
+                Err(error) => {
+                    error!(error = %error.chain(), "the model cannot be served; it will be trained anew")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains a model on what the view holds, publishes and promotes it, serves it.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`; `TRAINING_FAILED`; those of the registry. The served model then stays.
+    pub async fn train(
+        &self,
+        scope: &Scope,
+        mut progress: impl FnMut(&TrainingProgress) + Send + 'static,
+    ) -> Result<TrainingReport> {
+        scope.require(Permission::Admin)?;
+        let _turn = self.turn.lock().await;
+        let began = self.clock.elapsed();
+        let view = self.views.of(scope);
+        let (settings, clock) = (Arc::clone(&self.settings), Arc::clone(&self.clock));
+        let work = move || -> Result<(Trained, TrainingReport)> {
+            let set = TrainingSet::of(&view)?;
+            let pool = pool(&settings.schedule)?;
+            pool.install(|| training::train(&set, &settings.training, clock.as_ref(), &mut progress))
+        };
+        let trained = tokio::task::spawn_blocking(work).await.map_err(Error::internal).flatten();
+        self.metrics.trained(if trained.is_ok() { "trained" } else { "failed" });
+        let (trained, mut report) = trained?;
+        let artifact = training::to_artifact(&trained, &report)?;
+        let metrics =
+            report.parts.iter().map(|part| (format!("{}.ndcg@10", part.name), part.ndcg_at_10)).collect();
+        let now = self.clock.now();
+        let version = self.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
+        self.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
+        self.serve(scope, version.version, now, report.interactions as u64, trained);
+        self.registry.prune(scope, MODEL, self.settings.schedule.versions_kept).await?;
+        let took = self.clock.elapsed().saturating_sub(began);
+        self.metrics.training_seconds.set(took.as_secs_f64());
+        report.version = version.version;
+        info!(version = version.version, seconds = took.as_secs_f64(), "trained");
+        Ok(report)
+    }
+
+    fn serve(
+        &self,
+        scope: &Scope,
+        version: u64,
+        trained_at: kernel::Timestamp,
+        interactions: u64,
+        trained: Trained,
+    ) {
+        let index = Index::of(&trained, &self.views.of(scope).read());
+        let recommenders = Recommenders::new(version, trained_at, interactions, trained, index);
+        self.service.serve(scope, Arc::new(recommenders));
+        self.refresh(scope);
+    }
+
+    /// Takes what changed in the catalogue into the served model.
+    pub fn refresh(&self, scope: &Scope) {
+        let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return };
+        let refreshed = model.with_catalogue(&self.views.of(scope).read().entities);
+        if let Some(refreshed) = refreshed {
+            self.service.refresh(scope, Arc::new(refreshed));
+        }
+    }
+
+    /// Looks every few seconds whether a training is due, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let pause = Duration::from_secs(self.settings.schedule.incremental_update_interval_secs);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            for tenant in self.views.tenants() {
+                let scope = Scope::system(tenant, "trainer");
+                if !self.is_due(&scope) {
+                    self.refresh(&scope);
+                    continue;
+                }
+                let trained = tokio::select! {
+                    // Nothing is lost: what is published is whole, and the next start trains again.
+                    () = stop.cancelled() => return,
+                    trained = self.train(&scope, |_| ()) => trained,
+                };
+                if let Err(error) = trained {
+                    error!(tenant = %scope.tenant(), error = %error.chain(), "training failed");
+                }
+            }
+        }
+    }
+
+    /// Whether enough changed since the served model was trained, or enough time passed.
+    #[must_use]
+    pub fn is_due(&self, scope: &Scope) -> bool {
+        let schedule = &self.settings.schedule;
+        let interactions = self.views.of(scope).read().activity.interactions();
+        if interactions < schedule.min_interactions {
+            return false;
+        }
+        let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return true };
+        let grown = interactions.saturating_sub(model.interactions) as f64;
+        let age = self.clock.now().duration_since(model.trained_at);
+        let hours = i64::try_from(schedule.full_rebuild_interval_hours).unwrap_or(i64::MAX);
+        grown >= schedule.rebuild_growth * model.interactions as f64 && grown >= 1.0
+            || age.as_hours() >= hours && grown >= 1.0
+    }
+}
+
+fn pool(schedule: &ScheduleSettings) -> Result<rayon::ThreadPool> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if schedule.threads > 0 { schedule.threads } else { processors.div_ceil(2) };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::internal)
+}

@@ -1,0 +1,151 @@
+//! How each algorithm and the hybrid rank what was held out: fitted on the training part of a split, the blend
+//! learned on its validation part, measured on its test part, which nothing before has seen.
+
+use std::sync::Arc;
+
+use kernel::{Clock, Error, ErrorCode, ErrorKind, Result};
+
+use super::fit::{Kind, fit_part, learn_blend, sources_of};
+use super::report::TrainingProgress;
+use super::set::TrainingSet;
+use super::settings::TrainingSettings;
+use crate::algorithms::blend::Hybrid;
+use crate::algorithms::{Interactions, Recommender};
+use crate::evaluation::ranking::{self, Evaluation};
+use crate::evaluation::report::{Entry, Report};
+use crate::evaluation::tuning::SettingsMap;
+use crate::evaluation::{EvaluationError, Split, bootstrap};
+use crate::serving::Part;
+
+/// The data do not fit the protocol, or the settings make no sense.
+pub const EVALUATION_FAILED: ErrorCode =
+    ErrorCode { name: "EVALUATION_FAILED", kind: ErrorKind::Invalid, title: "The evaluation cannot be made" };
+
+/// What to compare.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The algorithms; popularity is always compared.
+    pub kinds: Vec<Kind>,
+    /// Whether the hybrid of them is compared too.
+    pub hybrid: bool,
+    /// What is measured.
+    pub ranking: ranking::Settings,
+    /// How intervals are made.
+    pub bootstrap: bootstrap::Settings,
+}
+
+/// Fits, blends, measures.
+///
+/// # Errors
+/// `EVALUATION_FAILED`, `TRAINING_FAILED`.
+pub fn compare(
+    set: &TrainingSet,
+    split: &Split,
+    comparison: &Comparison,
+    settings: &TrainingSettings,
+    clock: &dyn Clock,
+    progress: &mut dyn FnMut(&TrainingProgress),
+) -> Result<Report> {
+    let mut bench = Bench { set, split, comparison, settings, clock };
+    let popularity = bench.part(Kind::Popularity, progress)?;
+    let mut entries = Vec::new();
+    let mut finals = vec![popularity.1];
+    for kind in comparison.kinds.iter().filter(|kind| **kind != Kind::Popularity) {
+        let (entry, part) = bench.part(*kind, progress)?;
+        entries.push(entry);
+        finals.push(part);
+    }
+    if comparison.hybrid && finals.len() > 1 {
+        let names =
+            std::iter::once(&popularity.0).chain(&entries).map(|entry| entry.algorithm.clone()).collect();
+        entries.push(bench.hybrid(&finals, names, progress)?);
+    }
+    let description = split.description.clone();
+    Report::new(description, popularity.0, entries, comparison.bootstrap.clone()).map_err(failed)
+}
+
+struct Bench<'a> {
+    set: &'a TrainingSet,
+    split: &'a Split,
+    comparison: &'a Comparison,
+    settings: &'a TrainingSettings,
+    clock: &'a dyn Clock,
+}
+
+impl Bench<'_> {
+    /// One algorithm, fitted for the test part.
+    fn part(
+        &mut self,
+        kind: Kind,
+        progress: &mut dyn FnMut(&TrainingProgress),
+    ) -> Result<(Entry, (Kind, Arc<Part>))> {
+        progress(&TrainingProgress { step: format!("fitting {kind:?}"), done: 0.0 });
+        let began = self.clock.elapsed();
+        let part = fit_part(kind, &self.split.test.interactions, self.set, self.settings, progress)?;
+        let fit_seconds = (self.clock.elapsed() - began).as_secs_f64();
+        let evaluation = self.measure(part.recommender())?;
+        let entry = Entry {
+            algorithm: part.name().to_owned(),
+            settings: SettingsMap::default(),
+            parts: Vec::new(),
+            fit_seconds,
+            evaluation,
+        };
+        Ok((entry, (kind, Arc::new(part))))
+    }
+
+    /// The hybrid: its blend is learned with parts that were fitted without the validation part.
+    fn hybrid(
+        &mut self,
+        finals: &[(Kind, Arc<Part>)],
+        names: Vec<String>,
+        progress: &mut dyn FnMut(&TrainingProgress),
+    ) -> Result<Entry> {
+        let began = self.clock.elapsed();
+        let training: &Interactions = &self.split.training.interactions;
+        let mut parts = Vec::new();
+        for (kind, _) in finals {
+            progress(&TrainingProgress { step: format!("fitting {kind:?} for the blend"), done: 0.0 });
+            parts.push(Arc::new(fit_part(*kind, training, self.set, self.settings, progress)?));
+        }
+        let validation = &self.split.training.validation;
+        let blend = learn_blend(&sources_of(&parts, training), validation.histories(), validation.targets())?;
+        let finals: Vec<Arc<Part>> = finals.iter().map(|(_, part)| Arc::clone(part)).collect();
+        let sources = sources_of(&finals, &self.split.test.interactions);
+        let hybrid = Hybrid::new(sources, blend).map_err(|error| failed(error.into()))?;
+        let fit_seconds = (self.clock.elapsed() - began).as_secs_f64();
+        let evaluation = self.measure(&hybrid)?;
+        Ok(Entry {
+            algorithm: "hybrid".to_owned(),
+            settings: weights_of(&hybrid),
+            parts: names,
+            fit_seconds,
+            evaluation,
+        })
+    }
+
+    fn measure(&self, recommender: &dyn Recommender) -> Result<Evaluation> {
+        let test = &self.split.test;
+        ranking::evaluate(
+            recommender,
+            &test.interactions,
+            &test.holdout,
+            &self.comparison.ranking,
+            self.clock,
+        )
+        .map_err(failed)
+    }
+}
+
+/// The learned weights for the longest histories, by source.
+fn weights_of(hybrid: &Hybrid) -> SettingsMap {
+    let weights = hybrid.blend().buckets.last().map(|bucket| bucket.weights.clone()).unwrap_or_default();
+    let named = hybrid.source_names().zip(weights);
+    named
+        .map(|(name, weight)| (name.to_owned(), serde_json::json!((weight * 1_000.0).round() / 1_000.0)))
+        .collect()
+}
+
+fn failed(error: EvaluationError) -> Error {
+    Error::new(EVALUATION_FAILED, error.to_string()).with_source(error)
+}

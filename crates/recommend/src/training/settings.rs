@@ -1,0 +1,73 @@
+//! The `recommend.training` section of the configuration.
+
+use kernel::{Error, Result, codes};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is trained, and with how much effort.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// The parts of the hybrid.
+    pub algorithms: Algorithms,
+    /// Users whose latest choice is held out to learn the blend.
+    pub blend_users: usize,
+    /// The catalogue above which linear item models are sparse, in items.
+    pub dense_items: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// The parts of the hybrid. Popularity is always one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Algorithms {
+    /// Item neighbourhoods.
+    pub neighbours: bool,
+    /// A linear item model (EASE).
+    pub linear: bool,
+    /// Matrix factorisation (iALS).
+    pub factors: bool,
+    /// A linear graph filter.
+    pub graph: bool,
+    /// What follows what.
+    pub transitions: bool,
+    /// A recurrent model of the whole history; takes most of the training time.
+    pub sequence: bool,
+    /// What the items are like.
+    pub content: bool,
+}
+
+impl Default for Algorithms {
+    fn default() -> Self {
+        Self {
+            neighbours: false,
+            linear: true,
+            factors: true,
+            graph: false,
+            transitions: true,
+            sequence: true,
+            content: true,
+        }
+    }
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        Self { algorithms: Algorithms::default(), blend_users: 5_000, dense_items: 12_000, seed: 42 }
+    }
+}
+
+impl TrainingSettings {
+    /// Passes when every setting makes sense.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` naming the setting.
+    pub fn validate(&self) -> Result<()> {
+        if self.blend_users == 0 {
+            let error = Error::new(codes::VALIDATION_ERROR, "must be at least 1");
+            return Err(error.with_field("recommend.training.blend_users"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! What requests read: the fold of this domain's events, a [`TenantView`] each.
+//!
+//! Entities, users and interaction types get dense indices in the order they first appear in the log, so that
+//! the same log always gives the same indices and the same bytes.
+//!
+//! It refuses to look at a clock: whether an entity is available now is asked by the request, with its time.
+
+pub mod activity;
+pub mod entities;
+pub mod interaction_types;
+pub mod tenant;
+pub mod users;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::{Error, Result, Scope, TenantId, codes};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use store::Stored;
+use stream::{Fold, Rejection};
+
+use crate::events::RecommendEvent;
+
+pub use activity::Activity;
+pub use entities::{Entities, Entity};
+pub use interaction_types::{InteractionType, InteractionTypes};
+pub use tenant::TenantView;
+pub use users::{Entry, User, Users};
+
+/// Raised when the encoding of a view changes; a checkpoint of another format is rebuilt from the log.
+const FORMAT: u32 = 1;
+/// Events applied under one hold of the lock, so that readers never wait long.
+const EVENTS_PER_HOLD: usize = 128;
+
+/// Where an event stands in the log: its partition and offset in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place(u64);
+
+impl Place {
+    const OFFSET_BITS: u32 = 48;
+
+    /// Packs a partition below 65,536 and an offset below 2^48.
+    #[must_use]
+    pub fn new(partition: u32, offset: u64) -> Self {
+        Self((u64::from(partition) << Self::OFFSET_BITS) | offset)
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(self) -> u32 {
+        (self.0 >> Self::OFFSET_BITS) as u32
+    }
+
+    /// The offset.
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        self.0 & ((1 << Self::OFFSET_BITS) - 1)
+    }
+}
+
+/// The views of every tenant.
+#[derive(Debug, Default)]
+pub struct Views {
+    tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantView>>>>,
+}
+
+impl Views {
+    /// The view of the scope's tenant; an empty one where it has no events yet.
+    #[must_use]
+    pub fn of(&self, scope: &Scope) -> Arc<RwLock<TenantView>> {
+        self.tenant(scope.tenant())
+    }
+
+    /// The tenants that have events.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.tenants.read().keys().cloned().collect()
+    }
+
+    fn tenant(&self, tenant: &TenantId) -> Arc<RwLock<TenantView>> {
+        if let Some(view) = self.tenants.read().get(tenant) {
+            return Arc::clone(view);
+        }
+        // A tenant that only asks must not grow the map: the fold alone keeps views.
+        Arc::new(RwLock::new(TenantView::default()))
+    }
+
+    fn tenant_to_write(&self, tenant: &TenantId) -> Arc<RwLock<TenantView>> {
+        if let Some(view) = self.tenants.read().get(tenant) {
+            return Arc::clone(view);
+        }
+        Arc::clone(self.tenants.write().entry(tenant.clone()).or_default())
+    }
+}
+
+impl Fold for Views {
+    fn name(&self) -> &'static str {
+        "recommend"
+    }
+
+    fn format(&self) -> u32 {
+        FORMAT
+    }
+
+    fn apply(&self, partition: u32, batch: &[Stored]) -> Vec<(usize, Rejection)> {
+        let mut rejections = Vec::new();
+        let mut start = 0;
+        while start < batch.len() {
+            let tenant = &batch[start].event.tenant;
+            let same = batch[start..].iter().take(EVENTS_PER_HOLD).take_while(|s| s.event.tenant == *tenant);
+            let end = start + same.count();
+            // Read before the lock is taken: parsing is most of the work.
+            let parsed: Vec<_> =
+                batch[start..end].iter().map(|stored| RecommendEvent::read(&stored.event)).collect();
+            let view = self.tenant_to_write(tenant);
+            let mut view = view.write();
+            for (index, parsed) in parsed.into_iter().enumerate() {
+                let stored = &batch[start + index];
+                let applied = match parsed {
+                    Ok(Some(event)) => {
+                        view.apply(event, stored.event.time, Place::new(partition, stored.offset))
+                    }
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = applied {
+                    let rejection = Rejection { code: error.code().name, reason: error.to_string() };
+                    rejections.push((start + index, rejection));
+                }
+            }
+            start = end;
+        }
+        rejections
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let tenants = self.tenants.read().clone();
+        let mut bytes = Vec::new();
+        for (tenant, view) in tenants {
+            let name = tenant.as_str().as_bytes();
+            let body = postcard::to_stdvec(&*view.read()).expect("every part of a view can be encoded");
+            bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(name);
+            bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(&body);
+        }
+        bytes
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<()> {
+        self.clear();
+        let mut tenants = BTreeMap::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let name = take_block(&mut rest)?;
+            let name = std::str::from_utf8(name).map_err(|cause| corrupted().with_source(cause))?;
+            let mut view: TenantView = postcard::from_bytes(take_block(&mut rest)?)
+                .map_err(|cause| corrupted().with_source(cause))?;
+            view.index();
+            tenants.insert(TenantId::new(name)?, Arc::new(RwLock::new(view)));
+        }
+        *self.tenants.write() = tenants;
+        Ok(())
+    }
+
+    fn clear(&self) {
+        self.tenants.write().clear();
+    }
+}
+
+fn corrupted() -> Error {
+    Error::new(codes::CORRUPTED, "a stored view cannot be read")
+}
+
+fn take_block<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<8>().ok_or_else(corrupted)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| corrupted())?;
+    let (block, after) = after.split_at_checked(length).ok_or_else(corrupted)?;
+    *rest = after;
+    Ok(block)
+}

@@ -1,0 +1,104 @@
+//! Retention: the oldest events go, with their ids, a few thousand at a time, so that appends are not held up.
+
+use std::sync::Arc;
+
+use fjall::Slice;
+use kernel::{Error, Result, Timestamp};
+use store::{Retention, Topic};
+use tokio::sync::oneshot;
+
+use crate::engine::{Space, Tables};
+use crate::event_log::append::{id_hash, id_key};
+use crate::event_log::topics::{TopicState, first_key};
+use crate::event_log::{EmbeddedEventLog, Reading, place_key};
+use crate::writer::{Group, Job};
+
+const EVENTS_AT_ONCE: usize = 5_000;
+
+impl EmbeddedEventLog {
+    /// Removes what one partition need not keep; returns how many events went.
+    pub(super) async fn retain_partition(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        keep: Retention,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let Some(state) = self.topics.look(topic, partition)? else { return Ok(0) };
+        let mut removed = 0;
+        while let Some((number, extent)) = state.written(partition) {
+            let tables = self.writer.engine().tables()?;
+            let offsets = extent.first..extent.next;
+            let reading = Reading { topic: topic.clone(), number, partition, offsets };
+            let find = move || find_old(&tables, &reading, keep, now);
+            let ids = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
+            let count = ids.len();
+            if count > 0 {
+                let (answer, answered) = oneshot::channel();
+                let job =
+                    RetainJob { state: Arc::clone(&state), partition, first: extent.first, ids, answer };
+                self.writer.run(Box::new(job), answered).await?;
+                removed += count as u64;
+            }
+            if count < EVENTS_AT_ONCE {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The ids of the oldest events that need not stay.
+fn find_old(tables: &Tables, reading: &Reading, keep: Retention, now: Timestamp) -> Result<Vec<Slice>> {
+    let mut ids = Vec::new();
+    reading.run(tables, |stored, _| {
+        let goes = !keep.keeps(stored.event.time, reading.offsets.end - stored.offset, now);
+        if goes {
+            ids.push(id_key(reading.number, id_hash(&stored.event)));
+        }
+        goes && ids.len() < EVENTS_AT_ONCE
+    })?;
+    Ok(ids)
+}
+
+/// Removes the oldest events of a partition.
+struct RetainJob {
+    state: Arc<TopicState>,
+    partition: u32,
+    first: u64,
+    ids: Vec<Slice>,
+    answer: oneshot::Sender<Result<()>>,
+}
+
+impl RetainJob {
+    fn end(&self) -> u64 {
+        self.first + self.ids.len() as u64
+    }
+}
+
+impl Job for RetainJob {
+    fn bytes(&self) -> u64 {
+        self.ids.len() as u64 * 100
+    }
+
+    fn makes_room(&self) -> bool {
+        true
+    }
+
+    fn prepare(&mut self, group: &mut Group<'_>) -> Result<()> {
+        let topic = self.state.number().ok_or_else(|| Error::internal("a topic was not made"))?;
+        for (offset, id) in (self.first..).zip(&self.ids) {
+            group.remove_unseen(Space::Events, place_key(topic, self.partition, offset).into());
+            group.remove(Space::EventIds, id.clone());
+        }
+        group.put(Space::Meta, first_key(topic, self.partition), self.end().to_be_bytes().into());
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<()>) {
+        if outcome.is_ok() {
+            self.state.forget_before(self.partition, self.end());
+        }
+        let _ = self.answer.send(outcome);
+    }
+}

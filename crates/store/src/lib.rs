@@ -1,0 +1,38 @@
+//! The storage ports, by access pattern, and what is written once above them.
+//!
+//! | port | about | losing it loses |
+//! |---|---|---|
+//! | [`Records`] | tenant-scoped documents, secondary indexes, transactions, compare-and-set | settings, registry |
+//! | [`EventLog`] | append, read from an offset, commit, retention | everything |
+//! | [`Cache`] | values with a time to live, counters, leases | nothing |
+//! | [`Vectors`] | upsert, nearest neighbours under a filter | what can be re-embedded |
+//! | [`Blobs`] | immutable objects | trained models |
+//!
+//! It refuses a method that only one vendor can serve: such a thing is a declared capability. [`memory`] holds a
+//! fake of every port for tests; `conformance` (a feature) holds the suite that every engine runs.
+//!
+//! To add an engine: a leaf crate `store-NAME` with one file per port it serves, and one line per port in its
+//! tests that runs the suite. To add a port: a file in `port/`, its fake, its suite, its row above.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod dead_letters;
+pub mod memory;
+mod object_blobs;
+mod port;
+mod repository;
+
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use object_blobs::ObjectBlobs;
+pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
+pub use port::cache::{Cache, Lease, check_time_to_live};
+pub use port::event_log::{
+    Appended, EventLog, Extent, LogCapabilities, MAX_APPEND_BATCH, Outcome, ReadLimit, Retention, Stored,
+    Topic, check_append, check_group, no_partition,
+};
+pub use port::records::{
+    Expect, IndexValue, MAX_BODY_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_PAGE_RECORDS, Page, Position,
+    Query, Record, Records, Selection, Table, Write,
+};
+pub use port::vectors::{Collection, MAX_DIMENSIONS, Match, Metric, VectorFilter, VectorItem, Vectors};
+pub use repository::{Document, Repository, Versioned};

@@ -1,0 +1,203 @@
+//! Mounts the domains on the edge: one list of parts, one router, one OpenAPI document.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use edge::http::{dead_letters, events, health};
+use edge::ingest::{Ingest, IngestParts};
+use edge::middleware::{Around, Limits, around, method_not_allowed, not_found};
+use edge::{Authenticator, EventOwner, HttpMetrics, StaticKey};
+use kernel::{Clock, Entropy, Error, Result, SystemClock, SystemEntropy, TenantId, codes};
+use prometheus_client::registry::Registry;
+use recommend::{Recommend, RecommendParts};
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::config::{AuthSettings, Config};
+use crate::engines::Engines;
+
+/// Time and randomness of the process.
+#[derive(Debug, Clone)]
+pub(crate) struct Ambient {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Ambient {
+    pub(crate) fn of_system() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy::new()) }
+    }
+}
+
+/// The open application: engines and domains, without a listening socket.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub ambient: Ambient,
+    pub engines: Engines,
+    pub registry: Registry,
+    pub http_metrics: HttpMetrics,
+    pub ingest: Ingest,
+    pub recommend: Recommend,
+}
+
+impl App {
+    /// Opens engines, restores views and models.
+    ///
+    /// # Errors
+    /// Those of the engines; damaged data.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let ambient = Ambient::of_system();
+        let (settings, clock) = (config.storage.clone(), Arc::clone(&ambient.clock));
+        let engines = tokio::task::spawn_blocking(move || Engines::open(&settings, clock))
+            .await
+            .map_err(Error::internal)??;
+        let mut registry = Registry::default();
+        let http_metrics = HttpMetrics::register(&mut registry);
+        let parts = RecommendParts {
+            log: Arc::clone(&engines.log),
+            records: Arc::clone(&engines.records),
+            blobs: Arc::clone(&engines.blobs),
+            dead_letters: engines.dead_letters.clone(),
+            clock: Arc::clone(&ambient.clock),
+            entropy: Arc::clone(&ambient.entropy),
+        };
+        let recommend = Recommend::open(parts, config.recommend.clone(), &mut registry).await?;
+        let owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
+        let ingest = Ingest::new(
+            IngestParts {
+                log: Arc::clone(&engines.log),
+                dead_letters: engines.dead_letters.clone(),
+                clock: Arc::clone(&ambient.clock),
+                entropy: Arc::clone(&ambient.entropy),
+                metrics: http_metrics.clone(),
+            },
+            &owners,
+        );
+        Ok(Self { ambient, engines, registry, http_metrics, ingest, recommend })
+    }
+
+    fn api_routes(&self) -> OpenApiRouter {
+        OpenApiRouter::new()
+            .merge(events::routes(self.ingest.clone()))
+            .merge(dead_letters::routes(self.engines.dead_letters.clone()))
+            .merge(self.recommend.routes(self.ingest.clone()))
+    }
+
+    /// The router of everything, and the token that makes `/ready` say no.
+    pub(crate) fn router(
+        &mut self,
+        config: &Config,
+        authenticator: Arc<dyn Authenticator>,
+        stopping: CancellationToken,
+    ) -> Router {
+        let (api, document) = api(self.api_routes());
+        let document = Arc::new(document);
+        let api = api
+            .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
+            .layer(middleware::from_fn_with_state(authenticator, edge::auth::require));
+        let registry = Arc::new(std::mem::take(&mut self.registry));
+        let probes = health::Health::new(vec![self.recommend.check()], stopping, registry);
+        let limits = Limits {
+            request_timeout: Duration::from_millis(config.server.request_timeout_ms),
+            concurrency: config.server.max_concurrent_requests,
+        };
+        let ambient = &self.ambient;
+        let metrics = self.http_metrics.clone();
+        let state = Around::new(metrics, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy), limits);
+        Router::new()
+            .merge(api)
+            .merge(health::routes(probes))
+            .fallback(not_found)
+            .layer(middleware::from_fn_with_state(state, around))
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Watershed",
+    description = "Streams of events into ranked decisions. Every error is an RFC 9457 problem with a stable `code`."
+))]
+struct Document;
+
+fn api(routes: OpenApiRouter) -> (Router, utoipa::openapi::OpenApi) {
+    let (router, mut document) =
+        OpenApiRouter::with_openapi(Document::openapi()).merge(routes).split_for_parts();
+    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    let components = document.components.get_or_insert_default();
+    components.security_schemes.insert("key".to_owned(), scheme.into());
+    document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
+    (router, document)
+}
+
+/// The OpenAPI document as pretty JSON, made from the routes themselves.
+///
+/// # Errors
+/// Those of opening an application in a folder that is removed again.
+pub(crate) async fn openapi_json() -> Result<String> {
+    let folder = std::env::temp_dir().join(format!("watershed-openapi-{}", std::process::id()));
+    let mut config = Config::default();
+    config.storage.data_dir.clone_from(&folder);
+    let app = App::open(&config).await?;
+    let document = api(app.api_routes()).1;
+    app.recommend.stop().await;
+    drop((app.ingest, app.engines));
+    // What cannot be removed from a temporary folder is the system's to tidy.
+    let _ = std::fs::remove_dir_all(folder);
+    document.to_pretty_json().map_err(Error::internal)
+}
+
+/// The caller's credential check; makes and keeps a key where the settings have none.
+///
+/// # Errors
+/// `VALIDATION_ERROR` for a short key; `UNAVAILABLE` when the key file cannot be written.
+pub(crate) fn authenticator(
+    settings: &AuthSettings,
+    data_dir: &Path,
+    entropy: &dyn Entropy,
+) -> Result<(Arc<dyn Authenticator>, Option<std::path::PathBuf>)> {
+    let tenant = TenantId::new(&settings.tenant)?;
+    if let Some(key) = &settings.api_key {
+        return Ok((Arc::new(StaticKey::new(key, tenant)?), None));
+    }
+    let path = data_dir.join("api-key");
+    let key = match std::fs::read_to_string(&path) {
+        Ok(key) => key.trim().to_owned(),
+        Err(_) => make_key(&path, entropy)?,
+    };
+    Ok((Arc::new(StaticKey::new(&key, tenant)?), Some(path)))
+}
+
+fn make_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let key = format!("{:016x}{:016x}", entropy.next_u64(), entropy.next_u64());
+    let fault = |cause: std::io::Error| {
+        Error::new(codes::UNAVAILABLE, format!("the key file {} cannot be written", path.display()))
+            .with_source(cause)
+    };
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
+    file.write_all(key.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(fault)?;
+    Ok(key)
+}
+
+/// Where the server listens.
+///
+/// # Errors
+/// `VALIDATION_ERROR` when the host is not an address.
+pub(crate) fn listen_address(config: &Config) -> Result<SocketAddr> {
+    let host =
+        config.server.host.parse().map_err(|cause| {
+            Error::new(codes::VALIDATION_ERROR, format!("{cause}")).with_field("server.host")
+        })?;
+    Ok(SocketAddr::new(host, config.server.port))
+}

@@ -1,0 +1,104 @@
+//! `watershed demo`: a generated catalogue, users with tastes, live recommendations, and curl lines that work.
+
+use kernel::{Result, Scope};
+use recommend::generate::{Generator, GeneratorSettings};
+
+use super::{scope, serve};
+use crate::app::App;
+use crate::cli::Demo;
+use crate::config::Config;
+use crate::terminal;
+
+pub(super) async fn run(demo: Demo, mut config: Config) -> Result<()> {
+    if demo.serve.host.is_none() {
+        "127.0.0.1".clone_into(&mut config.server.host);
+    }
+    let app = App::open(&config).await?;
+    let scope = scope(&config, "demo")?;
+    if app.recommend.interaction_count(&scope) == 0 {
+        fill(&app, &scope, &demo).await?;
+    } else {
+        terminal::note("The data folder has data already; serving that.");
+    }
+    if app.recommend.model_version(&scope).is_none() {
+        terminal::note("Training on it ...");
+        let trained = app.recommend.train(&scope, super::train::report).await?;
+        terminal::note(super::train::summary(&trained));
+    }
+    if demo.prepare_only {
+        app.recommend.stop().await;
+        return Ok(());
+    }
+    serve::listen(app, &demo.serve, &config, |served| {
+        terminal::say(page(served));
+        Ok(())
+    })
+    .await
+}
+
+async fn fill(app: &App, scope: &Scope, demo: &Demo) -> Result<()> {
+    let settings = GeneratorSettings {
+        users: demo.users,
+        entities: demo.entities,
+        interactions: demo.interactions,
+        categories: demo.categories,
+        seed: demo.seed,
+        ..GeneratorSettings::default()
+    };
+    terminal::note(format!(
+        "Generating {} users, {} entities, {} interactions (seed {}) ...",
+        demo.users, demo.entities, demo.interactions, demo.seed
+    ));
+    let bar = terminal::steps_bar(u64::from(demo.users) + u64::from(demo.entities) + demo.interactions);
+    let rows = Generator::new(settings, app.ambient.clock.now())?;
+    let mut intake = super::import::Intake::new(app, scope, "generated");
+    for (number, row) in rows.enumerate() {
+        intake.push(&format!("demo-{}:{number}", demo.seed), row).await?;
+        bar.inc(1);
+    }
+    intake.flush().await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The page of curl lines.
+fn page(served: &serve::Served) -> String {
+    let base = format!("http://{}", served.address);
+    let key = served.key_file.as_ref().map_or_else(
+        || "export KEY=$API_KEY".to_owned(),
+        |path| format!("export KEY=$(cat {})", path.display()),
+    );
+    format!(
+        r#"
+Watershed is ready at {base}. In another terminal:
+
+  {key}
+  alias ws='curl -sS -H "Authorization: Bearer '"$KEY"'"'
+
+  # What should user-0007 see?
+  ws "{base}/api/v1/recommendations/user/user-0007?count=5&attributes=title,category"
+
+  # The same, with what each one rests on
+  ws "{base}/api/v1/recommendations/user/user-0007?count=3&explain=true"
+
+  # user-0007 clicks; the very next answer knows
+  ws -X POST {base}/api/v1/interactions -H 'content-type: application/json' \
+     -d '{{"user_id":"user-0007","entity_id":"item-0042","entity_type":"product","interaction_type":"purchase"}}'
+  ws "{base}/api/v1/recommendations/user/user-0007?count=5"
+
+  # Only what is recent and below 50, and twice the odds for what is below 20
+  ws -G "{base}/api/v1/recommendations/user/user-0007" \
+     --data-urlencode "filter=attributes.price < 50.0 && attributes.year >= 2015" \
+     --data-urlencode "boost=attributes.price < 20.0 ? 2.0 : 1.0"
+
+  # What trends, what is like item-0042, what is bought with it
+  ws "{base}/api/v1/recommendations/trending?count=5"
+  ws "{base}/api/v1/recommendations/entity/item-0042?count=5"
+  ws "{base}/api/v1/recommendations/bought-together/item-0042?count=5"
+
+  # Everything it can do
+  ws {base}/api/docs
+
+Stop it with Ctrl-C; `watershed demo` starts it again with the same data."#
+    )
+}

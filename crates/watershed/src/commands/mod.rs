@@ -1,0 +1,98 @@
+//! One file for each command.
+
+mod completions;
+mod demo;
+mod doctor;
+mod evaluate;
+mod import;
+mod recommend;
+mod serve;
+mod settings;
+mod train;
+
+use kernel::{Error, Result, Scope, TenantId, codes};
+use toml::Value;
+
+use crate::cli::{Cli, Command, Common};
+use crate::config::{Config, Environment, Override};
+use crate::{logging, terminal};
+
+/// The file that is read where no other is named.
+const DEFAULT_FILE: &str = "watershed.toml";
+
+/// Does what was asked.
+///
+/// # Errors
+/// Why it could not be done.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Completions { shell } => completions::run(shell),
+        Command::Openapi => settings::openapi(),
+        Command::Config(command) if command.schema => settings::schema(),
+        command => {
+            let config = load(&cli.common, &command)?;
+            logging::start(&config.log)?;
+            run_configured(command, config)
+        }
+    }
+}
+
+fn run_configured(command: Command, config: Config) -> Result<()> {
+    match command {
+        Command::Config(_) => settings::effective(&config),
+        Command::Evaluate(evaluate) => runtime(&config)?.block_on(evaluate::run(evaluate, config)),
+        Command::Serve(serve) => runtime(&config)?.block_on(serve::run(serve, config)),
+        Command::Demo(demo) => runtime(&config)?.block_on(demo::run(demo, config)),
+        Command::Import(import) => runtime(&config)?.block_on(import::run(import, config)),
+        Command::Train(train) => runtime(&config)?.block_on(train::run(train, config)),
+        Command::Recommend(recommend) => runtime(&config)?.block_on(recommend::run(recommend, config)),
+        Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),
+        Command::Completions { .. } | Command::Openapi => Ok(()),
+    }
+}
+
+fn load(common: &Common, command: &Command) -> Result<Config> {
+    let mut overrides: Vec<Override> = Vec::new();
+    if let Some(folder) = &common.data_dir {
+        let text = folder
+            .to_str()
+            .ok_or_else(|| Error::new(codes::VALIDATION_ERROR, "must be UTF-8").with_field("--data-dir"))?;
+        overrides.push(("storage.data_dir", Value::String(text.to_owned())));
+    }
+    if let Some(tenant) = &common.tenant {
+        overrides.push(("auth.tenant", Value::String(tenant.clone())));
+    }
+    let serve = match command {
+        Command::Serve(serve) => Some(serve),
+        Command::Demo(demo) => Some(&demo.serve),
+        _ => None,
+    };
+    if let Some(host) = serve.and_then(|serve| serve.host.clone()) {
+        overrides.push(("server.host", Value::String(host)));
+    }
+    if let Some(port) = serve.and_then(|serve| serve.port) {
+        overrides.push(("server.port", Value::Integer(port.into())));
+    }
+    let default = std::path::Path::new(DEFAULT_FILE);
+    let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
+    Config::load(file, &Environment::of_process(), overrides)
+}
+
+fn runtime(config: &Config) -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.server.worker_threads > 0 {
+        builder.worker_threads(config.server.worker_threads);
+    }
+    builder.enable_all().build().map_err(Error::internal)
+}
+
+/// The scope of a command on behalf of the configured tenant.
+fn scope(config: &Config, component: &'static str) -> Result<Scope> {
+    Ok(Scope::system(TenantId::new(&config.auth.tenant)?, component))
+}
+
+/// Prints a value as JSON.
+fn say_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    terminal::say(serde_json::to_string_pretty(value).map_err(Error::internal)?);
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! `watershed serve`
+
+use std::time::Duration;
+
+use edge::server;
+use kernel::{Error, Result, codes};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::app::{self, App};
+use crate::cli::Serve;
+use crate::config::Config;
+
+pub(super) async fn run(serve: Serve, config: Config) -> Result<()> {
+    let app = App::open(&config).await?;
+    listen(app, &serve, &config, |_| Ok(())).await
+}
+
+/// Serves until SIGTERM or SIGINT, then: `/ready` says no, no new connections, requests in flight are finished,
+/// a last checkpoint is written.
+pub(super) async fn listen(
+    mut app: App,
+    serve: &Serve,
+    config: &Config,
+    ready: impl FnOnce(&Served) -> Result<()>,
+) -> Result<()> {
+    let stopping = CancellationToken::new();
+    let (authenticator, key_file) =
+        app::authenticator(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
+    let router = app.router(config, authenticator, stopping.clone());
+    let listener = server::listen(app::listen_address(config)?).await?;
+    let address = listener.local_addr().map_err(Error::internal)?;
+    watch_signals(stopping.clone())?;
+    app.recommend.start(stopping.clone());
+    info!(%address, "serving");
+    if let Some(path) = &key_file {
+        info!(path = %path.display(), "no API key is configured; callers use the one in this file");
+    }
+    if let Some(path) = &serve.address_file {
+        std::fs::write(path, format!("{address}\n")).map_err(|cause| {
+            Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
+        })?;
+    }
+    ready(&Served { address, key_file })?;
+    let patience = Duration::from_secs(config.server.shutdown_timeout_secs);
+    server::serve(listener, router, stopping, patience).await;
+    app.recommend.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// What a caller needs to know.
+pub(super) struct Served {
+    pub address: std::net::SocketAddr,
+    pub key_file: Option<std::path::PathBuf>,
+}
+
+fn watch_signals(stopping: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::internal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::internal)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+        stopping.cancel();
+    });
+    Ok(())
+}

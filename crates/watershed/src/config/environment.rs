@@ -1,0 +1,91 @@
+//! The environment: the names that operators know, and the setting that each one sets.
+//!
+//! To add one: a line in [`NAMES`]; `docs/configuration.md` is made from it by `make generate`.
+
+use std::collections::BTreeMap;
+
+use kernel::{Error, Result, codes};
+use toml::{Table, Value};
+
+/// How the text of a variable becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+}
+
+/// Variable, the setting that it sets, the kind of its value.
+pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
+    ("HOST", "server.host", Kind::Text),
+    ("PORT", "server.port", Kind::Integer),
+    ("WORKER_THREADS", "server.worker_threads", Kind::Integer),
+    ("MAX_REQUEST_SIZE_MB", "server.max_request_size_mb", Kind::Integer),
+    ("SHUTDOWN_TIMEOUT_SECS", "server.shutdown_timeout_secs", Kind::Integer),
+    ("API_KEY", "auth.api_key", Kind::Text),
+    ("DEFAULT_TENANT_ID", "auth.tenant", Kind::Text),
+    ("WATERSHED_DATA_DIR", "storage.data_dir", Kind::Text),
+    ("LOG_LEVEL", "log.level", Kind::Text),
+    ("RUST_LOG", "log.filter", Kind::Text),
+    ("LOG_FORMAT", "log.format", Kind::Text),
+    ("DEFAULT_RECOMMENDATION_COUNT", "recommend.answers.default_count", Kind::Integer),
+    ("MAX_RECOMMENDATION_COUNT", "recommend.answers.max_count", Kind::Integer),
+    ("COLLABORATIVE_WEIGHT", "recommend.answers.collaborative_weight", Kind::Number),
+    ("CONTENT_BASED_WEIGHT", "recommend.answers.content_based_weight", Kind::Number),
+    ("COLD_START_MIN_INTERACTIONS", "recommend.answers.cold_start_min_interactions", Kind::Integer),
+    ("TRENDING_WINDOW_DAYS", "recommend.answers.trending_window_days", Kind::Integer),
+    ("AUTO_REGISTER_ENTITIES", "recommend.ingest.auto_register_entities", Kind::Boolean),
+    ("AUTO_REGISTER_INTERACTION_TYPES", "recommend.ingest.auto_register_interaction_types", Kind::Boolean),
+    (
+        "INCREMENTAL_UPDATE_INTERVAL_SECS",
+        "recommend.schedule.incremental_update_interval_secs",
+        Kind::Integer,
+    ),
+    ("FULL_REBUILD_INTERVAL_HOURS", "recommend.schedule.full_rebuild_interval_hours", Kind::Integer),
+];
+
+/// The variables of the process, or those of a test.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment(BTreeMap<&'static str, String>);
+
+impl Environment {
+    /// What the process was started with. Empty variables count as not set.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub(crate) fn of_process() -> Self {
+        let read = |(name, _, _): &(&'static str, _, _)| {
+            std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value))
+        };
+        Self(NAMES.iter().filter_map(read).collect())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(variables: &[(&'static str, &str)]) -> Self {
+        Self(variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+    }
+
+    pub(super) fn apply(&self, table: &mut Table) -> Result<()> {
+        for (name, path, kind) in NAMES {
+            if let Some(text) = self.0.get(name) {
+                super::set(table, path, value_of(name, text, *kind)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value_of(name: &str, text: &str, kind: Kind) -> Result<Value> {
+    let fault = |wanted: &str| {
+        Error::new(codes::VALIDATION_ERROR, format!("`{text}` is not {wanted}")).with_field(name)
+    };
+    match kind {
+        Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::Integer => text.parse().map(Value::Integer).map_err(|_| fault("a whole number")),
+        Kind::Number => text.parse().map(Value::Float).map_err(|_| fault("a number")),
+        Kind::Boolean => match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(Value::Boolean(true)),
+            "false" | "0" | "no" | "off" => Ok(Value::Boolean(false)),
+            _ => Err(fault("true or false")),
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! Configuration: a TOML file, over it the environment, over it the flags.
+//!
+//! Each crate owns the type of its section; only this one sees the whole. To add a setting: a field with a doc
+//! comment and a default in its owner's section, and a line in [`environment`] if operators know a name for it;
+//! then `make generate` for the schema.
+
+mod environment;
+mod sections;
+
+use std::path::Path;
+
+use kernel::{Error, Result, codes};
+use recommend::RecommendSettings;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub(crate) use environment::Environment;
+pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, StorageSettings};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where and how it listens.
+    pub server: ServerSettings,
+    /// Who may ask.
+    pub auth: AuthSettings,
+    /// Which engines, and where they are.
+    pub storage: StorageSettings,
+    /// What it tells of itself.
+    pub log: LogSettings,
+    /// Recommendations.
+    pub recommend: RecommendSettings,
+}
+
+/// One setting given by a flag: its path and value.
+pub(crate) type Override = (&'static str, Value);
+
+impl Config {
+    /// Reads the file (the default one may be missing), then the environment, then `overrides`.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` naming the setting and where it was given.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: &Environment,
+        overrides: Vec<Override>,
+    ) -> Result<Self> {
+        let mut table = match file {
+            Some(path) => read_file(path)?,
+            None => Table::new(),
+        };
+        environment.apply(&mut table)?;
+        for (path, value) in overrides {
+            set(&mut table, path, value);
+        }
+        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|fault| {
+            let field = fault.path().to_string();
+            Error::new(codes::VALIDATION_ERROR, fault.into_inner().message().to_owned()).with_field(field)
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.server.validate()?;
+        self.storage.validate()?;
+        self.recommend.validate()
+    }
+}
+
+fn read_file(path: &Path) -> Result<Table> {
+    let fault =
+        |message: String| Error::new(codes::VALIDATION_ERROR, message).with_field(path.display().to_string());
+    let text = std::fs::read_to_string(path).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
+    text.parse().map_err(|cause| fault(format!("is not TOML: {cause}")))
+}
+
+/// Sets `a.b.c` in a table, making the tables on the way.
+fn set(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_owned(), value);
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watershed.toml");
+        std::fs::write(
+            &path,
+            "[server]\nport = 1\nhost = \"127.0.0.1\"\n[recommend.answers]\ndefault_count = 7\n",
+        )
+        .unwrap();
+        let environment = Environment::of(&[("PORT", "2"), ("MAX_RECOMMENDATION_COUNT", "50")]);
+        let config = Config::load(Some(&path), &environment, vec![]).unwrap();
+        assert_eq!((config.server.port, config.server.host.as_str()), (2, "127.0.0.1"));
+        assert_eq!(config.recommend.answers.default_count, 7);
+        assert_eq!(config.recommend.answers.max_count, 50);
+        let flags = vec![("server.port", Value::Integer(3))];
+        assert_eq!(Config::load(Some(&path), &environment, flags).unwrap().server.port, 3);
+    }
+
+    #[test]
+    fn faults_name_the_setting() {
+        let check = |toml: &str, environment: &[(&'static str, &str)], part: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("watershed.toml");
+            std::fs::write(&path, toml).unwrap();
+            let error = Config::load(Some(&path), &Environment::of(environment), vec![]).unwrap_err();
+            assert!(error.to_string().contains(part), "{error} does not say `{part}`");
+        };
+        check("[server]\nprot = 1", &[], "server: unknown field `prot`");
+        check("[server]\nport = 70000", &[], "server.port");
+        check("server", &[], "is not TOML");
+        check("", &[("PORT", "eighty")], "PORT");
+        check(
+            "",
+            &[("COLLABORATIVE_WEIGHT", "0.9"), ("CONTENT_BASED_WEIGHT", "0.4")],
+            "collaborative_weight",
+        );
+    }
+}

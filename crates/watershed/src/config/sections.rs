@@ -1,0 +1,156 @@
+//! The sections that belong to the binary.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use kernel::{Error, Result, codes};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where and how it listens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerSettings {
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Threads that answer requests; 0 takes one for each processor.
+    pub worker_threads: usize,
+    /// The largest body of a request, in MiB. Streams of events have no limit.
+    pub max_request_size_mb: usize,
+    /// The longest a request may take, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// Requests answered at once; more are refused with 503.
+    pub max_concurrent_requests: usize,
+    /// Seconds that requests in flight have to finish at shutdown.
+    pub shutdown_timeout_secs: u64,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 8080,
+            worker_threads: 0,
+            max_request_size_mb: 10,
+            request_timeout_ms: 30_000,
+            max_concurrent_requests: 1_024,
+            shutdown_timeout_secs: 30,
+        }
+    }
+}
+
+impl ServerSettings {
+    pub(super) fn validate(&self) -> Result<()> {
+        require(self.host.parse::<std::net::IpAddr>().is_ok(), "server.host", "must be an IP address")?;
+        require(self.max_request_size_mb >= 1, "server.max_request_size_mb", "must be at least 1")?;
+        require(self.request_timeout_ms >= 1, "server.request_timeout_ms", "must be at least 1")?;
+        require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")
+    }
+}
+
+/// Who may ask.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuthSettings {
+    /// The key that callers send, at least 16 characters. Where missing, one is made at the first start and kept
+    /// in the file `api-key` in the data folder.
+    #[serde(skip_serializing)]
+    pub api_key: Option<String>,
+    /// The tenant that the key speaks for.
+    pub tenant: String,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self { api_key: None, tenant: "default".to_owned() }
+    }
+}
+
+impl fmt::Debug for AuthSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AuthSettings").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+/// Which engine serves each port, by URL. `embedded:` keeps everything in the data folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StorageSettings {
+    /// The folder of the embedded engines.
+    pub data_dir: PathBuf,
+    /// Documents.
+    pub records: String,
+    /// Events.
+    pub log: String,
+    /// What may vanish.
+    pub cache: String,
+    /// Nearest neighbours.
+    pub vectors: String,
+    /// Artifacts and checkpoints.
+    pub blobs: String,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        let embedded = || "embedded:".to_owned();
+        Self {
+            data_dir: PathBuf::from("watershed-data"),
+            records: embedded(),
+            log: embedded(),
+            cache: embedded(),
+            vectors: embedded(),
+            blobs: embedded(),
+        }
+    }
+}
+
+impl StorageSettings {
+    pub(super) fn validate(&self) -> Result<()> {
+        let ports = [
+            ("storage.records", &self.records),
+            ("storage.log", &self.log),
+            ("storage.cache", &self.cache),
+            ("storage.vectors", &self.vectors),
+            ("storage.blobs", &self.blobs),
+        ];
+        for (name, url) in ports {
+            require(url == "embedded:", name, "this build has one engine: `embedded:`")?;
+        }
+        Ok(())
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What it tells of itself, on standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// A filter by module, such as `info,recommend=debug`; wins over `level`.
+    pub filter: Option<String>,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), filter: None, format: LogFormat::Text }
+    }
+}
+
+fn require(holds: bool, setting: &str, rule: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::new(codes::VALIDATION_ERROR, rule).with_field(setting)) }
+}

@@ -1,0 +1,30 @@
+//! The `watershed` binary: it knows every engine and every domain, and nothing knows it.
+//!
+//! `cli` says what can be asked, `commands` has a file for each, `config` reads the settings, `engines` opens
+//! what the URLs name, `app` mounts the domains.
+
+mod app;
+mod cli;
+mod commands;
+mod config;
+mod engines;
+mod logging;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::fail(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
