@@ -94,9 +94,11 @@ impl IntoResponse for ApiError {
         let error = self.0;
         let status = status_of(error.code());
         match error.kind() {
-            ErrorKind::Internal | ErrorKind::Corrupted => error!(error = %error.chain(), "request failed"),
+            ErrorKind::Internal | ErrorKind::Corrupted => {
+                error!(error = %error.chain(), "request failed");
+            }
             ErrorKind::Unavailable | ErrorKind::StorageFull => {
-                warn!(error = %error.chain(), "request refused")
+                warn!(error = %error.chain(), "request refused");
             }
             _ => {}
         }

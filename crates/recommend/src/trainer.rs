@@ -62,7 +62,7 @@ impl Trainer {
                     self.serve(&scope, version.version, version.created_at, interactions, trained);
                 }
                 Err(error) => {
-                    error!(error = %error.chain(), "the model cannot be served; it will be trained anew")
+                    error!(error = %error.chain(), "the model cannot be served; it will be trained anew");
                 }
             }
         }
@@ -167,8 +167,8 @@ impl Trainer {
         let grown = interactions.saturating_sub(model.interactions) as f64;
         let age = self.clock.now().duration_since(model.trained_at);
         let hours = i64::try_from(schedule.full_rebuild_interval_hours).unwrap_or(i64::MAX);
-        grown >= schedule.rebuild_growth * model.interactions as f64 && grown >= 1.0
-            || age.as_hours() >= hours && grown >= 1.0
+        let enough = schedule.rebuild_growth * model.interactions as f64;
+        grown >= 1.0 && (grown >= enough || age.as_hours() >= hours)
     }
 }
 

@@ -24,7 +24,7 @@
 //! - **A failing disk**: after any other error of a write or a sync, nothing is written until the process is started
 //!   again.
 //!
-//! To add a port: its file here, one keyspace in [`engine`], one call of its conformance suite in the tests.
+//! To add a port: its file here, one keyspace in `engine.rs`, one call of its conformance suite in the tests.
 
 mod blobs;
 mod cache;

@@ -1,5 +1,7 @@
 //! The projector over the in-memory engines: live, restarted and rebuilt give the same bytes; faults lose nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail at once")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

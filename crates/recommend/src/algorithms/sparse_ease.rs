@@ -224,7 +224,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn each_column_solves_its_own_equations(interactions in weighted_sets(), support in 1_usize..5) {
-            let ease = EaseSettings { l2: 3.0, user_exponent: 0.0, ..EaseSettings::default() };
+            let ease = EaseSettings::of_paper(3.0);
             let settings = SparseEaseSettings { ease, support, neighbours: 99 };
             let model = SparseEase::train(&interactions, &settings).unwrap();
             let count = interactions.item_count() as u32;

@@ -67,12 +67,15 @@ pub struct Service {
 }
 
 /// What an answer is about.
+#[derive(Clone, Copy, Default)]
 struct Subject<'a> {
     user_id: Option<&'a str>,
     /// The entity that is asked about, which is never its own answer.
     entity: Option<u32>,
     /// A user of the view, whose state may be kept.
     user: Option<u32>,
+    /// The list that is gone on with.
+    pin: Option<Cursor>,
 }
 
 impl Service {
@@ -137,8 +140,8 @@ impl Service {
         let history = user.and_then(|index| view.users.get(index)).map_or(&[][..], |user| &user.history);
         let count = pin.map_or(history.len(), |pin| usize::try_from(pin.history).unwrap_or(usize::MAX));
         let context = Context::of_user(&view, history, count);
-        let subject = Subject { user_id: Some(user_id), entity: None, user };
-        self.answer(scope, &view, &context, subject, query, pin)
+        let subject = Subject { user_id: Some(user_id), entity: None, user, pin };
+        self.answer(scope, &view, &context, subject, query)
     }
 
     /// What someone should see who did this just now. Entities and types that are not known are passed over.
@@ -164,12 +167,12 @@ impl Service {
             };
             let registered = view.interaction_types.find(name);
             let own = own.map(|weight| weight as f32);
-            let weight =
-                registered.map_or(own.unwrap_or(1.0), |kind| view.interaction_types.weight(kind, own));
+            let weight = registered
+                .map_or_else(|| own.unwrap_or(1.0), |kind| view.interaction_types.weight(kind, own));
             context.seen.insert(entity);
             context.push(entity, weight, entry.time.map_or(now_ms, kernel::Timestamp::as_millisecond));
         }
-        self.answer(scope, &view, &context, Subject { user_id: None, entity: None, user: None }, query, pin)
+        self.answer(scope, &view, &context, Subject { pin, ..Subject::default() }, query)
     }
 
     /// What is like an entity.
@@ -187,8 +190,8 @@ impl Service {
         let view = view.read();
         let mut context = Context { interactions: usize::MAX, ..Context::default() };
         context.push(entity, 1.0, self.clock.now().as_millisecond());
-        let subject = Subject { user_id: None, entity: Some(entity), user: None };
-        self.answer(scope, &view, &context, subject, query, pin)
+        let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
+        self.answer(scope, &view, &context, subject, query)
     }
 
     /// What is chosen in one go with an entity.
@@ -207,8 +210,8 @@ impl Service {
         let served = self.served(scope);
         let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
         let ranking = Ranking::bought_together(&view, model.as_deref(), entity);
-        let subject = Subject { user_id: None, entity: Some(entity), user: None };
-        Ok(self.finish(&view, &Context::default(), &subject, query, ranking))
+        let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
+        Ok(self.finish(&view, &Context::default(), subject, query, ranking))
     }
 
     /// A list that is the same for everyone: trending, popular or latest.
@@ -218,8 +221,7 @@ impl Service {
     pub fn list(&self, scope: &Scope, query: &Query, pin: Option<Cursor>) -> Result<Answer> {
         let view = self.views.of(scope);
         let view = view.read();
-        let subject = Subject { user_id: None, entity: None, user: None };
-        self.answer(scope, &view, &Context::default(), subject, query, pin)
+        self.answer(scope, &view, &Context::default(), Subject { pin, ..Subject::default() }, query)
     }
 
     fn answer(
@@ -229,10 +231,9 @@ impl Service {
         context: &Context,
         subject: Subject<'_>,
         query: &Query,
-        pin: Option<Cursor>,
     ) -> Result<Answer> {
         let served = self.served(scope);
-        let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
+        let model = served.as_ref().map(|served| served.pinned(subject.pin)).transpose()?.flatten();
         let now_ms = self.clock.now().as_millisecond();
         let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
         let state = match (&served, &model, subject.user) {
@@ -240,14 +241,14 @@ impl Service {
             _ => None,
         };
         let ranking = Ranking::of(&request, model, state.as_deref());
-        Ok(self.finish(view, context, &subject, query, ranking))
+        Ok(self.finish(view, context, subject, query, ranking))
     }
 
     fn finish(
         &self,
         view: &TenantView,
         context: &Context,
-        subject: &Subject<'_>,
+        subject: Subject<'_>,
         query: &Query,
         mut ranking: Ranking,
     ) -> Answer {

@@ -61,7 +61,7 @@ pub fn compare(
         entries.push(bench.hybrid(&finals, names, progress)?);
     }
     let description = split.description.clone();
-    Report::new(description, popularity.0, entries, comparison.bootstrap.clone()).map_err(failed)
+    Report::new(description, popularity.0, entries, comparison.bootstrap).map_err(failed)
 }
 
 struct Bench<'a> {

@@ -122,34 +122,53 @@ impl Flat {
         if count == 0 {
             return Vec::new();
         }
-        let query_norm = dot(query, query).sqrt();
+        let passes = |row: &usize| wanted.iter().all(|tag| self.tags[*row].binary_search(tag).is_ok());
+        let rows: Vec<usize> = (0..self.keys.len()).filter(passes).collect();
+        let scores = pulp::Arch::new().dispatch(Scoring { flat: self, metric, query, rows: &rows });
         // The worst of the best is on top.
         let mut best: BinaryHeap<Candidate<'_>> = BinaryHeap::new();
-        pulp::Arch::new().dispatch(|| {
-            for (row, key) in self.keys.iter().enumerate() {
-                if !wanted.iter().all(|tag| self.tags[row].binary_search(tag).is_ok()) {
-                    continue;
-                }
-                let vector = &self.numbers[row * self.dimensions..][..self.dimensions];
-                let score = match metric {
-                    Metric::Dot => dot(query, vector),
-                    Metric::Euclidean => -squared_distance(query, vector),
-                    Metric::Cosine => {
-                        let norm = query_norm * self.norms[row];
-                        if norm > 0.0 { (dot(query, vector) / norm).clamp(-1.0, 1.0) } else { 0.0 }
-                    }
-                };
-                let candidate = Candidate { score, key };
-                if best.len() < count {
-                    best.push(candidate);
-                } else if best.peek().is_some_and(|worst| candidate < *worst) {
-                    best.pop();
-                    best.push(candidate);
-                }
+        for (row, score) in rows.into_iter().zip(scores) {
+            let candidate = Candidate { score, key: &self.keys[row] };
+            if best.len() < count {
+                best.push(candidate);
+            } else if best.peek().is_some_and(|worst| candidate < *worst) {
+                best.pop();
+                best.push(candidate);
             }
-        });
+        }
         let found = best.into_sorted_vec();
         found.into_iter().map(|found| Match { key: found.key.to_owned(), score: found.score }).collect()
+    }
+}
+
+/// The part that runs with the widest registers of the machine. All of it must be inlined for that.
+struct Scoring<'a> {
+    flat: &'a Flat,
+    metric: Metric,
+    query: &'a [f32],
+    rows: &'a [usize],
+}
+
+impl pulp::NullaryFnOnce for Scoring<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<f32> {
+        let Self { flat, metric, query, rows } = self;
+        let query_norm = dot(query, query).sqrt();
+        let mut scores = Vec::with_capacity(rows.len());
+        for row in rows {
+            let vector = &flat.numbers[row * flat.dimensions..][..flat.dimensions];
+            scores.push(match metric {
+                Metric::Dot => dot(query, vector),
+                Metric::Euclidean => -squared_distance(query, vector),
+                Metric::Cosine => {
+                    let norm = query_norm * flat.norms[*row];
+                    if norm > 0.0 { (dot(query, vector) / norm).clamp(-1.0, 1.0) } else { 0.0 }
+                }
+            });
+        }
+        scores
     }
 }
 

@@ -219,21 +219,29 @@ fn check_comparable(entries: &[Entry]) -> Result<(), EvaluationError> {
 fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Result<Row, EvaluationError> {
     let evaluation = &entry.evaluation;
     let is_popularity = entry.algorithm == entries[0].algorithm;
-    let mut measures = Vec::with_capacity(evaluation.labels.len());
-    for (index, (label, values)) in evaluation.labels.iter().zip(&evaluation.values).enumerate() {
-        let best_part = best_part(entry, entries, label);
-        let mut columns = vec![values.clone(), differences(values, &entries[0].evaluation.values[index])];
-        columns.extend(best_part.map(|part| differences(values, &part.evaluation.values[index])));
-        let intervals = bootstrap::intervals(&columns, settings)?;
+    let best_parts: Vec<Option<&Entry>> =
+        evaluation.labels.iter().map(|label| best_part(entry, entries, label)).collect();
+    // All columns at once, so that the users are resampled once.
+    let mut columns = vec![evaluation.novelty.clone()];
+    for (index, (values, part)) in evaluation.values.iter().zip(&best_parts).enumerate() {
+        columns.push(values.clone());
+        columns.push(differences(values, &entries[0].evaluation.values[index]));
+        columns.extend(part.map(|part| differences(values, &part.evaluation.values[index])));
+    }
+    let mut intervals = bootstrap::intervals(&columns, settings)?.into_iter();
+    let mut next = || intervals.next().expect("one interval per column");
+    let novelty = next();
+    let mut measures = Vec::with_capacity(best_parts.len());
+    for (label, part) in evaluation.labels.iter().zip(best_parts) {
+        let (value, over_popularity) = (next(), next());
         measures.push(Figure {
             measure: label.clone(),
-            value: intervals[0],
-            over_popularity: (!is_popularity).then_some(intervals[1]),
-            over_best_part: best_part
-                .map(|part| OverPart { part: part.algorithm.clone(), difference: intervals[2] }),
+            value,
+            over_popularity: (!is_popularity).then_some(over_popularity),
+            over_best_part: part.map(|part| OverPart { part: part.algorithm.clone(), difference: next() }),
         });
     }
-    let novelty = bootstrap::intervals(std::slice::from_ref(&evaluation.novelty), settings)?[0];
+    let timing = Timing { fit_seconds: entry.fit_seconds, score_microseconds: evaluation.score_microseconds };
     Ok(Row {
         algorithm: entry.algorithm.clone(),
         settings: entry.settings.clone(),
@@ -242,10 +250,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
         coverage: evaluation.coverage,
         gini: evaluation.gini,
         invalid_scores: evaluation.invalid_scores,
-        timing: Some(Timing {
-            fit_seconds: entry.fit_seconds,
-            score_microseconds: evaluation.score_microseconds,
-        }),
+        timing: Some(timing),
     })
 }
 
