@@ -161,6 +161,9 @@ pub(crate) struct Evaluate {
     /// Rank against this many sampled negatives instead of the whole catalogue; labelled as such
     #[arg(long, value_name = "COUNT")]
     pub sampled_negatives: Option<usize>,
+    /// Train the sequence model with a fifth of the effort
+    #[arg(long)]
+    pub light: bool,
     /// Seed of everything random
     #[arg(long, default_value_t = 42)]
     pub seed: u64,

@@ -6,11 +6,12 @@ use axum::http::{HeaderMap, StatusCode};
 use edge::{ApiResult, Body, Caller, Params, Problem};
 use kernel::{Error, ErrorCode, ErrorKind, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
+use store::Outcome;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, check_tenant, idempotency_key, timestamp};
+use super::{HttpState, check_tenant, idempotency_key, key_was_used, timestamp};
 use crate::attributes::Attributes;
 use crate::events::{DEFAULT_ENTITY_TYPE, EntityData, EntityName, EntityPatch, kinds};
 use crate::owner::entity_not_found;
@@ -176,6 +177,7 @@ async fn create(
             Err(exists().into())
         }
         Some(entity) => Ok((StatusCode::CREATED, Json(EntityResponse::of(&scope, &view.entities, entity)))),
+        None if place.outcome == Outcome::Duplicate => Err(key_was_used().into()),
         None => Err(not_shown_yet().into()),
     }
 }

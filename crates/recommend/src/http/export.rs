@@ -286,11 +286,12 @@ fn written<R: Columns>(
         let Step::Rows(mut pieces, first) = step else { return Ok(None) };
         let Some(rows) = pieces.next().await else {
             let end = match (format, first) {
-                (Format::Json, true) => "[]",
-                (Format::Json, false) => "\n]\n",
-                _ => "",
+                (Format::Json, true) => "[]".to_owned(),
+                (Format::Json, false) => "\n]\n".to_owned(),
+                (Format::Csv, true) => format!("{}\n", R::COLUMNS.join(",")),
+                _ => String::new(),
             };
-            return Ok(Some((Bytes::from_static(end.as_bytes()), Step::End)));
+            return Ok(Some((Bytes::from(end), Step::End)));
         };
         let rows = rows?;
         let text = write_rows(format, &rows, first)?;

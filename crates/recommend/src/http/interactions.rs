@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, StatusCode};
 use edge::{ApiResult, Body, Caller, Params, Problem};
 use kernel::{Event, Id, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::ReadLimit;
+use store::{Appended, Outcome, ReadLimit};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::find;
 use super::users::user_not_found;
-use super::{HttpState, check_range, check_tenant, idempotency_key};
+use super::{HttpState, check_range, check_tenant, idempotency_key, key_was_used};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
 use crate::views::{Place, TenantView};
 
@@ -144,10 +144,36 @@ async fn record(
     check_tenant(&scope, tenant_id.as_deref())?;
     let id = idempotency_key(&headers)?.unwrap_or_else(|| state.writer.new_id());
     let event = state.writer.event(&scope, kinds::INTERACTION_RECORDED, id, time, &data)?;
-    state.writer.ingest().append_checked(&scope, event.clone()).await?;
+    let place = state.writer.ingest().append_checked(&scope, event.clone()).await?;
+    if place.outcome == Outcome::Duplicate {
+        return Ok((StatusCode::CREATED, Json(earlier(&state, &scope, place, &data).await?)));
+    }
     let view = state.views.of(&scope);
     let view = view.read();
     Ok((StatusCode::CREATED, Json(InteractionResponse::of(&view, event)?)))
+}
+
+/// What an earlier request with the same idempotency key recorded.
+async fn earlier(
+    state: &HttpState,
+    scope: &Scope,
+    place: Appended,
+    asked: &InteractionData,
+) -> Result<InteractionResponse> {
+    let one = ReadLimit { events: 1, bytes: 1 };
+    let read = state.log.read(&edge::ingest::EVENTS, place.partition, place.offset, one).await?;
+    let stored = read.into_iter().next().map(|stored| stored.event);
+    let event = stored.filter(|event| event.kind == kinds::INTERACTION_RECORDED).ok_or_else(key_was_used)?;
+    let known: InteractionData = event.data_as()?;
+    let is_same = known.kind() == asked.kind()
+        && (&known.user_id, &known.entity_id, &known.entity_type)
+            == (&asked.user_id, &asked.entity_id, &asked.entity_type);
+    if !is_same {
+        return Err(key_was_used());
+    }
+    let view = state.views.of(scope);
+    let view = view.read();
+    InteractionResponse::of(&view, event)
 }
 
 /// List what a user did, newest first.

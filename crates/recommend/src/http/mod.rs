@@ -142,6 +142,12 @@ pub(crate) fn idempotency_key(headers: &axum::http::HeaderMap) -> Result<Option<
     text.map(|id| Some(id.to_string())).ok_or_else(wrong)
 }
 
+/// The error for an idempotency key under which something else was written.
+pub(crate) fn key_was_used() -> Error {
+    Error::new(codes::CONFLICT, "was used for another request, or for what is gone since; send a new key")
+        .with_field("idempotency-key")
+}
+
 /// Refuses a `tenant_id` that the credential does not speak for.
 pub(crate) fn check_tenant(scope: &Scope, tenant_id: Option<&str>) -> Result<()> {
     match tenant_id {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use cel::common::ast::{Expr, IdedExpr};
+use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr};
 use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
 use kernel::{Error, ErrorCode, ErrorKind, Result};
@@ -33,6 +33,9 @@ const MAX_DEPTH: usize = 48;
 const MAX_BRACKETS: usize = 32;
 const CACHED: u64 = 1_024;
 const VARIABLES: [&str; 3] = ["id", "type", "attributes"];
+/// Each takes time in proportion to its arguments at most.
+const FUNCTIONS: [&str; 11] =
+    ["size", "contains", "startsWith", "endsWith", "int", "uint", "double", "string", "bool", "min", "max"];
 
 /// What an expression looks at.
 #[derive(Debug, Clone, Copy)]
@@ -148,11 +151,8 @@ impl Expressions {
             let first = errors.to_string();
             first.lines().next().unwrap_or("cannot be parsed").to_owned()
         })?;
-        check_nesting(program.expression(), 0, false)?;
+        Check { scope: VARIABLES.to_vec(), depth: 0, in_loop: false }.expression(program.expression())?;
         let references = program.references();
-        if let Some(unknown) = references.variables().into_iter().find(|name| !VARIABLES.contains(name)) {
-            return Err(format!("`{unknown}` is not known; use {}", VARIABLES.join(", ")));
-        }
         let uses_attributes = references.has_variable("attributes");
         Ok(Expression { uses_attributes, program, env: Arc::clone(&self.env) })
     }
@@ -176,35 +176,54 @@ fn check_brackets(text: &str) -> Result<(), String> {
     if operators > 200 { Err("too many operators".to_owned()) } else { Ok(()) }
 }
 
-/// Bounds the work of one evaluation: a loop inside a loop could make it grow without end.
-fn check_nesting(expression: &IdedExpr, depth: usize, in_loop: bool) -> Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("an expression is nested at most {MAX_DEPTH} deep"));
-    }
-    let mut inner: Vec<(&IdedExpr, bool)> = Vec::new();
-    match &expression.expr {
-        Expr::Comprehension(comprehension) => {
-            if in_loop {
-                return Err("`all`, `exists`, `map` and `filter` cannot stand inside one another".to_owned());
+/// Bounds the work of one evaluation, and refuses names that nothing answers to.
+#[derive(Clone)]
+struct Check<'a> {
+    scope: Vec<&'a str>,
+    depth: usize,
+    in_loop: bool,
+}
+
+impl<'a> Check<'a> {
+    fn expression(&self, expression: &'a IdedExpr) -> Result<(), String> {
+        if self.depth > MAX_DEPTH {
+            return Err(format!("an expression is nested at most {MAX_DEPTH} deep"));
+        }
+        let inner = Self { depth: self.depth + 1, ..self.clone() };
+        match &expression.expr {
+            Expr::Ident(name) if !self.scope.contains(&name.as_str()) => {
+                Err(format!("`{name}` is not known; use {}", VARIABLES.join(", ")))
             }
-            inner.extend([
-                (&comprehension.iter_range, in_loop),
-                (&comprehension.accu_init, in_loop),
-                (&comprehension.loop_cond, true),
-                (&comprehension.loop_step, true),
-                (&comprehension.result, in_loop),
-            ]);
+            Expr::Call(call) => {
+                let is_function = call.func_name.starts_with(|first: char| first.is_ascii_alphabetic());
+                if is_function && !FUNCTIONS.contains(&call.func_name.as_str()) {
+                    return Err(format!("`{}` is not known; use {}", call.func_name, FUNCTIONS.join(", ")));
+                }
+                call.target.iter().try_for_each(|target| inner.expression(target))?;
+                call.args.iter().try_for_each(|argument| inner.expression(argument))
+            }
+            Expr::Comprehension(comprehension) => inner.comprehension(comprehension),
+            Expr::List(list) => list.elements.iter().try_for_each(|element| inner.expression(element)),
+            Expr::Select(select) => inner.expression(&select.operand),
+            Expr::Map(_) | Expr::Struct(_) => Err("maps and messages cannot be made here".to_owned()),
+            _ => Ok(()),
         }
-        Expr::Call(call) => {
-            inner.extend(call.target.iter().map(|target| (target.as_ref(), in_loop)));
-            inner.extend(call.args.iter().map(|argument| (argument, in_loop)));
-        }
-        Expr::List(list) => inner.extend(list.elements.iter().map(|element| (element, in_loop))),
-        Expr::Select(select) => inner.push((select.operand.as_ref(), in_loop)),
-        Expr::Map(_) | Expr::Struct(_) => return Err("maps and messages cannot be made here".to_owned()),
-        _ => {}
     }
-    inner.into_iter().try_for_each(|(part, in_loop)| check_nesting(part, depth + 1, in_loop))
+
+    /// A loop inside a loop could make the work grow without end.
+    fn comprehension(&self, comprehension: &'a ComprehensionExpr) -> Result<(), String> {
+        if self.in_loop {
+            return Err("`all`, `exists`, `map` and `filter` cannot stand inside one another".to_owned());
+        }
+        self.expression(&comprehension.iter_range)?;
+        self.expression(&comprehension.accu_init)?;
+        let mut looped = Self { in_loop: true, ..self.clone() };
+        looped.scope.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
+        looped.scope.extend(comprehension.iter_var2.as_deref());
+        looped.expression(&comprehension.loop_cond)?;
+        looped.expression(&comprehension.loop_step)?;
+        looped.expression(&comprehension.result)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kernel::{Clock, Error, ErrorCode, ErrorKind, Result};
 
 use super::report::{PartReport, TrainingProgress, TrainingReport};
 use super::set::{TrainingSet, held_out};
-use super::settings::{Algorithms, TrainingSettings};
+use super::settings::{Algorithms, Effort, TrainingSettings};
 use crate::algorithms::als::{Als, AlsSettings};
 use crate::algorithms::blend::{Blend, FitSettings, Hybrid, Source};
 use crate::algorithms::content::{ContentModel, ContentSettings};
@@ -123,7 +123,11 @@ fn fit_sequence(
     settings: &TrainingSettings,
     progress: &mut dyn FnMut(&TrainingProgress),
 ) -> Result<SequenceModel, crate::algorithms::sequence::SequenceError> {
-    let sequence = SequenceSettings { seed: settings.seed, ..SequenceSettings::light() };
+    let sequence = match settings.effort {
+        Effort::Full => SequenceSettings::default(),
+        Effort::Light => SequenceSettings::light(),
+    };
+    let sequence = SequenceSettings { seed: settings.seed, ..sequence };
     let mut told = -1.0_f32;
     let mut tell = |state: crate::algorithms::sequence::Progress| {
         if state.done >= told + 0.1 {

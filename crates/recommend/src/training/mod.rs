@@ -21,4 +21,4 @@ pub use dataset::{Dataset, Events};
 pub use fit::{Kind, TRAINING_FAILED, fit_part, train};
 pub use report::{PartReport, TrainingProgress, TrainingReport};
 pub use set::{TrainingSet, held_out};
-pub use settings::{Algorithms, TrainingSettings};
+pub use settings::{Algorithms, Effort, TrainingSettings};

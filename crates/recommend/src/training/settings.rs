@@ -10,12 +10,25 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingSettings {
     /// The parts of the hybrid.
     pub algorithms: Algorithms,
+    /// How large the sequence model is and how long it is trained.
+    pub effort: Effort,
     /// Users whose latest choice is held out to learn the blend.
     pub blend_users: usize,
     /// The catalogue above which linear item models are sparse, in items.
     pub dense_items: usize,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+/// How large the sequence model is and how long it is trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// The best that was found; a million choices take ten minutes of processor time.
+    #[default]
+    Full,
+    /// A fifth of the time, and somewhat worse.
+    Light,
 }
 
 /// The parts of the hybrid. Popularity is always one.
@@ -54,7 +67,13 @@ impl Default for Algorithms {
 
 impl Default for TrainingSettings {
     fn default() -> Self {
-        Self { algorithms: Algorithms::default(), blend_users: 5_000, dense_items: 12_000, seed: 42 }
+        Self {
+            algorithms: Algorithms::default(),
+            effort: Effort::Full,
+            blend_users: 5_000,
+            dense_items: 12_000,
+            seed: 42,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use kernel::{Result, Scope};
 use recommend::generate::{Generator, GeneratorSettings};
+use recommend::training::Effort;
 
 use super::{scope, serve};
 use crate::app::App;
@@ -13,6 +14,8 @@ pub(super) async fn run(demo: Demo, mut config: Config) -> Result<()> {
     if demo.serve.host.is_none() {
         "127.0.0.1".clone_into(&mut config.server.host);
     }
+    // A demo is to be seen soon; the full effort is for data that matter.
+    config.recommend.training.effort = Effort::Light;
     let app = App::open(&config).await?;
     let scope = scope(&config, "demo")?;
     if app.recommend.interaction_count(&scope) == 0 {

@@ -12,7 +12,8 @@ use recommend::evaluation::report::Report;
 use recommend::evaluation::{Split, bootstrap};
 use recommend::import::{Importer, Options};
 use recommend::training::{
-    Algorithms, Comparison, Dataset, EVALUATION_FAILED, Events, Kind, TrainingProgress, TrainingSet, compare,
+    Algorithms, Comparison, Dataset, EVALUATION_FAILED, Effort, Events, Kind, TrainingProgress, TrainingSet,
+    compare,
 };
 
 use super::{import, scope};
@@ -43,6 +44,9 @@ pub(super) async fn run(evaluate: Evaluate, config: Config) -> Result<()> {
     let comparison = comparison(&evaluate, &set)?;
     let mut settings = config.recommend.training.clone();
     settings.seed = evaluate.seed;
+    if evaluate.light {
+        settings.effort = Effort::Light;
+    }
     let work = move || -> Result<Report> {
         let clock = SystemClock::new();
         let mut told = String::new();

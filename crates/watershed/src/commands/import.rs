@@ -51,21 +51,16 @@ async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<(
         path.file_name().map_or_else(|| "import".to_owned(), |name| name.to_string_lossy().into_owned());
     let kept: Repository<ImportState> = Repository::new(app.engines.records.clone());
     let options = Options { strict: import.strict, bad_lines_kept: BAD_LINES_TOLD };
-    let earlier = if import.restart { None } else { kept.get(scope, &name).await? };
-    let mut importer = match earlier.map(|state| state.document.checkpoint) {
-        Some(checkpoint) => {
-            terminal::note(format!("Going on after {}:{}", checkpoint.file, checkpoint.line));
-            Importer::resume(plan, options, checkpoint)?
-        }
-        None => Importer::start(plan, options)?,
-    };
+    let earlier = kept.get(scope, &name).await?.map(|state| state.document);
+    let (mut importer, source) = open(&name, plan, options, earlier, import.restart)?;
+    let state = |checkpoint| ImportState { name: name.clone(), source: source.clone(), checkpoint };
     let bar = terminal::bytes_bar(importer.progress().total_bytes).with_message(name.clone());
-    let mut intake = Intake::new(app, scope, &name);
+    let mut intake = Intake::new(app, scope, &source);
     let before = importer.report().rows();
     while let Some(row) = importer.next().transpose()? {
         if intake.push(&row.position.to_string(), row.row).await? {
             let checkpoint = importer.checkpoint()?;
-            kept.put(scope, &ImportState { name: name.clone(), checkpoint }, Expect::Any).await?;
+            kept.put(scope, &state(checkpoint), Expect::Any).await?;
             bar.set_position(importer.progress().position_bytes);
         }
     }
@@ -73,10 +68,40 @@ async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<(
     bar.finish_and_clear();
     if importer.report().rows() + importer.report().bad_lines > 0 {
         let checkpoint = importer.checkpoint()?;
-        kept.put(scope, &ImportState { name: name.clone(), checkpoint }, Expect::Any).await?;
+        kept.put(scope, &state(checkpoint), Expect::Any).await?;
     }
     tell(&name, &importer, before, &intake);
     Ok(())
+}
+
+/// The importer where it is to begin, and the source of its events: the same as earlier for the same file, even where
+/// it has grown; another for another file of the same name.
+fn open(
+    name: &str,
+    plan: Plan,
+    options: Options,
+    earlier: Option<ImportState>,
+    restart: bool,
+) -> Result<(Importer, String)> {
+    let mut known = None;
+    if let Some(ImportState { source, checkpoint, .. }) = earlier {
+        let (file, line) = (checkpoint.file.clone(), checkpoint.line);
+        match Importer::resume(plan.clone(), options.clone(), checkpoint) {
+            Ok(importer) if !restart => {
+                terminal::note(format!("Going on after {file}:{line}"));
+                return Ok((importer, source));
+            }
+            Ok(_) => known = Some(source),
+            Err(_) if restart => {}
+            Err(error) => {
+                let message = format!("{}; pass --restart to begin again", error.message());
+                return Err(Error::new(error.code(), message).with_field("checkpoint"));
+            }
+        }
+    }
+    let importer = Importer::start(plan, options)?;
+    let head = importer.checkpoint().map_or(0, |checkpoint| checkpoint.head_crc32);
+    Ok((importer, known.unwrap_or_else(|| format!("{name}-{head:08x}"))))
 }
 
 fn tell(name: &str, importer: &Importer, before: u64, intake: &Intake<'_>) {
@@ -106,6 +131,8 @@ fn tell(name: &str, importer: &Importer, before: u64, intake: &Intake<'_>) {
 #[derive(Debug, Serialize, Deserialize)]
 struct ImportState {
     name: String,
+    /// Of its events.
+    source: String,
     checkpoint: Checkpoint,
 }
 

@@ -123,7 +123,7 @@ mod tests {
             let error = Config::load(Some(&path), &Environment::of(environment), vec![]).unwrap_err();
             assert!(error.to_string().contains(part), "{error} does not say `{part}`");
         };
-        check("[server]\nprot = 1", &[], "server: unknown field `prot`");
+        check("[server]\nprot = 1", &[], "server.prot: unknown field `prot`");
         check("[server]\nport = 70000", &[], "server.port");
         check("server", &[], "is not TOML");
         check("", &[("PORT", "eighty")], "PORT");

@@ -1,3 +1,5 @@
+//! The blend against what it promises.
+
 use super::*;
 use crate::algorithms::{History, Interactions, Recommender, Scratch};
 use proptest::prelude::*;

@@ -55,7 +55,7 @@ fn learns_a_planted_cycle_under_both_objectives() {
 fn tells_apart_what_only_the_past_tells_apart() {
     // After 5 comes 6 or 7, depending on the item before.
     let rows: Vec<Vec<u32>> =
-        (0..20).map(|user| if user % 2 == 0 { vec![0, 5, 6] } else { vec![1, 5, 7] }).collect();
+        (0..200).map(|user| if user % 2 == 0 { vec![0, 5, 6] } else { vec![1, 5, 7] }).collect();
     let model = fit(&rows, 8, tiny()).expect("a model");
     assert_eq!((best(&model, &[0, 5]), best(&model, &[1, 5])), (6, 7));
 }

@@ -23,6 +23,8 @@ use super::{Progress, SequenceError, SequenceModel, SequenceSettings};
 const SHARDS: usize = 4;
 /// Small data get smaller batches, to take at least this many steps an epoch.
 const FEWEST_STEPS: usize = 50;
+/// But no gradient through time is cut earlier than this, or the recurrence would not learn what to remember.
+const SHORTEST_WINDOW: usize = 16;
 
 /// One part of every batch, with buffers reused from batch to batch.
 struct Shard {
@@ -118,6 +120,7 @@ impl<'a> Task<'a> {
         let batch_positions = (positions / FEWEST_STEPS).clamp(1, settings.batch_positions);
         let streams_per_shard = batch_positions.div_ceil(settings.window * SHARDS);
         let steps = batch_positions.div_ceil(streams_per_shard * SHARDS);
+        let steps = steps.max(SHORTEST_WINDOW).min(settings.window);
         Self { settings, histories, holdout, frequency, positions, streams_per_shard, steps }
     }
 

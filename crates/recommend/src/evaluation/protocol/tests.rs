@@ -1,3 +1,5 @@
+//! Splits leak nothing, and twice the same.
+
 use super::*;
 use crate::algorithms::History;
 use crate::evaluation::testing::interactions;

@@ -1,3 +1,5 @@
+//! The table, its JSON and its chart.
+
 use super::*;
 use crate::evaluation::metrics::{Kind, Measure};
 use crate::evaluation::protocol::Protocol;
