@@ -1,0 +1,1 @@
+"""What the rows in `bench/bars` share. Standard library only."""
