@@ -53,13 +53,17 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Parses JSON; a fault names the path of the field. Text that is not JSON at all is `INVALID_REQUEST`.
+/// Parses a JSON object; a fault names the path of the field. Text that is not JSON at all is `INVALID_REQUEST`.
 ///
 /// # Errors
 /// `code` for a field that does not fit.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
     let text = std::str::from_utf8(bytes)
         .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not UTF-8: {cause}")))?;
+    // An array would fill the fields in order, which nobody means.
+    if text.trim_start().starts_with('[') {
+        return Err(Error::new(code, "must be a JSON object, not an array"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|fault| {
         let field = fault.path().to_string();
@@ -86,13 +90,13 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
+        repeated(query)?;
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value = serde_path_to_error::deserialize(deserializer).map_err(|fault| {
             let field = fault.path().to_string();
             let error = Error::new(codes::VALIDATION_ERROR, fault.into_inner().to_string());
             ApiError(if field == "." { error } else { error.with_field(field) })
         })?;
-        repeated(query)?;
         Ok(Self(value))
     }
 }
@@ -145,6 +149,7 @@ mod tests {
         check(br#"{"items":[]} trailing"#, "INVALID_REQUEST", None);
         check(br#"{"items":"#, "INVALID_REQUEST", None);
         check(b"\xff\xfe", "INVALID_REQUEST", None);
+        check(br#" [[]]"#, "VALIDATION_ERROR", None);
         check(b"", "INVALID_REQUEST", None);
     }
 }

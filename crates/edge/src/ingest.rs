@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kernel::{
-    Clock, Entropy, Error, ErrorCode, ErrorKind, Event, EventDraft, Permission, Result, Scope, codes,
+    Clock, Entropy, Error, ErrorCode, ErrorKind, Event, EventDraft, Permission, Result, Scope, Timestamp,
+    codes,
 };
 use store::{Appended, DeadLetter, DeadLetters, EventLog, MAX_APPEND_BATCH, Outcome, Topic};
 use tracing::warn;
@@ -20,6 +21,9 @@ use crate::metrics::EventLabels;
 
 /// The topic of the events that callers send.
 pub const EVENTS: Topic = Topic::fixed("events");
+
+/// The longest type and id that a dead letter is listed with; its body has them whole.
+const MAX_LETTER_NAME_BYTES: usize = 1_024;
 
 /// Nobody owns events of this type.
 pub const UNKNOWN_EVENT_TYPE: ErrorCode = ErrorCode {
@@ -153,12 +157,7 @@ impl Ingest {
                 Err((error, text)) => {
                     // Another tenant's data is not kept, not even as a dead letter.
                     if error.kind() != ErrorKind::Forbidden {
-                        letters.push(DeadLetter::of_text(
-                            format!("edge:{}", self.new_id()),
-                            &text,
-                            &error,
-                            now,
-                        ));
+                        letters.push(self.letter(&text, &error, now));
                     }
                     receipts.push(Some(Receipt::Refused(error)));
                 }
@@ -177,6 +176,14 @@ impl Ingest {
                 None => places.next().map(Receipt::Stored).ok_or_else(lost),
             })
             .collect()
+    }
+
+    fn letter(&self, text: &str, error: &Error, now: Timestamp) -> DeadLetter {
+        let letter = DeadLetter::of_text(format!("edge:{}", self.new_id()), text, error, now);
+        // What was refused may be anything, and names in it of any length.
+        let Ok(draft) = serde_json::from_str::<EventDraft>(text) else { return letter };
+        let sane = |name: &String| name.len() <= MAX_LETTER_NAME_BYTES;
+        DeadLetter { kind: draft.kind.filter(sane), event_id: draft.id.filter(sane), ..letter }
     }
 
     /// The event as its owner takes it, or why not, with its text.

@@ -100,7 +100,8 @@ async fn limited(around: &Around, request: Request, next: Next) -> Response {
 /// The caller's id where it is a sane one, else a new one.
 fn request_id(around: &Around, request: &Request) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
-        value.len() <= MAX_REQUEST_ID_BYTES && value.as_bytes().iter().all(|byte| byte.is_ascii_graphic())
+        (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())
+            && value.as_bytes().iter().all(|byte| byte.is_ascii_graphic())
     };
     if let Some(given) = request.headers().get(&REQUEST_ID).filter(sane) {
         return given.clone();

@@ -164,7 +164,7 @@ async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<R
     while let Some(chunk) = body.next().await {
         let chunk = chunk
             .map_err(|cause| Error::new(codes::INVALID_REQUEST, "the stream broke off").with_source(cause))?;
-        lines.push(&chunk)?;
+        lines.push(&chunk);
         while let Some(batch) = lines.take(LINES_PER_APPEND) {
             take_lines(ingest, scope, &batch, &mut told).await?;
         }
@@ -204,15 +204,21 @@ fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|cause| not_an_event(format!("the text is not UTF-8: {cause}")))
 }
 
-fn draft(text: &str) -> Result<EventDraft> {
-    if text.len() > MAX_EVENT_BYTES {
-        let message = format!("an event has at most {MAX_EVENT_BYTES} bytes, this one {}", text.len());
+fn sized(bytes: &[u8]) -> Result<&[u8]> {
+    if bytes.len() > MAX_EVENT_BYTES {
+        let message = format!("an event has at most {MAX_EVENT_BYTES} bytes, this one has more");
         return Err(Error::new(codes::TOO_LARGE, message));
     }
+    Ok(bytes)
+}
+
+fn draft(text: &str) -> Result<EventDraft> {
+    sized(text.as_bytes())?;
     serde_json::from_str(text).map_err(|cause| not_an_event(cause.to_string()))
 }
 
-/// Cuts a stream of bytes into numbered lines, leaving out blank ones.
+/// Cuts a stream of bytes into numbered lines, leaving out blank ones. Of a line that is too long, just enough is kept
+/// to see that it is.
 #[derive(Debug, Default)]
 struct Lines {
     open: BytesMut,
@@ -221,19 +227,19 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
+    fn push(&mut self, chunk: &[u8]) {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.open.extend_from_slice(&rest[..end]);
+            self.extend(&rest[..end]);
             rest = &rest[end + 1..];
             self.close();
         }
-        self.open.extend_from_slice(rest);
-        if self.open.len() > MAX_EVENT_BYTES {
-            let message = format!("line {} is longer than {MAX_EVENT_BYTES} bytes", self.seen + 1);
-            return Err(Error::new(codes::TOO_LARGE, message));
-        }
-        Ok(())
+        self.extend(rest);
+    }
+
+    fn extend(&mut self, part: &[u8]) {
+        let room = (MAX_EVENT_BYTES + 1).saturating_sub(self.open.len());
+        self.open.extend_from_slice(&part[..part.len().min(room)]);
     }
 
     fn close(&mut self) {
@@ -264,7 +270,7 @@ mod tests {
         for size in 1..text.len() {
             let mut lines = Lines::default();
             for chunk in text.chunks(size) {
-                lines.push(chunk).unwrap();
+                lines.push(chunk);
             }
             let found: Vec<_> =
                 lines.finish().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
@@ -275,10 +281,15 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused() {
+    fn an_endless_line_is_refused_and_takes_no_more_memory_than_a_long_one() {
         let mut lines = Lines::default();
         let chunk = vec![b'x'; MAX_EVENT_BYTES];
-        assert!(lines.push(&chunk).is_ok());
-        assert_eq!(lines.push(b"y").unwrap_err().code(), codes::TOO_LARGE);
+        lines.push(&chunk);
+        assert!(sized(&lines.open).is_ok());
+        (0..3).for_each(|_| lines.push(&chunk));
+        lines.push(b"\nnext");
+        let found = lines.finish();
+        assert_eq!((found[0].1.len(), found[1].1.as_ref()), (MAX_EVENT_BYTES + 1, &b"next"[..]));
+        assert_eq!(sized(&found[0].1).unwrap_err().code(), codes::TOO_LARGE);
     }
 }

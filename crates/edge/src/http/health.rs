@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::ApiError;
+use crate::middleware::method_not_allowed;
 
 /// Something that must work for the server to be ready.
 pub trait Check: Send + Sync + Debug {
@@ -61,6 +62,7 @@ pub fn routes(health: Health) -> Router {
         .route("/health", get(alive))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(health)
 }
 

@@ -61,7 +61,8 @@ impl Served {
         let Some(pin) = pin else { return Ok(current) };
         let wanted = |model: &Arc<Recommenders>| model.version == pin.model_version;
         match (current, self.previous.get()) {
-            (None, _) if pin.model_version == 0 => Ok(None),
+            // The list needed no model, whether or not there is one.
+            _ if pin.model_version == 0 => Ok(None),
             (Some(model), _) if wanted(&model) => Ok(Some(model)),
             (_, Some(model)) if wanted(&model) => Ok(Some(model)),
             _ => Err(cursor::expired()),

@@ -1,0 +1,114 @@
+//! Stopping and crashing: what was acknowledged is there afterwards, and the same model answers the same.
+
+use serde_json::{Value, json};
+
+use crate::questions::{busiest, shop};
+use crate::support::{Server, files, ids};
+
+/// What must survive.
+fn facts(server: &Server, user: &str) -> Value {
+    let path = format!("/api/v1/recommendations/user/{user}?count=20&collaborative_weight=0.6");
+    let answer = server.read(&path);
+    json!({
+        "entity": server.read("/api/v1/entities/survivor"),
+        "interactions": server.read(&format!("/api/v1/interactions/user/{user}?limit=1000")),
+        "types": server.read("/api/v1/interaction-types"),
+        "exported": server.read("/api/v1/export/entities"),
+        "letters": server.read("/api/v1/dead-letters"),
+        "model_version": answer["model_version"],
+        "recommendations": ids(&answer),
+    })
+}
+
+fn change_things(server: &Server, user: &str) {
+    server.create("/api/v1/interaction-types", &json!({"interaction_type": "share", "weight": 2.5}));
+    for number in 10..20 {
+        let body = json!({
+            "user_id": user, "entity_id": format!("item-{number}"), "entity_type": "product", "interaction_type": "share"
+        });
+        server.create("/api/v1/interactions", &body);
+    }
+    assert_eq!(server.post_as("application/json", "/api/v1/events", "{}").0, 400);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_crash_or_a_stop() {
+    let mut server = shop();
+    let user = busiest(&server);
+    server.create("/api/v1/entities", &json!({"entity_id": "survivor", "attributes": {"price": 1.5}}));
+    assert_eq!(server.patch("/api/v1/entities/survivor", &json!({"attributes": {"tags": ["x"]}})).0, 200);
+    // The start takes the new entity into the content model, which the trainer would do somewhat later.
+    server.restart();
+    change_things(&server, &user);
+    let before = facts(&server, &user);
+    assert_eq!(before["model_version"], 1);
+    server.crash_and_restart();
+    assert_eq!(facts(&server, &user), before, "after a crash");
+    server.restart();
+    assert_eq!(facts(&server, &user), before, "after a stop");
+    assert_eq!(server.read("/ready")["status"], "ready");
+    let home = server.stop();
+    let doctor = home.run(&["doctor", "--rebuild"]).succeeded();
+    assert!(
+        doctor.stdout.contains("byte for byte") && doctor.stdout.contains("all is well"),
+        "{}",
+        doctor.stdout
+    );
+}
+
+#[test]
+fn a_stop_leaves_a_checkpoint() {
+    let server = Server::new();
+    server.create("/api/v1/entities", &json!({"entity_id": "a"}));
+    server.read("/api/v1/entities/a");
+    let home = server.stop();
+    let log = std::fs::read_to_string(home.path("server.log")).unwrap();
+    assert!(log.contains("stopping") && log.trim_end().ends_with("stopped"), "{log}");
+    let checkpoints = home.path("data/blobs/_system/checkpoints");
+    assert!(!files(&checkpoints).is_empty(), "no checkpoint");
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_time_and_nothing_else() {
+    let server = Server::new();
+    for number in 0..20 {
+        server.create("/api/v1/entities", &json!({"entity_id": format!("e-{number}")}));
+    }
+    let before = server.read("/api/v1/export/entities");
+    let home = server.stop();
+    for path in files(&home.path("data/blobs/_system/checkpoints")) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let server = home.allowing("checkpoint is damaged").serve();
+    assert!(server.log().contains("checkpoint is damaged"), "{}", server.log());
+    assert_eq!(server.read("/api/v1/export/entities"), before);
+}
+
+#[test]
+fn a_folder_is_served_once() {
+    let server = Server::new();
+    let ran = server.home().run(&["doctor"]).failed_with("data");
+    assert!(ran.stderr.lines().count() <= 2, "{}", ran.stderr);
+}
+
+#[test]
+fn a_request_in_flight_is_finished_before_the_stop() {
+    let server = Server::new();
+    let entities: Vec<Value> = (0..3_000).map(|number| json!({"entity_id": format!("e-{number}")})).collect();
+    let body = json!({"entities": entities});
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| server.post("/api/v1/entities/bulk", &body));
+        let begun = || {
+            let text = server.send("GET", "/metrics", &[], None).text().to_owned();
+            let gauge = text.lines().find_map(|line| line.strip_prefix("http_requests_in_flight "));
+            gauge.is_some_and(|value| value != "1")
+        };
+        crate::support::wait(|| begun() || asked.is_finished());
+        server.ask_to_stop();
+        let (status, result) = asked.join().unwrap();
+        assert_eq!((status, &result["successful"]), (202, &json!(3_000)), "{result}");
+    });
+}

@@ -1,0 +1,204 @@
+//! `/api/v1/events` and `/api/v1/dead-letters`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, Server, encode, refused};
+
+const PATH: &str = "/api/v1/events";
+const SINGLE: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const LINES: &str = "application/x-ndjson";
+
+fn event(id: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "/shop/web", "type": "recommend.interaction.recorded.v1",
+        "time": "2024-05-01T10:00:00Z",
+        "data": {"user_id": "ada", "entity_id": id, "interaction_type": "view"}
+    })
+}
+
+fn with(id: &str, name: &str, value: Value) -> Value {
+    let mut event = event(id);
+    event[name] = value;
+    event
+}
+
+fn recorded(server: &Server) -> usize {
+    let (status, list) = server.get("/api/v1/interactions/user/ada?limit=1000");
+    if status == 404 { 0 } else { list.as_array().unwrap().len() }
+}
+
+fn letters(server: &Server) -> Vec<Value> {
+    server.read("/api/v1/dead-letters?limit=1000")["dead_letters"].as_array().unwrap().clone()
+}
+
+#[test]
+fn an_event_is_stored_once() {
+    let server = Server::new();
+    let (status, stored) = server.post_as(SINGLE, PATH, event("1").to_string());
+    assert_eq!((status, stored["status"].as_str()), (201, Some("stored")));
+    let (status, again) = server.post_as("application/json; charset=utf-8", PATH, event("1").to_string());
+    assert_eq!((status, again["status"].as_str()), (200, Some("duplicate")));
+    assert_eq!((&again["partition"], &again["offset"]), (&stored["partition"], &stored["offset"]));
+    let other_source = with("1", "source", json!("/shop/app"));
+    assert_eq!(server.post_as(SINGLE, PATH, other_source.to_string()).0, 201);
+    assert_eq!(recorded(&server), 2);
+    assert_eq!(server.read("/api/v1/interactions/user/ada")[0]["timestamp"], "2024-05-01T10:00:00Z");
+}
+
+#[test]
+fn a_batch_tells_what_became_of_each() {
+    let server = Server::new();
+    let batch = json!([
+        event("1"),
+        event("2"),
+        with("3", "time", json!("noon")),
+        event("1"),
+        with("4", "tenantid", json!("else"))
+    ]);
+    let (status, result) = server.post_as(BATCH, PATH, batch.to_string());
+    assert_eq!(status, 207, "{result}");
+    let counts = ["stored", "duplicates", "refused"].map(|name| result[name].as_u64().unwrap());
+    assert_eq!(counts, [2, 1, 2]);
+    let told: Vec<_> =
+        result["results"].as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert_eq!(told, ["stored", "stored", "refused", "duplicate", "refused"]);
+    assert_eq!(result["results"][2]["problem"]["field"], "time");
+    assert_eq!(result["results"][4]["problem"]["code"], "TENANT_MISMATCH");
+    assert_eq!(recorded(&server), 2);
+    assert_eq!(letters(&server).len(), 1, "another tenant's event is not kept");
+
+    let (status, result) = server.post_as("application/json", PATH, json!([event("5")]).to_string());
+    assert_eq!((status, &result["stored"]), (200, &json!(1)));
+    let (status, result) = server.post_as(BATCH, PATH, "[]");
+    assert_eq!((status, &result["results"]), (200, &json!([])));
+    refused(&server.post_as(BATCH, PATH, r#"[{"a": NaN}]"#), 400, "INVALID_REQUEST", None);
+    refused(&server.post_as(BATCH, PATH, r#"[{"specversion":"1.0"},"#), 400, "INVALID_REQUEST", None);
+    let many = format!("[{}{{}}]", "{},".repeat(10_000));
+    refused(&server.post_as(BATCH, PATH, many), 413, "TOO_LARGE", None);
+}
+
+#[test]
+fn a_stream_names_the_lines_it_refuses_and_keeps_the_rest() {
+    let server = Server::new();
+    let mut body = format!("{}\n\n{}\r\nnot json\n", event("1"), event("2")).into_bytes();
+    body.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":\"\xff\"}\n");
+    body.extend(format!("{}\n", with("x", "data", json!("y".repeat(3 << 20)))).into_bytes());
+    body.extend(format!("{}\n{}", event("1"), event("3")).into_bytes());
+    let (status, result) = server.post_as(LINES, PATH, &body);
+    assert_eq!(status, 207, "{result}");
+    let counts = ["stored", "duplicates", "refused"].map(|name| result[name].as_u64().unwrap());
+    assert_eq!(counts, [3, 1, 3], "{result}");
+    let lines = result["refused_lines"].as_array().unwrap();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|one| (one["line"].as_u64().unwrap(), one["problem"]["code"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [(4, "INVALID_EVENT"), (5, "INVALID_EVENT"), (6, "TOO_LARGE")]);
+    assert_eq!(recorded(&server), 3);
+    assert_eq!(letters(&server).len(), 3);
+    let (status, result) = server.post_as(LINES, PATH, "");
+    assert_eq!((status, &result["stored"]), (200, &json!(0)));
+}
+
+#[test]
+fn a_long_stream_is_taken_in_whole() {
+    let server = Server::new();
+    let lines: Vec<String> =
+        (0..2_500).map(|number| event(&format!("{}", number % 2_400)).to_string()).collect();
+    let (status, result) = server.post_as(LINES, PATH, lines.join("\n"));
+    assert_eq!(
+        (status, &result["stored"], &result["duplicates"]),
+        (200, &json!(2_400), &json!(100)),
+        "{result}"
+    );
+    assert_eq!(server.read("/api/v1/users/ada")["interactions"], 2_400);
+}
+
+#[test]
+fn bad_events_are_refused_with_the_field() {
+    let server = Server::new();
+    let check = |event: Value, status: u16, code: &str, field: Option<&str>| {
+        refused(&server.post_as(SINGLE, PATH, event.to_string()), status, code, field);
+    };
+    check(with("1", "specversion", json!("0.3")), 400, "INVALID_EVENT", Some("specversion"));
+    check(with("1", "id", json!("")), 400, "INVALID_EVENT", Some("id"));
+    check(with("1", "id", Value::Null), 400, "INVALID_EVENT", Some("id"));
+    check(with("1", "source", json!("x".repeat(1_025))), 400, "INVALID_EVENT", Some("source"));
+    check(with("1", "time", json!("2024-05-01 10:00")), 400, "INVALID_EVENT", Some("time"));
+    check(with("1", "time", json!("2100-01-01T00:00:00Z")), 400, "VALIDATION_ERROR", Some("time"));
+    check(with("1", "time", json!("1000-01-01T00:00:00Z")), 400, "VALIDATION_ERROR", Some("time"));
+    check(with("1", "type", json!("shop.opened.v1")), 400, "UNKNOWN_EVENT_TYPE", Some("type"));
+    check(with("1", "tenantid", json!("else")), 403, "TENANT_MISMATCH", Some("tenantid"));
+    check(with("1", "Upper", json!(1)), 400, "INVALID_EVENT", Some("Upper"));
+    check(with("1", "nested", json!({})), 400, "INVALID_EVENT", Some("nested"));
+    check(with("1", "data", json!(7)), 400, "INVALID_EVENT", Some("data"));
+    check(with("1", "data", json!({"user_id": 7})), 400, "INVALID_EVENT", Some("data"));
+    check(with("1", "data", json!("x".repeat(1 << 20))), 413, "TOO_LARGE", None);
+    let zap = json!({"user_id": "ada", "entity_id": "e", "interaction_type": "zap"});
+    check(with("1", "data", zap), 400, "UNKNOWN_INTERACTION_TYPE", Some("interaction_type"));
+    check(json!({"specversion": "1.0", "id": 5}), 400, "INVALID_EVENT", None);
+    check(json!("text"), 400, "INVALID_EVENT", None);
+
+    let text = event("1").to_string();
+    let nan = text.replace("\"view\"", "\"view\",\"weight\":NaN");
+    refused(&server.post_as(SINGLE, PATH, nan), 400, "INVALID_EVENT", None);
+    refused(&server.post_as(SINGLE, PATH, b"{\"id\":\"\xff\"}"), 400, "INVALID_EVENT", None);
+    refused(&server.post_as(SINGLE, PATH, ""), 400, "INVALID_EVENT", None);
+    refused(&server.post_as("text/plain", PATH, &text), 415, "UNSUPPORTED_MEDIA_TYPE", None);
+    refused(&server.post_as("text/plain", "/api/v1/interactions", "{}"), 415, "UNSUPPORTED_MEDIA_TYPE", None);
+    assert_eq!(recorded(&server), 0);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_but_a_stream_has_none() {
+    let server = Home::new().environment("MAX_REQUEST_SIZE_MB", "1").serve();
+    let text = event("1").to_string();
+    let batch = format!("[{text}{}]", " ".repeat(1 << 20));
+    refused(&server.post_as(BATCH, PATH, batch), 413, "TOO_LARGE", None);
+    let body = format!("{{\"entity_id\":\"e\"{}}}", " ".repeat(1 << 20));
+    refused(&server.post_as("application/json", "/api/v1/entities", body), 413, "TOO_LARGE", None);
+    let lines: Vec<String> =
+        (0..12).map(|id| format!("{}{}", event(&id.to_string()), " ".repeat(100_000))).collect();
+    let (status, result) = server.post_as(LINES, PATH, lines.join("\n"));
+    assert_eq!((status, &result["stored"]), (200, &json!(12)), "{result}");
+}
+
+#[test]
+fn dead_letters_are_listed_read_and_forgotten() {
+    let server = Server::new();
+    for number in 0..3 {
+        let bad = with(&format!("bad-{number}"), "type", json!("shop.opened.v1"));
+        assert_eq!(server.post_as(SINGLE, PATH, bad.to_string()).0, 400);
+    }
+    let all = letters(&server);
+    let mut told: Vec<_> = all.iter().map(|letter| letter["event_id"].as_str().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["bad-0", "bad-1", "bad-2"]);
+    // Those of one millisecond are in no order.
+    let times: Vec<_> = all.iter().map(|letter| &letter["refused_at"].as_str().unwrap()[..19]).collect();
+    assert!(times.is_sorted_by(|one, two| one >= two), "newest first: {times:?}");
+    let first = &all[0];
+    let fields = ["stage", "code", "type"].map(|name| first[name].as_str().unwrap());
+    assert_eq!(fields, ["edge", "UNKNOWN_EVENT_TYPE", "shop.opened.v1"]);
+    assert!(first["reason"].as_str().unwrap().contains("shop.opened.v1"));
+    let body: Value = serde_json::from_str(first["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["id"], first["event_id"]);
+
+    let mut paged = Vec::new();
+    let mut path = "/api/v1/dead-letters?limit=2".to_owned();
+    loop {
+        let page = server.read(&path);
+        paged.extend(page["dead_letters"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/dead-letters?limit=2&cursor={}", encode(cursor));
+    }
+    assert_eq!(paged, all);
+    let one = format!("/api/v1/dead-letters/{}", encode(first["id"].as_str().unwrap()));
+    assert_eq!(&server.read(&one), first);
+    assert_eq!(server.delete(&one), (204, Value::Null));
+    refused(&server.get(&one), 404, "NOT_FOUND", None);
+    assert_eq!(letters(&server), all[1..]);
+    refused(&server.get("/api/v1/dead-letters?limit=0"), 400, "VALIDATION_ERROR", Some("limit"));
+    refused(&server.get("/api/v1/dead-letters?limit=1001"), 400, "VALIDATION_ERROR", Some("limit"));
+}

@@ -1,0 +1,25 @@
+//! The built binary from outside: over HTTP and from the command line, each test in a folder of its own.
+//!
+//! It refuses sleeping for luck (every wait has a condition and an end) and a server that logs a warning nobody
+//! expected. To add a resource: a module with its tests, and a case in `errors` for each new error.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stderr, reason = "the log of a failed test's server is shown")]
+
+mod cli;
+mod durability;
+mod entities;
+mod errors;
+mod evaluation;
+mod events;
+mod export;
+mod interaction_types;
+mod interactions;
+mod lists;
+mod live;
+mod operations;
+mod pages;
+mod parameters;
+mod questions;
+mod support;
+mod users;

@@ -1,0 +1,129 @@
+//! The parameters of recommendations: what each does, and what each refuses.
+
+use serde_json::{Value, json};
+
+use crate::questions::{busiest, chosen, shop};
+use crate::support::{encode, ids, refused};
+
+#[test]
+fn parameters_do_what_they_say() {
+    let server = shop();
+    let user = busiest(&server);
+    let seen = chosen(&server, &user);
+    let ask = |query: &str| server.read(&format!("/api/v1/recommendations/user/{user}?{query}"));
+    let total = server.read("/api/v1/export/entities").as_array().unwrap().len();
+
+    assert_eq!(ids(&ask("")).len(), 10);
+    assert_eq!(ids(&ask("count=100")).len(), total - seen.len());
+    assert_eq!(ids(&ask("count=100&exclude_seen=false")).len(), total);
+    assert_eq!(ids(&ask("entity_type=product")), ids(&ask("")));
+    assert_eq!(ids(&ask("entity_type=none")), Vec::<String>::new());
+
+    let top = ids(&ask("count=3"));
+    let without = ids(&ask(&format!("exclude={},{}", top[0], encode(&format!(" {}", top[2])))));
+    assert!(!without.contains(&top[0]) && !without.contains(&top[2]));
+    assert_eq!(without[0], top[1]);
+
+    let cheap = ask(&format!("count=100&attributes=price&filter={}", encode("attributes.price < 20.0")));
+    assert_eq!(cheap["complete"], true);
+    let prices: Vec<f64> =
+        lines(&cheap).iter().map(|line| line["attributes"]["price"].as_f64().unwrap()).collect();
+    assert!(!prices.is_empty() && prices.len() < total - seen.len());
+    assert!(prices.iter().all(|price| *price < 20.0), "{prices:?}");
+    assert_eq!(ids(&ask(&format!("filter={}", encode("attributes.unheard_of == 1")))), Vec::<String>::new());
+
+    let last = ids(&ask("count=100")).pop().unwrap();
+    let boosted = ask(&format!("explain=true&boost={}", encode(&format!("id == '{last}' ? 1e6 : 1.0; 1.0"))));
+    let raised = lines(&boosted).iter().find(|line| line["entity_id"] == json!(last));
+    assert!(raised.is_some_and(|line| line["explanation"]["boost"].as_f64() > Some(1.0)), "{boosted}");
+
+    let diverse = ids(&ask("count=20&diversity=0.9"));
+    let plain = ids(&ask("count=20"));
+    assert_eq!((diverse.len(), &diverse[0]), (20, &plain[0]));
+    assert_ne!(diverse, plain);
+    assert_eq!(ids(&ask("count=20&diversity=0")), plain);
+
+    let named = ask("count=1&attributes=title,price,unheard_of");
+    let names: Vec<_> = lines(&named)[0]["attributes"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["price", "title"]);
+    let all = ask("count=1&attributes=*");
+    let entity = server.read(&format!("/api/v1/entities/{}", lines(&all)[0]["entity_id"].as_str().unwrap()));
+    assert_eq!(lines(&all)[0]["attributes"], entity["attributes"]);
+    assert_eq!(lines(&ask("count=1"))[0].get("attributes"), None);
+
+    assert_eq!(ids(&ask("collaborative_weight=0&count=5")), ids(&ask("algorithm=content_based&count=5")));
+}
+
+fn lines(answer: &Value) -> &Vec<Value> {
+    answer["recommendations"].as_array().unwrap()
+}
+
+#[test]
+fn parameters_refuse_what_they_cannot_do() {
+    let server = crate::support::Server::new();
+    let check = |query: &str, code: &str, field: &str| {
+        let answer = server.get(&format!("/api/v1/recommendations/user/ada?{query}"));
+        refused(&answer, 400, code, Some(field));
+    };
+    for count in ["0", "101", "-1", "ten", "1.5", "", "99999999999999999999"] {
+        check(&format!("count={count}"), "VALIDATION_ERROR", "count");
+    }
+    check("cuont=5", "VALIDATION_ERROR", "cuont");
+    check("count=5&count=6", "VALIDATION_ERROR", "count");
+    check("collaborative_weight=1.5", "VALIDATION_ERROR", "collaborative_weight");
+    check("collaborative_weight=0.7&content_weight=0.7", "VALIDATION_ERROR", "content_weight");
+    check("content_weight=NaN", "VALIDATION_ERROR", "content_weight");
+    check("diversity=2", "VALIDATION_ERROR", "diversity");
+    check("diversity=inf", "VALIDATION_ERROR", "diversity");
+    check("explain=maybe", "VALIDATION_ERROR", "explain");
+    check("exclude_seen=1", "VALIDATION_ERROR", "exclude_seen");
+    check(&format!("exclude={}", "a,".repeat(1_001)), "VALIDATION_ERROR", "exclude");
+    check(&format!("boost={}", "1.0;".repeat(9)), "VALIDATION_ERROR", "boost");
+    let answer = server.get("/api/v1/recommendations/user/ada?tenant_id=else");
+    refused(&answer, 403, "TENANT_MISMATCH", Some("tenant_id"));
+}
+
+#[test]
+fn hostile_expressions_are_refused() {
+    let server = crate::support::Server::new();
+    server.create("/api/v1/entities", &json!({"entity_id": "a", "attributes": {"tags": vec!["t"; 1_000]}}));
+    let hostile = [
+        "1 +".to_owned(),
+        "(".repeat(5_000),
+        format!("{}1{}", "(".repeat(40), ")".repeat(40)),
+        format!("{}true", "!".repeat(500)),
+        "[".repeat(33),
+        "x".repeat(2_001),
+        "user.secret == 1".to_owned(),
+        "attributes.title.matches('(a+)+$')".to_owned(),
+        "attributes.tags.all(x, attributes.tags.all(y, x == y))".to_owned(),
+        "attributes.tags.map(x, attributes.tags.filter(y, y == x)).size() > 0".to_owned(),
+        "{'a': 1}.a == 1".to_owned(),
+        "\u{0}\u{1}'".to_owned(),
+        "'unclosed".to_owned(),
+    ];
+    for text in &hostile {
+        for parameter in ["filter", "boost"] {
+            let answer = server.get(&format!("/api/v1/recommendations/latest?{parameter}={}", encode(text)));
+            assert_eq!(answer.0, 400, "{text} was taken: {}", answer.1);
+            refused(&answer, 400, "INVALID_EXPRESSION", Some(parameter));
+        }
+        let session = json!({"interactions": [], "options": {"filter": text}});
+        let answer = server.post("/api/v1/recommendations/session", &session);
+        refused(&answer, 400, "INVALID_EXPRESSION", Some("filter"));
+    }
+    // These can be compiled, and must neither harm nor take long.
+    let harmless = [
+        "9223372036854775807 + 9223372036854775807 > 0",
+        "1 / 0 == 1",
+        "attributes.tags[5000] == 't'",
+        "'a' < 1",
+        "attributes.tags.all(tag, tag.contains('t'))",
+        "true",
+    ];
+    for text in harmless {
+        let (status, answer) = server.get(&format!("/api/v1/recommendations/latest?filter={}", encode(text)));
+        let passes = text.contains("all") || text == "true";
+        assert_eq!((status, ids(&answer).len()), (200, usize::from(passes)), "{text}: {answer}");
+    }
+}
