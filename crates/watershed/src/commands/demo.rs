@@ -32,8 +32,9 @@ pub(super) async fn run(demo: Demo, mut config: Config) -> Result<()> {
         app.recommend.stop().await;
         return Ok(());
     }
+    let names = names(&app, &scope);
     serve::listen(app, &demo.serve, &config, |served| {
-        terminal::say(page(served));
+        terminal::say(page(served, &names));
         Ok(())
     })
     .await
@@ -64,8 +65,19 @@ async fn fill(app: &App, scope: &Scope, demo: &Demo) -> Result<()> {
     Ok(())
 }
 
+/// A user with a history and an entity, for the page.
+fn names(app: &App, scope: &Scope) -> (String, String) {
+    let view = app.recommend.views().of(scope);
+    let view = view.read();
+    let user = view.users.all().iter().skip(7).chain(view.users.all()).find(|user| user.history.len() > 5);
+    let entity =
+        view.entities.all().iter().skip(42).chain(view.entities.all()).find(|entity| entity.exists());
+    let name = |id: Option<&str>| id.unwrap_or("none").to_owned();
+    (name(user.map(|user| &*user.id)), name(entity.map(|entity| &*entity.id)))
+}
+
 /// The page of curl lines.
-fn page(served: &serve::Served) -> String {
+fn page(served: &serve::Served, (user, entity): &(String, String)) -> String {
     let base = format!("http://{}", served.address);
     let key = served.key_file.as_ref().map_or_else(
         || "export KEY=$API_KEY".to_owned(),
@@ -78,26 +90,26 @@ Watershed is ready at {base}. In another terminal:
   {key}
   alias ws='curl -sS -H "Authorization: Bearer '"$KEY"'"'
 
-  # What should user-0007 see?
-  ws "{base}/api/v1/recommendations/user/user-0007?count=5&attributes=title,category"
+  # What should {user} see?
+  ws "{base}/api/v1/recommendations/user/{user}?count=5&attributes=title,category"
 
   # The same, with what each one rests on
-  ws "{base}/api/v1/recommendations/user/user-0007?count=3&explain=true"
+  ws "{base}/api/v1/recommendations/user/{user}?count=3&explain=true"
 
-  # user-0007 clicks; the very next answer knows
+  # {user} clicks; the very next answer knows
   ws -X POST {base}/api/v1/interactions -H 'content-type: application/json' \
-     -d '{{"user_id":"user-0007","entity_id":"item-0042","entity_type":"product","interaction_type":"purchase"}}'
-  ws "{base}/api/v1/recommendations/user/user-0007?count=5"
+     -d '{{"user_id":"{user}","entity_id":"{entity}","entity_type":"product","interaction_type":"purchase"}}'
+  ws "{base}/api/v1/recommendations/user/{user}?count=5"
 
   # Only what is recent and below 50, and twice the odds for what is below 20
-  ws -G "{base}/api/v1/recommendations/user/user-0007" \
+  ws -G "{base}/api/v1/recommendations/user/{user}" \
      --data-urlencode "filter=attributes.price < 50.0 && attributes.year >= 2015" \
      --data-urlencode "boost=attributes.price < 20.0 ? 2.0 : 1.0"
 
-  # What trends, what is like item-0042, what is bought with it
+  # What trends, what is like {entity}, what is bought with it
   ws "{base}/api/v1/recommendations/trending?count=5"
-  ws "{base}/api/v1/recommendations/entity/item-0042?count=5"
-  ws "{base}/api/v1/recommendations/bought-together/item-0042?count=5"
+  ws "{base}/api/v1/recommendations/entity/{entity}?count=5"
+  ws "{base}/api/v1/recommendations/bought-together/{entity}?count=5"
 
   # Everything it can do
   ws {base}/api/docs
