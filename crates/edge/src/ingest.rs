@@ -38,11 +38,11 @@ pub trait EventOwner: Send + Sync + Debug {
     /// The event types it understands.
     fn kinds(&self) -> &'static [&'static str];
 
-    /// The event as it is to be appended, when it can be folded.
+    /// Passes when the event can be folded; may complete it as it is to be appended.
     ///
     /// # Errors
-    /// What is wrong, naming the field. Such an event is never appended.
-    fn admit(&self, scope: &Scope, event: Event) -> Result<Event>;
+    /// What is wrong, naming the field. Such an event is left as it was and never appended.
+    fn admit(&self, scope: &Scope, event: &mut Event) -> Result<()>;
 
     /// Returns when the owner's view shows these places, or when its patience ends.
     async fn settled(&self, places: &[Appended]);
@@ -187,10 +187,11 @@ impl Ingest {
     }
 
     /// The event as its owner takes it, or why not, with its text.
-    fn admit(&self, scope: &Scope, event: Event) -> Result<Event, (Error, String)> {
-        let owner = self.owner(&event).map_err(|error| (error, text_of(&event)))?;
-        let kept = event.clone();
-        owner.admit(scope, event).map_err(|error| (error, text_of(&kept)))
+    fn admit(&self, scope: &Scope, mut event: Event) -> Result<Event, (Error, String)> {
+        match self.owner(&event).and_then(|owner| owner.admit(scope, &mut event)) {
+            Ok(()) => Ok(event),
+            Err(error) => Err((error, text_of(&event))),
+        }
     }
 
     /// Appends events that are already checked and waits until the views show them.
@@ -224,9 +225,9 @@ impl Ingest {
     ///
     /// # Errors
     /// The owner's, or those of the log.
-    pub async fn append_checked(&self, scope: &Scope, event: Event) -> Result<Appended> {
+    pub async fn append_checked(&self, scope: &Scope, mut event: Event) -> Result<Appended> {
         scope.require(Permission::Write)?;
-        let event = self.owner(&event)?.admit(scope, event)?;
+        self.owner(&event)?.admit(scope, &mut event)?;
         let places = self.append(scope, vec![event]).await?;
         places.first().copied().ok_or_else(|| Error::internal("the log returned no place"))
     }

@@ -50,9 +50,9 @@ impl RecommendOwner {
     fn admit_interaction(
         &self,
         scope: &Scope,
-        event: Event,
+        event: &mut Event,
         mut interaction: InteractionData,
-    ) -> Result<Event> {
+    ) -> Result<()> {
         events::check_time(event.time, self.clock.now())?;
         let view = self.views.of(scope);
         let view = view.read();
@@ -70,11 +70,11 @@ impl RecommendOwner {
                 }
                 // Written into the event, so that a rebuild under another setting gives the same view.
                 interaction.interaction_type = InteractionKind::Custom(name.clone());
-                let data = serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?;
-                Ok(Event { data: Some(data), ..event })
+                event.data = Some(serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?);
             }
-            _ => Ok(event),
+            _ => {}
         }
+        Ok(())
     }
 }
 
@@ -84,12 +84,12 @@ impl EventOwner for RecommendOwner {
         kinds::ALL
     }
 
-    fn admit(&self, scope: &Scope, event: Event) -> Result<Event> {
-        match RecommendEvent::read(&event)? {
+    fn admit(&self, scope: &Scope, event: &mut Event) -> Result<()> {
+        match RecommendEvent::read(event)? {
             Some(RecommendEvent::Interaction(interaction)) => {
                 self.admit_interaction(scope, event, interaction)
             }
-            _ => Ok(event),
+            _ => Ok(()),
         }
     }
 
