@@ -73,12 +73,10 @@ impl Artifact {
     /// # Errors
     /// `INTERNAL_ERROR` when a shape does not fit its values.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let metadata: HashMap<_, _> = self.metadata.clone().into_iter().collect();
         // One metadata entry with sorted JSON inside, because a map of several has no fixed order when written.
         let metadata = HashMap::from([(
             "watershed".to_owned(),
-            serde_json::to_string(&metadata.into_iter().collect::<BTreeMap<_, _>>())
-                .map_err(Error::internal)?,
+            serde_json::to_string(&self.metadata).map_err(Error::internal)?,
         )]);
         safetensors::serialize(
             self.tensors.iter().map(|(name, tensor)| (name, Borrowed(tensor))),
