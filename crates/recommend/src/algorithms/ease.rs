@@ -11,10 +11,9 @@
 //! for [`super::sparse_ease`].
 
 use super::error::{AlgorithmError, require};
-use super::interactions::{History, Interactions, Merge};
-use super::item_weights::{ItemWeights, Layout};
+use super::interactions::{Interactions, Merge};
+use super::item_weights::{ItemToItem, ItemWeights, Layout};
 use super::symmetric_inverse::{TILE, TiledSymmetric, peak_bytes};
-use super::{Recommender, Scratch};
 use serde::{Deserialize, Serialize};
 
 /// How to train [`Ease`]. The default ranks better than [`EaseSettings::of_paper`] on dense and on sparse data.
@@ -196,27 +195,22 @@ fn weights_from_inverse(
     builder.finish()
 }
 
-impl Recommender for Ease {
-    fn name(&self) -> &'static str {
-        "ease"
+impl ItemToItem for Ease {
+    const NAME: &'static str = "ease";
+
+    fn weights(&self) -> &ItemWeights {
+        &self.weights
     }
 
-    fn item_count(&self) -> usize {
-        self.weights.item_count()
-    }
-
-    fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
-        self.weights.score(history, self.age_exponent, scores);
-    }
-
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        self.weights.contributions(history, self.age_exponent, item)
+    fn age_exponent(&self) -> f32 {
+        self.age_exponent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithms::History;
     use crate::algorithms::testing::{
         check_contributions, check_threads_agree, random_sets, scores_of, weighted_sets,
     };

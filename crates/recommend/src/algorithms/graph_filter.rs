@@ -10,9 +10,8 @@
 
 use super::error::{AlgorithmError, require};
 use super::interactions::{History, Interactions, Merge};
-use super::item_weights::{ItemWeights, strongest};
+use super::item_weights::{ItemToItem, ItemWeights, strongest};
 use super::randomised_svd::{multiply_into, right_singular_vectors};
-use super::{Recommender, Scratch};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -228,21 +227,15 @@ fn weight_sums(rows: &Interactions) -> Vec<f32> {
     rows.rows().map(|row| row.weights.iter().sum()).collect()
 }
 
-impl Recommender for GraphFilter {
-    fn name(&self) -> &'static str {
-        "graph_filter"
+impl ItemToItem for GraphFilter {
+    const NAME: &'static str = "graph_filter";
+
+    fn weights(&self) -> &ItemWeights {
+        &self.weights
     }
 
-    fn item_count(&self) -> usize {
-        self.weights.item_count()
-    }
-
-    fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
-        self.weights.score(history, self.age_exponent, scores);
-    }
-
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        self.weights.contributions(history, self.age_exponent, item)
+    fn age_exponent(&self) -> f32 {
+        self.age_exponent
     }
 }
 

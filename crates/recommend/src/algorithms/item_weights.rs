@@ -9,6 +9,7 @@
 use super::error::{AlgorithmError, require};
 use super::interactions::History;
 use super::simd;
+use super::{Recommender, Scratch};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -282,6 +283,36 @@ fn keep_strongest(kept: &mut Vec<(u32, f32)>, count: usize) {
             right.1.abs().total_cmp(&left.1.abs()).then(left.0.cmp(&right.0))
         });
         kept.truncate(count);
+    }
+}
+
+/// A model that is weights between items and nothing else; it is a [`Recommender`] by that.
+pub trait ItemToItem: Send + Sync {
+    /// The name used in settings, tables and answers.
+    const NAME: &'static str;
+
+    /// The weights.
+    fn weights(&self) -> &ItemWeights;
+
+    /// How fast older history entries fade, see [`ItemWeights::score`].
+    fn age_exponent(&self) -> f32;
+}
+
+impl<M: ItemToItem> Recommender for M {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn item_count(&self) -> usize {
+        self.weights().item_count()
+    }
+
+    fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
+        self.weights().score(history, self.age_exponent(), scores);
+    }
+
+    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
+        self.weights().contributions(history, self.age_exponent(), item)
     }
 }
 

@@ -9,9 +9,8 @@
 
 use super::error::{AlgorithmError, require};
 use super::interactions::{History, Interactions, Merge};
-use super::item_weights::ItemWeights;
+use super::item_weights::{ItemToItem, ItemWeights};
 use super::sparse_product::strongest_products;
-use super::{Recommender, Scratch};
 use serde::{Deserialize, Serialize};
 
 /// How an interaction counts towards the similarity of two items.
@@ -132,21 +131,15 @@ fn weighted(interactions: &Interactions, weighting: Weighting) -> Interactions {
     })
 }
 
-impl Recommender for Neighbours {
-    fn name(&self) -> &'static str {
-        "neighbours"
+impl ItemToItem for Neighbours {
+    const NAME: &'static str = "neighbours";
+
+    fn weights(&self) -> &ItemWeights {
+        &self.similarities
     }
 
-    fn item_count(&self) -> usize {
-        self.similarities.item_count()
-    }
-
-    fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
-        self.similarities.score(history, self.age_exponent, scores);
-    }
-
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        self.similarities.contributions(history, self.age_exponent, item)
+    fn age_exponent(&self) -> f32 {
+        self.age_exponent
     }
 }
 

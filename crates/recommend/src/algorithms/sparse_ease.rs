@@ -11,10 +11,9 @@
 
 use super::ease::{EaseSettings, Regularisation, frequency_powers, prepared};
 use super::error::{AlgorithmError, require};
-use super::interactions::{History, Interactions};
-use super::item_weights::{ItemWeights, strongest_of};
+use super::interactions::Interactions;
+use super::item_weights::{ItemToItem, ItemWeights, strongest_of};
 use super::sparse_product::strongest_products;
-use super::{Recommender, Scratch};
 use faer::linalg::cholesky::llt;
 use faer::{Mat, Par, Spec};
 use rayon::prelude::*;
@@ -194,27 +193,22 @@ impl Workspace {
     }
 }
 
-impl Recommender for SparseEase {
-    fn name(&self) -> &'static str {
-        "sparse_ease"
+impl ItemToItem for SparseEase {
+    const NAME: &'static str = "sparse_ease";
+
+    fn weights(&self) -> &ItemWeights {
+        &self.weights
     }
 
-    fn item_count(&self) -> usize {
-        self.weights.item_count()
-    }
-
-    fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
-        self.weights.score(history, self.age_exponent, scores);
-    }
-
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        self.weights.contributions(history, self.age_exponent, item)
+    fn age_exponent(&self) -> f32 {
+        self.age_exponent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithms::History;
     use crate::algorithms::ease::Ease;
     use crate::algorithms::item_weights::Layout;
     use crate::algorithms::testing::{check_contributions, check_threads_agree, random_sets, weighted_sets};
