@@ -153,22 +153,27 @@ impl ItemWeights {
         }
     }
 
-    /// `scores += strength * weights[item]`. An unknown item adds nothing.
-    pub fn add_row(&self, item: u32, strength: f32, scores: &mut [f32]) {
-        let item = item as usize;
-        if item >= self.item_count() {
-            return;
-        }
+    /// `scores += strength * weights[item]` for each of `rows`, in order. Unknown items add nothing.
+    ///
+    /// # Panics
+    /// If `scores.len() != self.item_count()`.
+    pub fn add_rows(&self, rows: impl Iterator<Item = (u32, f32)>, scores: &mut [f32]) {
+        assert_eq!(scores.len(), self.item_count(), "one score per item");
+        let known = rows.map(|(item, strength)| (item as usize, strength));
+        let known = known.filter(|&(item, _)| item < self.item_count());
         match self {
             Self::Sparse { offsets, columns, values } => {
-                let range = offsets[item]..offsets[item + 1];
-                for (&column, &value) in columns[range.clone()].iter().zip(&values[range]) {
-                    scores[column as usize] += strength * value;
+                for (item, strength) in known {
+                    let range = offsets[item]..offsets[item + 1];
+                    for (&column, &value) in columns[range.clone()].iter().zip(&values[range]) {
+                        scores[column as usize] += strength * value;
+                    }
                 }
             }
             Self::Dense { scales, values } => {
-                let width = scales.len();
-                simd::add_scaled_i8(strength * scales[item], &values[item * width..][..width], scores);
+                let rows: Vec<(usize, f32)> =
+                    known.map(|(item, strength)| (item, strength * scales[item])).collect();
+                simd::add_scaled_rows_i8(values, &rows, scores);
             }
         }
     }
@@ -194,11 +199,8 @@ impl ItemWeights {
     /// # Panics
     /// If `scores.len() != self.item_count()`.
     pub fn score(&self, history: History<'_>, age_exponent: f32, scores: &mut [f32]) {
-        assert_eq!(scores.len(), self.item_count(), "one score per item");
         scores.fill(0.0);
-        for (item, strength) in strengths(history, age_exponent) {
-            self.add_row(item, strength, scores);
-        }
+        self.add_rows(strengths(history, age_exponent), scores);
     }
 
     /// What each entry of the history adds to the score of `item`; entries that add nothing are left out.

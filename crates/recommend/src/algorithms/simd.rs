@@ -93,17 +93,45 @@ pub(crate) fn add_outer_lower(scale: f32, vector: &[f32], matrix: &mut [f32]) {
     Arch::new().dispatch(Outer(scale, vector, matrix));
 }
 
-/// `sums += scale * values` for quantised `values`, as many as there are sums.
-pub(crate) fn add_scaled_i8(scale: f32, values: &[i8], sums: &mut [f32]) {
-    // A plain loop: inside `dispatch` the compiler turns it into the widest vectors of this machine.
-    Arch::new().dispatch(
+/// Rows that are added in one pass over the sums.
+const ROWS_PER_PASS: usize = 8;
+
+/// `sums += scale * matrix[row]`, row after row, for rows of a row-major quantised `matrix` as wide as there are sums.
+/// Several rows share one pass over the sums, whose traffic would otherwise cost more than the products.
+pub(crate) fn add_scaled_rows_i8(matrix: &[i8], rows: &[(usize, f32)], sums: &mut [f32]) {
+    struct Rows<'a>(&'a [i8], &'a [(usize, f32)], &'a mut [f32]);
+    impl WithSimd for Rows<'_> {
+        type Output = ();
         #[inline(always)]
-        || {
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += scale * f32::from(value);
+        fn with_simd<S: Simd>(self, _: S) {
+            let Self(matrix, rows, sums) = self;
+            let (passes, rest) = rows.as_chunks::<ROWS_PER_PASS>();
+            for pass in passes {
+                add_pass(matrix, pass, sums);
             }
-        },
-    );
+            for row in rest {
+                add_pass(matrix, &[*row], sums);
+            }
+        }
+    }
+    Arch::new().dispatch(Rows(matrix, rows, sums));
+}
+
+/// A plain loop, which the compiler turns into the widest vectors of the machine that it is inlined for.
+#[inline(always)]
+fn add_pass<const ROWS: usize>(matrix: &[i8], rows: &[(usize, f32); ROWS], sums: &mut [f32]) {
+    let width = sums.len();
+    let mut values = [&matrix[..0]; ROWS];
+    for (values, &(row, _)) in values.iter_mut().zip(rows) {
+        *values = &matrix[row * width..][..width];
+    }
+    for column in 0..width {
+        let mut sum = sums[column];
+        for row in 0..ROWS {
+            sum += rows[row].1 * f32::from(values[row][column]);
+        }
+        sums[column] = sum;
+    }
 }
 
 #[cfg(test)]
@@ -122,9 +150,14 @@ mod tests {
             assert_eq!(products[0], dot(&left, &right));
             let quantised: Vec<i8> = (0..len).map(|index| index as i8 - 40).collect();
             let mut sums = right.clone();
-            add_scaled_i8(0.5, &quantised, &mut sums);
-            let expected: Vec<f32> =
-                right.iter().zip(&quantised).map(|(sum, &value)| sum + 0.5 * f32::from(value)).collect();
+            let rows: Vec<(usize, f32)> = (0..11).map(|row| (row % 2, 0.5 + row as f32)).collect();
+            let matrix = [quantised.clone(), quantised.iter().map(|value| -value / 2).collect()].concat();
+            add_scaled_rows_i8(&matrix, &rows, &mut sums);
+            let mut expected = right.clone();
+            for (row, scale) in rows {
+                let row = &matrix[row * len..][..len];
+                expected.iter_mut().zip(row).for_each(|(sum, value)| *sum += scale * f32::from(*value));
+            }
             assert_eq!(sums, expected);
         }
     }

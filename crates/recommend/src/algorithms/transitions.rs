@@ -278,11 +278,9 @@ impl Recommender for Transitions {
     }
 
     fn score(&self, history: History<'_>, _scratch: &mut Scratch, scores: &mut [f32]) {
-        assert_eq!(scores.len(), self.item_count(), "one score per item");
         scores.fill(0.0);
-        for (_, item, strength) in self.strengths(history) {
-            self.weights.add_row(item, strength, scores);
-        }
+        let rows = self.strengths(history).map(|(_, item, strength)| (item, strength));
+        self.weights.add_rows(rows, scores);
     }
 
     fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {

@@ -45,6 +45,9 @@ pub struct ContentModel {
     vectors: Vec<ContentVector>,
     #[serde(skip)]
     index: Index,
+    /// The length of the embeddings; 0 where there are none.
+    #[serde(skip)]
+    dimension: usize,
 }
 
 /// The index is made again when a model is read.
@@ -56,8 +59,7 @@ struct Stored {
 
 impl From<Stored> for ContentModel {
     fn from(stored: Stored) -> Self {
-        let index = Index::new(&stored.vectors, stored.encoder.features());
-        Self { encoder: stored.encoder, vectors: stored.vectors, index }
+        Self::over(stored.encoder, stored.vectors)
     }
 }
 
@@ -76,8 +78,13 @@ impl ContentModel {
         let encoder = Encoder::fit(catalogue, settings);
         let vectors = catalogue.iter().map(|attributes| encode(&encoder, attributes, embedder));
         let vectors: Vec<ContentVector> = vectors.collect::<Result<_, _>>()?;
+        Ok(Self::over(encoder, vectors))
+    }
+
+    fn over(encoder: Encoder, vectors: Vec<ContentVector>) -> Self {
         let index = Index::new(&vectors, encoder.features());
-        Ok(Self { encoder, vectors, index })
+        let dimension = vectors.iter().map(|vector| vector.embedding().len()).max().unwrap_or(0);
+        Self { encoder, vectors, index, dimension }
     }
 
     /// The settings of the fit.
@@ -112,6 +119,7 @@ impl ContentModel {
             self.vectors.resize_with(at + 1, ContentVector::default);
         }
         self.index.replace(item, &self.vectors[at], &vector);
+        self.dimension = self.dimension.max(vector.embedding().len());
         self.vectors[at] = vector;
     }
 
@@ -197,9 +205,8 @@ impl Recommender for ContentModel {
     fn score(&self, history: History<'_>, scratch: &mut Scratch, scores: &mut [f32]) {
         assert_eq!(scores.len(), self.vectors.len(), "one score for each item");
         scores.fill(0.0);
-        let dimension = self.vectors.iter().map(|vector| vector.embedding().len()).max().unwrap_or(0);
         let mut features = scratch.floats(self.index.features());
-        let mut embedding = scratch.floats(dimension);
+        let mut embedding = scratch.floats(self.dimension);
         for (entry, share) in self.shares(history) {
             let vector = &self.vectors[history.items[entry] as usize];
             vector
