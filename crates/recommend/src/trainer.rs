@@ -59,7 +59,9 @@ impl Trainer {
             };
             match training::from_artifact(artifact) {
                 Ok((trained, interactions)) => {
-                    self.serve(&scope, version.version, version.created_at, interactions, trained);
+                    let (number, at) = (version.version, version.created_at);
+                    let model = self.snapshot(&scope, number, at, interactions, trained);
+                    self.serve(&scope, model);
                 }
                 Err(error) => {
                     error!(error = %error.chain(), "the model cannot be served; it will be trained anew");
@@ -97,7 +99,10 @@ impl Trainer {
         let now = self.clock.now();
         let version = self.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
         self.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
-        self.serve(scope, version.version, now, report.interactions as u64, trained);
+        let model = self.snapshot(scope, version.version, now, report.interactions as u64, trained);
+        // Before it answers, so that a swap makes nobody wait for a state.
+        self.warm(scope, &model, &CancellationToken::new()).await?;
+        self.serve(scope, model);
         self.registry.prune(scope, MODEL, self.settings.schedule.versions_kept).await?;
         let took = self.clock.elapsed().saturating_sub(began);
         self.metrics.training_seconds.set(took.as_secs_f64());
@@ -106,18 +111,44 @@ impl Trainer {
         Ok(report)
     }
 
-    fn serve(
+    fn snapshot(
         &self,
         scope: &Scope,
         version: u64,
         trained_at: kernel::Timestamp,
         interactions: u64,
         trained: Trained,
-    ) {
+    ) -> Arc<Recommenders> {
         let index = Index::of(&trained, &self.views.of(scope).read());
-        let recommenders = Recommenders::new(version, trained_at, interactions, trained, index);
-        self.service.serve(scope, Arc::new(recommenders));
+        Arc::new(Recommenders::new(version, trained_at, interactions, trained, index))
+    }
+
+    fn serve(&self, scope: &Scope, model: Arc<Recommenders>) {
+        self.service.serve(scope, model);
         self.refresh(scope);
+    }
+
+    /// Makes the states of users before they ask.
+    async fn warm(&self, scope: &Scope, model: &Arc<Recommenders>, stop: &CancellationToken) -> Result<()> {
+        let (view, model, stop) = (self.views.of(scope), Arc::clone(model), stop.clone());
+        let pool = pool(&self.settings.schedule)?;
+        let work = move || pool.install(|| model.warm(&view, &|| stop.is_cancelled()));
+        let users = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
+        info!(tenant = %scope.tenant(), users, "states of users are made");
+        Ok(())
+    }
+
+    /// Warms every model that a start found, while it already answers.
+    async fn warm_all(&self, stop: &CancellationToken) {
+        for tenant in self.views.tenants() {
+            let scope = Scope::system(tenant, "trainer");
+            let Some(model) = self.service.served(&scope).and_then(|served| served.current()) else {
+                continue;
+            };
+            if let Err(error) = self.warm(&scope, &model, stop).await {
+                error!(tenant = %scope.tenant(), error = %error.chain(), "states were not made ahead");
+            }
+        }
     }
 
     /// Takes what changed in the catalogue into the served model.
@@ -132,6 +163,7 @@ impl Trainer {
     /// Looks every few seconds whether a training is due, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let pause = Duration::from_secs(self.settings.schedule.incremental_update_interval_secs);
+        self.warm_all(&stop).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

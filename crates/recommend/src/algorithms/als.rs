@@ -297,21 +297,30 @@ impl Recommender for Als {
         scratch.give_back(user);
     }
 
+    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
+        self.contributions_to(history, &[item]).pop().unwrap_or_default()
+    }
+
     /// The decomposition of Hu, Koren, Volinsky, section 5: with `A` the equations of this user, entry `i` adds
     /// `w_i v_item' A^-1 v_i`.
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        if item as usize >= self.item_count() {
-            return Vec::new();
-        }
+    fn contributions_to(&self, history: History<'_>, items: &[u32]) -> Vec<Vec<(usize, f32)>> {
         let factor = self.factored(history, &mut Scratch::default());
-        let mut solution = self.item(item).to_vec();
-        solve_in_place(&factor, self.width, &mut solution);
-        let entries = history.items.iter().zip(history.weights).enumerate();
-        let known =
-            entries.filter(|&(_, (&item, &weight))| (item as usize) < self.item_count() && weight > 0.0);
-        known
-            .map(|(index, (&from, &weight))| (index, weight * simd::dot(&solution, self.item(from))))
-            .collect()
+        let is_known = |item: u32| (item as usize) < self.item_count();
+        let entries = history.items.iter().copied().zip(history.weights.iter().copied()).enumerate();
+        let entries: Vec<(usize, (u32, f32))> =
+            entries.filter(|&(_, (item, weight))| is_known(item) && weight > 0.0).collect();
+        let of_item = |&item: &u32| {
+            if !is_known(item) {
+                return Vec::new();
+            }
+            let mut solution = self.item(item).to_vec();
+            solve_in_place(&factor, self.width, &mut solution);
+            let added = |&(index, (from, weight)): &(usize, (u32, f32))| {
+                (index, weight * simd::dot(&solution, self.item(from)))
+            };
+            entries.iter().map(added).collect()
+        };
+        items.iter().map(of_item).collect()
     }
 }
 

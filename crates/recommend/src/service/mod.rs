@@ -14,8 +14,8 @@ pub mod query;
 mod ranking;
 mod reasons;
 pub mod select;
+pub mod served;
 mod similar_users;
-pub mod states;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use expression::Expressions;
 use ranking::Ranking;
 use reasons::Lines;
 use select::Selector;
-use states::Served;
+use served::Served;
 
 pub use answer::{Answer, SimilarUsers};
 pub use cursor::Cursor;
@@ -236,11 +236,7 @@ impl Service {
         let model = served.as_ref().map(|served| served.pinned(subject.pin)).transpose()?.flatten();
         let now_ms = self.clock.now().as_millisecond();
         let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
-        let state = match (&served, &model, subject.user) {
-            (Some(served), Some(model), Some(user)) => served.state(user, model, context),
-            _ => None,
-        };
-        let ranking = Ranking::of(&request, model, state.as_deref());
+        let ranking = Ranking::of(&request, model, subject.user);
         Ok(self.finish(view, context, subject, query, ranking))
     }
 
@@ -260,7 +256,7 @@ impl Service {
         }
         let mut scores = std::mem::take(&mut ranking.scores);
         let selection = selector.page(&mut scores, |one, two| ranking.similarity(one, two));
-        let recommendations = Lines { view, context, query, ranking: &ranking }.of(&selection.picked);
+        let recommendations = Lines { view, query, ranking: &ranking }.of(&selection.picked);
         let model_version = ranking.model_version;
         let next_cursor = selection.more.then(|| {
             Cursor {

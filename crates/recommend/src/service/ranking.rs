@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::query::{Algorithm, Query};
-use crate::algorithms::blend::Blend;
-use crate::serving::{Family, Recommenders, UserState, with_scratch};
+use crate::algorithms::blend::Voices;
+use crate::serving::{Family, Known, Recommenders, with_scratch};
 use crate::settings::AnswerSettings;
 use crate::views::TenantView;
 
@@ -39,18 +39,14 @@ pub(super) enum Basis {
 /// The scores of each part and how they were combined.
 #[derive(Debug)]
 pub(super) struct Parts {
-    model: Arc<Recommenders>,
-    blend: Blend,
+    pub(super) model: Arc<Recommenders>,
+    pub(super) known: Known,
     /// By part, then by entity; empty for a part without weight.
     raw: Vec<Vec<f32>>,
-    history_length: usize,
+    voices: Voices,
 }
 
 impl Parts {
-    pub(super) fn model(&self) -> &Recommenders {
-        &self.model
-    }
-
     /// The part's own score of an entity.
     pub(super) fn raw(&self, part: usize, entity: u32) -> Option<f32> {
         self.raw[part].get(entity as usize).copied().filter(|score| score.is_finite())
@@ -58,18 +54,24 @@ impl Parts {
 
     /// For each of `entities`, what each part added to its score.
     pub(super) fn contributions(&self, entities: &[u32]) -> Vec<Vec<f32>> {
-        let silent = silence(&self.raw);
-        self.blend.explain(self.history_length, &views(&self.raw, &silent), entities)
+        self.voices.explain(&views(&self.raw), entities)
     }
 }
 
-/// Stands in for the scores of parts without weight: all alike, so they say nothing.
-fn silence(raw: &[Vec<f32>]) -> Vec<f32> {
-    vec![0.0; raw.iter().map(Vec::len).max().unwrap_or(0)]
+fn views(raw: &[Vec<f32>]) -> Vec<&[f32]> {
+    raw.iter().map(Vec::as_slice).collect()
 }
 
-fn views<'a>(raw: &'a [Vec<f32>], silent: &'a [f32]) -> Vec<&'a [f32]> {
-    raw.iter().map(|scores| if scores.is_empty() { silent } else { scores }).collect()
+/// What no part knows is not recommended: there would be no reason to give.
+fn leave_out_unknown(raw: &[Vec<f32>], scores: &mut [f32]) {
+    let mut said = raw.iter().filter(|scores| !scores.is_empty());
+    let Some(first) = said.next() else { return };
+    let others: Vec<&Vec<f32>> = said.collect();
+    for (entity, score) in first.iter().enumerate().filter(|(_, score)| !score.is_finite()) {
+        if !score.is_finite() && others.iter().all(|other| !other[entity].is_finite()) {
+            scores[entity] = f32::NEG_INFINITY;
+        }
+    }
 }
 
 /// Scores by entity index, in units of log odds where a booster may change them.
@@ -83,16 +85,12 @@ pub(super) struct Ranking {
 
 impl Ranking {
     /// The ranking that the query asks for, or the one that stands in for it.
-    pub(super) fn of(
-        request: &Request<'_>,
-        model: Option<Arc<Recommenders>>,
-        state: Option<&UserState>,
-    ) -> Self {
+    pub(super) fn of(request: &Request<'_>, model: Option<Arc<Recommenders>>, user: Option<u32>) -> Self {
         match request.query.algorithm {
             Algorithm::Trending => Self::trending(request, None),
             Algorithm::Popular => Self::popular(request, None),
             Algorithm::Latest => Self::latest(request),
-            personal => Self::personal(request, personal, model, state)
+            personal => Self::personal(request, personal, model, user)
                 .unwrap_or_else(|| Self::trending(request, Some("trending"))),
         }
     }
@@ -102,11 +100,11 @@ impl Ranking {
         request: &Request<'_>,
         algorithm: Algorithm,
         model: Option<Arc<Recommenders>>,
-        state: Option<&UserState>,
+        user: Option<u32>,
     ) -> Option<Self> {
         let model = model?;
-        let history_length = model.known_length(request.context.history());
-        if history_length == 0 {
+        let known = model.known(request.context.history());
+        if known.is_empty() {
             return None;
         }
         let configured = request.settings.collaborative_weight.zip(request.settings.content_based_weight);
@@ -115,17 +113,18 @@ impl Ranking {
             (Algorithm::ContentBased, _) => model.blend_of(Family::Content)?,
             (Algorithm::Sequence, _) => model.blend_of(Family::Sequence)?,
             (_, Some((collaborative, content))) => model.blend_with(collaborative, content),
-            (_, None) => model.blend().clone(),
+            (_, None) => model.blend(),
         };
         let entity_count = request.view.entities.all().len();
-        let raw = model.score_parts(request.context, state, &blend, entity_count);
+        let state = user.and_then(|user| model.state(user, request.context, &known));
+        let raw = model.score_parts(&known, state.as_deref(), &blend, entity_count);
         let mut scores = with_scratch(|scratch| scratch.floats(entity_count));
-        let silent = silence(&raw);
-        blend.combine(history_length, &views(&raw, &silent), &mut scores);
+        let voices = blend.combine(known.len(), &views(&raw), &mut scores);
+        leave_out_unknown(&raw, &mut scores);
         Some(Self {
             scores,
             model_version: Some(model.version),
-            basis: Basis::Parts(Parts { model, blend, raw, history_length }),
+            basis: Basis::Parts(Parts { model, known, raw, voices }),
             fallback: None,
         })
     }

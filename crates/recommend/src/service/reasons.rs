@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::answer::{Because, Explanation, Recommendation, SourceShare};
-use super::context::Context;
 use super::query::{Query, Returned};
 use super::ranking::{Basis, Parts, Ranking};
 use super::select::Picked;
@@ -20,53 +19,75 @@ const TITLES: [&str; 3] = ["title", "name", "label"];
 /// What the lines of an answer are made from.
 pub(super) struct Lines<'a> {
     pub(super) view: &'a TenantView,
-    pub(super) context: &'a Context,
     pub(super) query: &'a Query,
     pub(super) ranking: &'a Ranking,
 }
+
+/// The history items that parts' scores of entities rest on, with what each added.
+type Evidence = BTreeMap<(usize, u32), Vec<(u32, f32)>>;
 
 impl Lines<'_> {
     /// One line for each entity that was picked.
     pub(super) fn of(&self, picked: &[Picked]) -> Vec<Recommendation> {
         let entities: Vec<u32> = picked.iter().map(|picked| picked.entity).collect();
-        let contributions = match &self.ranking.basis {
-            Basis::Parts(parts) => parts.contributions(&entities),
-            _ => vec![Vec::new(); picked.len()],
+        let (added, evidence) = match &self.ranking.basis {
+            Basis::Parts(parts) => {
+                let added = parts.contributions(&entities);
+                let evidence = self.evidence(parts, &entities, &added);
+                (added, evidence)
+            }
+            _ => (vec![Vec::new(); picked.len()], Evidence::new()),
         };
-        picked.iter().zip(contributions).map(|(picked, added)| self.line(picked, &added)).collect()
+        picked.iter().zip(added).map(|(picked, added)| self.line(picked, &added, &evidence)).collect()
     }
 
-    fn line(&self, picked: &Picked, added: &[f32]) -> Recommendation {
+    /// Asked of each part at once for all the entities that need it, because entities share work.
+    fn evidence(&self, parts: &Parts, entities: &[u32], added: &[Vec<f32>]) -> Evidence {
+        let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for (entity, added) in entities.iter().zip(added) {
+            if self.query.explain {
+                (0..added.len()).for_each(|part| wanted.entry(part).or_default().push(*entity));
+            } else if let Some(part) = most_of(added) {
+                wanted.entry(part).or_default().push(*entity);
+            }
+        }
+        let count = if self.query.explain { BECAUSE } else { 1 };
+        let mut evidence = Evidence::new();
+        for (part, entities) in wanted {
+            let found = parts.model.because(part, &parts.known, &entities, count);
+            evidence.extend(entities.into_iter().map(|entity| (part, entity)).zip(found));
+        }
+        evidence
+    }
+
+    fn line(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Recommendation {
         let entities = &self.view.entities;
         let entity = &entities.all()[picked.entity as usize];
         Recommendation {
             entity_id: entity.id.to_string(),
             entity_type: entities.type_of(entity).to_owned(),
             score: picked.score,
-            reason: self.reason(picked.entity, added),
+            reason: self.reason(picked.entity, added, evidence),
             attributes: attributes(entity, &self.query.returned),
-            explanation: self.query.explain.then(|| self.explanation(picked, added)),
+            explanation: self.query.explain.then(|| self.explanation(picked, added, evidence)),
         }
     }
 
-    fn reason(&self, entity: u32, added: &[f32]) -> String {
+    fn reason(&self, entity: u32, added: &[f32], evidence: &Evidence) -> String {
         match &self.ranking.basis {
             Basis::Trending(days) => format!("chosen often in the last {days} days"),
             Basis::Popular => self.popular(entity),
             Basis::Latest => "new in the catalogue".to_owned(),
             Basis::Together(with) => format!("chosen together with {}", title(&self.view.entities, *with)),
-            Basis::Parts(parts) => self.reason_of_parts(parts, entity, added),
+            Basis::Parts(parts) => self.reason_of_parts(parts, entity, added, evidence),
         }
     }
 
-    fn reason_of_parts(&self, parts: &Parts, entity: u32, added: &[f32]) -> String {
-        let most = (0..added.len()).max_by(|one, two| added[*one].total_cmp(&added[*two]));
-        let Some(part) = most.filter(|part| added[*part] > 0.0) else {
-            return "the best of what is left".to_owned();
-        };
-        let because = parts.model().because(part, self.context.history(), entity, 1);
-        let title = because.first().map(|(item, _)| title(&self.view.entities, *item));
-        match (parts.model().family(part), title) {
+    fn reason_of_parts(&self, parts: &Parts, entity: u32, added: &[f32], evidence: &Evidence) -> String {
+        let Some(part) = most_of(added) else { return "the best of what is left".to_owned() };
+        let because = evidence.get(&(part, entity)).and_then(|found| found.first());
+        let title = because.map(|(item, _)| title(&self.view.entities, *item));
+        match (parts.model.family(part), title) {
             (Family::Collaborative, Some(title)) => format!("chosen by people who chose {title}"),
             (Family::Collaborative, None) => "chosen by people with a similar taste".to_owned(),
             (Family::Sequence, Some(title)) => format!("often follows {title}"),
@@ -81,23 +102,29 @@ impl Lines<'_> {
         format!("popular: {} interactions", self.view.activity.count(entity))
     }
 
-    fn explanation(&self, picked: &Picked, added: &[f32]) -> Explanation {
+    fn explanation(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Explanation {
         let boost = picked.boost;
         let Basis::Parts(parts) = &self.ranking.basis else {
             return Explanation { sources: Vec::new(), boost };
         };
+        let named = |(item, added): &(u32, f32)| named(&self.view.entities, *item, *added);
         let share = |(part, contribution): (usize, &f32)| {
-            let because = parts.model().because(part, self.context.history(), picked.entity, BECAUSE);
-            let named = |(item, added)| named(&self.view.entities, item, added);
+            let because = evidence.get(&(part, picked.entity)).map(Vec::as_slice).unwrap_or_default();
             Some(SourceShare {
-                source: parts.model().name(part),
+                source: parts.model.name(part),
                 raw: parts.raw(part, picked.entity)?,
                 contribution: *contribution,
-                because: because.into_iter().map(named).collect(),
+                because: because.iter().map(named).collect(),
             })
         };
         Explanation { sources: added.iter().enumerate().filter_map(share).collect(), boost }
     }
+}
+
+/// The part that added most, where any added.
+fn most_of(added: &[f32]) -> Option<usize> {
+    let most = (0..added.len()).max_by(|one, two| added[*one].total_cmp(&added[*two]));
+    most.filter(|part| added[*part] > 0.0)
 }
 
 fn named(entities: &Entities, index: u32, contribution: f32) -> Because {

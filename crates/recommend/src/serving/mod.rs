@@ -1,156 +1,27 @@
 //! The snapshot that requests read: every trained part, the blend of them, and how its items map to the view's.
 //!
 //! Parts know items by the indices they were trained with; entities that came later have none, and only content
-//! says something of them. A snapshot never changes; training makes another.
-//!
-//! To add a part: a variant of [`Part`], its family, where it is trained in `training`.
+//! says something of them. A snapshot never changes but for the users' states that it keeps; training makes another.
+
+mod index;
+mod part;
+mod states;
+mod trained;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use kernel::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::algorithms::als::Als;
 use crate::algorithms::blend::Blend;
-use crate::algorithms::content::ContentModel;
-use crate::algorithms::ease::Ease;
-use crate::algorithms::graph_filter::GraphFilter;
-use crate::algorithms::neighbours::Neighbours;
-use crate::algorithms::popularity::Popularity;
-use crate::algorithms::sequence::{SequenceModel, State};
-use crate::algorithms::sparse_ease::SparseEase;
 use crate::algorithms::topk::{ItemSet, top_k};
-use crate::algorithms::transitions::Transitions;
-use crate::algorithms::{History, Recommender, Scratch};
-use crate::service::context::Context;
-use crate::views::{Entities, TenantView};
-
-/// What a part's score rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// What other users chose.
-    Collaborative,
-    /// What the items are like.
-    Content,
-    /// In which order users choose.
-    Sequence,
-    /// How much an item is chosen at all.
-    Popularity,
-}
-
-/// A trained algorithm.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Part {
-    /// How often each item is chosen.
-    Popularity(Popularity),
-    /// Item neighbourhoods.
-    Neighbours(Neighbours),
-    /// A dense linear item model.
-    Ease(Ease),
-    /// A linear item model for large catalogues.
-    SparseEase(SparseEase),
-    /// Matrix factorisation.
-    Als(Als),
-    /// A linear graph filter.
-    GraphFilter(GraphFilter),
-    /// What follows what.
-    Transitions(Transitions),
-    /// What the next item is, given all before.
-    Sequence(#[serde(with = "crate::algorithms::sequence::as_tensors")] SequenceModel),
-    /// What the items are like.
-    Content(ContentModel),
-}
-
-impl Part {
-    /// What its score rests on.
-    #[must_use]
-    pub fn family(&self) -> Family {
-        match self {
-            Self::Popularity(_) => Family::Popularity,
-            Self::Transitions(_) | Self::Sequence(_) => Family::Sequence,
-            Self::Content(_) => Family::Content,
-            _ => Family::Collaborative,
-        }
-    }
-
-    /// Whether it says something of items that nobody chose.
-    #[must_use]
-    pub fn knows_unused_items(&self) -> bool {
-        matches!(self.family(), Family::Content | Family::Popularity)
-    }
-
-    /// As what every algorithm is.
-    #[must_use]
-    pub fn recommender(&self) -> &dyn Recommender {
-        match self {
-            Self::Popularity(part) => part,
-            Self::Neighbours(part) => part,
-            Self::Ease(part) => part,
-            Self::SparseEase(part) => part,
-            Self::Als(part) => part,
-            Self::GraphFilter(part) => part,
-            Self::Transitions(part) => part,
-            Self::Sequence(part) => part,
-            Self::Content(part) => part,
-        }
-    }
-}
-
-impl Recommender for Part {
-    fn name(&self) -> &'static str {
-        self.recommender().name()
-    }
-
-    fn item_count(&self) -> usize {
-        self.recommender().item_count()
-    }
-
-    fn score(&self, history: History<'_>, scratch: &mut Scratch, scores: &mut [f32]) {
-        self.recommender().score(history, scratch, scores);
-    }
-
-    fn contributions(&self, history: History<'_>, item: u32) -> Vec<(usize, f32)> {
-        self.recommender().contributions(history, item)
-    }
-}
-
-/// What the parts are made of, as training left it and an artifact holds it.
-#[derive(Debug, Clone)]
-pub struct Trained {
-    /// The parts, in the order of the blend's weights.
-    pub parts: Vec<Arc<Part>>,
-    /// How the parts are combined.
-    pub blend: Blend,
-    /// What is chosen in one go with what; none without baskets.
-    pub together: Option<Arc<Neighbours>>,
-    /// Type and id of each item, by the index that the parts know it by.
-    pub items: Vec<(String, String)>,
-    /// The id of each user, by the index that the factors know them by.
-    pub users: Vec<String>,
-    /// Items that nobody chose, rising: only content says something of them.
-    pub silent_items: Vec<u32>,
-}
-
-impl Trained {
-    /// Whether the parts fit one another.
-    ///
-    /// # Errors
-    /// What does not.
-    pub fn check(&self) -> Result<(), String> {
-        let item_count = self.items.len();
-        if let Some(part) = self.parts.iter().find(|part| part.recommender().item_count() != item_count) {
-            return Err(format!(
-                "`{}` knows another number of items than {item_count}",
-                part.recommender().name()
-            ));
-        }
-        if self.blend.source_count() != self.parts.len() {
-            return Err("the blend has another number of weights than there are parts".to_owned());
-        }
-        self.blend.validate().map_err(|error| error.to_string())
-    }
-}
+use crate::algorithms::{AlgorithmError, History, Recommender, Scratch};
+use crate::views::Entities;
+pub use index::{Index, NOWHERE};
+pub use part::{Family, Part};
+use states::States;
+pub use states::UserState;
+pub use trained::Trained;
 
 /// The snapshot.
 #[derive(Debug)]
@@ -162,69 +33,34 @@ pub struct Recommenders {
     /// Interactions it was trained on.
     pub interactions: u64,
     trained: Trained,
+    blend: Arc<Blend>,
     index: Index,
+    states: Arc<States>,
 }
 
-/// Between the indices of the parts and those of the view.
-#[derive(Debug, Default, Clone)]
-pub struct Index {
-    /// The view's index of each item; `NOWHERE` where the view has none.
-    pub item_in_view: Vec<u32>,
-    /// The part's index of each entity of the view; `NOWHERE` for later ones.
-    pub entity_in_parts: Vec<u32>,
-    /// The view's index of each user of the factors.
-    pub user_in_view: Vec<u32>,
-    /// Whether items stand in the parts as they do in the view.
-    pub in_order: bool,
-    /// The revision of the catalogue that content knows.
-    pub revision: u64,
-}
-
-/// No index.
-pub const NOWHERE: u32 = u32::MAX;
-
-/// What is kept of a user so that a request need not begin at the start of the history.
-#[derive(Debug)]
-pub struct UserState {
-    version: u64,
-    interactions: usize,
-    latest: Option<(u32, i64)>,
-    sequence: Option<State>,
-    factor: Option<Vec<f32>>,
-}
-
-impl UserState {
-    /// Whether it stands for this history under this snapshot.
-    #[must_use]
-    pub fn is_current(&self, model: &Recommenders, context: &Context) -> bool {
-        self.version == model.version
-            && self.interactions == context.interactions
-            && self.latest == latest(context)
-    }
-
-    /// Memory that it takes.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        let sequence = self.sequence.as_ref().map_or(0, State::size_bytes);
-        std::mem::size_of::<Self>() + sequence + self.factor.as_ref().map_or(0, |factor| factor.len() * 4)
-    }
-}
-
-fn latest(context: &Context) -> Option<(u32, i64)> {
-    context.entities.last().copied().zip(context.times_ms.last().copied())
-}
-
-/// A history by the indices of the parts.
+/// A history by the indices of the parts; entities that they do not know are left out.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     items: Vec<u32>,
     weights: Vec<f32>,
     times: Vec<i64>,
-    /// Where each entry stands in the history it was made from.
-    positions: Vec<usize>,
+    /// The entity of each entry.
+    entities: Vec<u32>,
 }
 
 impl Known {
+    /// Its length, as the blend counts it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the parts know nothing of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     fn history(&self) -> History<'_> {
         History { items: &self.items, weights: &self.weights, times: &self.times }
     }
@@ -239,34 +75,6 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(work)
 }
 
-impl Index {
-    /// Finds the items and users of a trained model in a view.
-    #[must_use]
-    pub fn of(trained: &Trained, view: &TenantView) -> Self {
-        let find =
-            |(entity_type, id): &(String, String)| view.entities.find(entity_type, id).unwrap_or(NOWHERE);
-        let item_in_view: Vec<u32> = trained.items.iter().map(find).collect();
-        let mut entity_in_parts = vec![NOWHERE; view.entities.all().len()];
-        for (item, entity) in item_in_view.iter().enumerate().filter(|(_, entity)| **entity != NOWHERE) {
-            entity_in_parts[*entity as usize] = item as u32;
-        }
-        let user_in_view = trained.users.iter().map(|id| view.users.find(id).unwrap_or(NOWHERE)).collect();
-        let in_order = item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
-        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision: 0 }
-    }
-
-    /// Gives the entities of a view that have none a place after all others.
-    fn take_in(&mut self, entities: &Entities) {
-        self.entity_in_parts.resize(entities.all().len(), NOWHERE);
-        for (entity, place) in self.entity_in_parts.iter_mut().enumerate().filter(|(_, at)| **at == NOWHERE) {
-            *place = self.item_in_view.len() as u32;
-            self.item_in_view.push(entity as u32);
-        }
-        self.in_order = self.item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
-        self.revision = entities.revision();
-    }
-}
-
 impl Recommenders {
     /// A snapshot over the view that `index` was made for.
     #[must_use]
@@ -277,7 +85,8 @@ impl Recommenders {
         trained: Trained,
         index: Index,
     ) -> Self {
-        Self { version, trained_at, interactions, trained, index }
+        let blend = Arc::new(trained.blend.clone());
+        Self { version, trained_at, interactions, trained, blend, index, states: Arc::default() }
     }
 
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
@@ -308,7 +117,8 @@ impl Recommenders {
             }
         }
         let Self { version, trained_at, interactions, .. } = *self;
-        Some(Self { version, trained_at, interactions, trained, index })
+        let (blend, states) = (Arc::clone(&self.blend), Arc::clone(&self.states));
+        Some(Self { version, trained_at, interactions, trained, blend, index, states })
     }
 
     /// What it is made of.
@@ -331,35 +141,34 @@ impl Recommenders {
 
     /// The learned blend.
     #[must_use]
-    pub fn blend(&self) -> &Blend {
-        &self.trained.blend
+    pub fn blend(&self) -> Arc<Blend> {
+        Arc::clone(&self.blend)
     }
 
     /// The learned blend with the shares of families set: collaborative and sequence share the first, content takes
     /// the second, popularity none. The learned one where a family has no part.
     #[must_use]
-    pub fn blend_with(&self, collaborative: f32, content: f32) -> Blend {
+    pub fn blend_with(&self, collaborative: f32, content: f32) -> Arc<Blend> {
         let group = |family| match family {
             Family::Collaborative | Family::Sequence => 0,
             Family::Content => 1,
             Family::Popularity => 2,
         };
-        self.grouped(group, &[collaborative, content, 0.0])
+        self.grouped(group, &[collaborative, content, 0.0]).map_or_else(|_| self.blend(), Arc::new)
     }
 
     /// The learned blend of one family's parts alone; none where there is no such part.
     #[must_use]
-    pub fn blend_of(&self, family: Family) -> Option<Blend> {
-        self.trained
-            .parts
-            .iter()
-            .any(|part| part.family() == family)
-            .then(|| self.grouped(|found| usize::from(found != family), &[1.0, 0.0]))
+    pub fn blend_of(&self, family: Family) -> Option<Arc<Blend>> {
+        if self.trained.parts.iter().all(|part| part.family() != family) {
+            return None;
+        }
+        self.grouped(|found| usize::from(found != family), &[1.0, 0.0]).ok().map(Arc::new)
     }
 
-    fn grouped(&self, group: impl Fn(Family) -> usize, shares: &[f32]) -> Blend {
+    fn grouped(&self, group: impl Fn(Family) -> usize, shares: &[f32]) -> Result<Blend, AlgorithmError> {
         let groups: Vec<usize> = self.trained.parts.iter().map(|part| group(part.family())).collect();
-        self.trained.blend.with_group_weights(&groups, shares).unwrap_or_else(|_| self.trained.blend.clone())
+        self.blend.with_group_weights(&groups, shares)
     }
 
     /// The scores of every part that `blend` gives weight, by entity of the view; NaN where a part has nothing to
@@ -367,13 +176,12 @@ impl Recommenders {
     #[must_use]
     pub fn score_parts(
         &self,
-        context: &Context,
+        known: &Known,
         state: Option<&UserState>,
         blend: &Blend,
         entity_count: usize,
     ) -> Vec<Vec<f32>> {
-        let known = self.known(context.history());
-        let weights = blend.weights(known.items.len());
+        let weights = blend.weights(known.len());
         with_scratch(|scratch| {
             let parts = self.trained.parts.iter().zip(weights);
             parts
@@ -392,71 +200,20 @@ impl Recommenders {
         })
     }
 
-    /// The length of a history as the blend counts it.
+    /// For each of `entities`, the history entries that a part's score of it rests on most: the entity of each and
+    /// what it added.
     #[must_use]
-    pub fn known_length(&self, history: History<'_>) -> usize {
-        history.items.iter().filter(|entity| self.in_parts(**entity).is_some()).count()
-    }
-
-    /// The history entries that a part's score of an entity rests on most: the entity of each and what it added.
-    #[must_use]
-    pub fn because(&self, part: usize, history: History<'_>, entity: u32, count: usize) -> Vec<(u32, f32)> {
-        let Some(item) = self.in_parts(entity) else { return Vec::new() };
-        let known = self.known(history);
-        let mut added = self.trained.parts[part].recommender().contributions(known.history(), item);
-        added.retain(|(_, contribution)| *contribution > 0.0);
-        added.sort_by(|one, two| two.1.total_cmp(&one.1).then(one.0.cmp(&two.0)));
-        let mut found: Vec<(u32, f32)> = Vec::new();
-        for (position, contribution) in added {
-            let entity = history.items[known.positions[position]];
-            if found.len() < count && found.iter().all(|(earlier, _)| *earlier != entity) {
-                found.push((entity, contribution));
-            }
-        }
-        found
-    }
-
-    /// The state of a user after this history, from the one kept where the history only grew.
-    #[must_use]
-    pub fn state_after(&self, kept: Option<&UserState>, context: &Context) -> UserState {
-        let known = self.known(context.history());
-        let mut state = UserState {
-            version: self.version,
-            interactions: context.interactions,
-            latest: latest(context),
-            sequence: None,
-            factor: None,
-        };
-        for part in &self.trained.parts {
-            match &**part {
-                Part::Als(als) => {
-                    state.factor = Some(with_scratch(|scratch| als.fold_in(known.history(), scratch)));
-                }
-                Part::Sequence(model) => {
-                    let grown = kept.and_then(|kept| self.grown_by(kept, context));
-                    state.sequence = Some(match grown {
-                        Some((sequence, new)) => moved(model, sequence, new.filter_map(|e| self.in_parts(e))),
-                        None => model.state_of(&known.items),
-                    });
-                }
-                _ => {}
-            }
-        }
-        state
-    }
-
-    /// The kept sequence state and the entities that came after it, where nothing else changed.
-    fn grown_by<'a>(
+    pub fn because(
         &self,
-        kept: &'a UserState,
-        context: &'a Context,
-    ) -> Option<(&'a State, impl Iterator<Item = u32> + use<'a>)> {
-        let grown =
-            context.interactions.checked_sub(kept.interactions).filter(|_| kept.version == self.version)?;
-        let before = context.entities.len().checked_sub(grown + 1)?;
-        let joint = (context.entities[before], context.times_ms[before]);
-        let new = context.entities[before + 1..].iter().copied();
-        (kept.latest == Some(joint)).then_some((kept.sequence.as_ref()?, new))
+        part: usize,
+        known: &Known,
+        entities: &[u32],
+        count: usize,
+    ) -> Vec<Vec<(u32, f32)>> {
+        let items: Vec<u32> =
+            entities.iter().map(|entity| self.in_parts(*entity).unwrap_or(NOWHERE)).collect();
+        let added = self.trained.parts[part].recommender().contributions_to(known.history(), &items);
+        added.into_iter().map(|added| most(&known.entities, added, count)).collect()
     }
 
     /// Scores of what is chosen in one go with an entity, by entity of the view; none where nothing is known.
@@ -519,14 +276,16 @@ impl Recommenders {
         self.index.entity_in_parts.get(entity as usize).copied().filter(|index| *index != NOWHERE)
     }
 
-    fn known(&self, history: History<'_>) -> Known {
+    /// What the parts know of a history.
+    #[must_use]
+    pub fn known(&self, history: History<'_>) -> Known {
         let mut known = Known::default();
         for (position, entity) in history.items.iter().enumerate() {
             if let Some(item) = self.in_parts(*entity) {
                 known.items.push(item);
                 known.weights.push(history.weights[position]);
                 known.times.extend(history.times.get(position));
-                known.positions.push(position);
+                known.entities.push(*entity);
             }
         }
         known
@@ -566,8 +325,18 @@ fn score_part(
     }
 }
 
-fn moved(model: &SequenceModel, from: &State, items: impl Iterator<Item = u32>) -> State {
-    let mut state = from.clone();
-    items.for_each(|item| model.advance(&mut state, item));
-    state
+/// The `count` entities that added most, each once; those that took away are left out.
+fn most(entities: &[u32], mut added: Vec<(usize, f32)>, count: usize) -> Vec<(u32, f32)> {
+    added.retain(|(_, contribution)| *contribution > 0.0);
+    added.sort_unstable_by(|one, two| two.1.total_cmp(&one.1).then(one.0.cmp(&two.0)));
+    let mut found: Vec<(u32, f32)> = Vec::new();
+    for (position, contribution) in added {
+        if found.len() == count {
+            break;
+        }
+        if found.iter().all(|(earlier, _)| *earlier != entities[position]) {
+            found.push((entities[position], contribution));
+        }
+    }
+    found
 }

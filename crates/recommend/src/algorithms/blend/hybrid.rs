@@ -107,7 +107,7 @@ impl Hybrid {
         buffers.into_iter().for_each(|buffer| scratch.give_back(buffer));
     }
 
-    /// What each source adds to the score of each of `items`: see [`Blend::explain`].
+    /// What each source adds to the score of each of `items`: see [`Voices::explain`](super::Voices::explain).
     ///
     /// # Panics
     /// As [`Hybrid::score_with`], and for an item that is not in the catalogue.
@@ -120,7 +120,7 @@ impl Hybrid {
     ) -> Vec<Vec<f32>> {
         let buffers = source_scores(&self.sources, history, scratch, self.item_count());
         let views: Vec<&[f32]> = buffers.iter().map(Vec::as_slice).collect();
-        let terms = blend.explain(history.len(), &views, items);
+        let terms = blend.voices(history.len(), &views).explain(&views, items);
         buffers.into_iter().for_each(|buffer| scratch.give_back(buffer));
         terms
     }

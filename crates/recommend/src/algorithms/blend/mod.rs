@@ -130,51 +130,25 @@ impl Blend {
     }
 
     /// Writes the blended score of every item; higher is better, always a finite number. `sources` holds the scores of each
-    /// source in the order of the weights. Where no source has anything to say all scores are 0, and an item that none
-    /// knows comes below all others.
+    /// source in the order of the weights; none at all for a source that is left out. Where no source has anything to
+    /// say all scores are 0, and an item that none knows comes below all others. Returns what tells how each score came
+    /// about.
     ///
     /// # Panics
-    /// If there are not [`Blend::source_count`] sources, or one has not as many scores as `blended`.
-    pub fn combine(&self, history_length: usize, sources: &[SourceScores<'_>], blended: &mut [f32]) {
-        let voices = self.voices(history_length, sources);
-        blended.fill(0.0);
-        for (voice, scores) in voices.iter().zip(sources) {
-            assert_eq!(scores.len(), blended.len(), "one score per item");
-            if let Some(voice) = voice {
-                voice.add(scores, blended);
-            }
-        }
-        // A score that is not finite makes the sum so.
-        if not_finite(blended) > 0 {
-            let lowest = blended.iter().copied().filter(|score| score.is_finite()).fold(0.0, f32::min) - 1.0;
-            for (item, score) in blended.iter_mut().enumerate().filter(|(_, score)| !score.is_finite()) {
-                *score =
-                    self.contributions(&voices, sources, item).map_or(lowest, |terms| terms.iter().sum());
-            }
-        }
-    }
-
-    /// What each source adds to the blended score of each of `items`: `explain(..)[n][s]` is about `items[n]` and source `s`.
-    /// The terms of an item, added in order, are exactly its score. They are all 0 for an item that no source knows, whose
-    /// score says only that it comes last.
-    ///
-    /// # Panics
-    /// As [`Blend::combine`], and for an item without a score.
-    pub fn explain(
+    /// If there are not [`Blend::source_count`] sources, or one has neither no scores nor as many as `blended`.
+    pub fn combine(
         &self,
         history_length: usize,
         sources: &[SourceScores<'_>],
-        items: &[u32],
-    ) -> Vec<Vec<f32>> {
+        blended: &mut [f32],
+    ) -> Voices {
         let voices = self.voices(history_length, sources);
-        let terms = |&item: &u32| {
-            self.contributions(&voices, sources, item as usize).unwrap_or_else(|| vec![0.0; voices.len()])
-        };
-        items.iter().map(terms).collect()
+        voices.sum(sources, blended);
+        voices
     }
 
-    /// The voice of each source for one user; `None` where it is silent.
-    fn voices(&self, history_length: usize, sources: &[SourceScores<'_>]) -> Vec<Option<Voice>> {
+    /// The voice of each source for one user.
+    fn voices(&self, history_length: usize, sources: &[SourceScores<'_>]) -> Voices {
         let weights = self.weights(history_length);
         assert_eq!(sources.len(), weights.len(), "one source per weight");
         let mut voices: Vec<Option<Voice>> =
@@ -184,19 +158,61 @@ impl Blend {
             let speaking = voices.iter().flatten().count().max(1) as f32;
             voices.iter_mut().flatten().for_each(|voice| voice.weight = 1.0 / speaking);
         }
-        voices
+        Voices { voices, stand_in: self.stand_in }
+    }
+}
+
+/// How the sources were heard for one user; `None` where one is silent.
+#[derive(Debug)]
+pub struct Voices {
+    voices: Vec<Option<Voice>>,
+    stand_in: f32,
+}
+
+impl Voices {
+    /// What each source added to the blended score of each of `items`: `explain(..)[n][s]` is about `items[n]` and source
+    /// `s`. `sources` are those that were combined. The terms of an item, added in order, are exactly its score. They are
+    /// all 0 for an item that no source knows, whose score says only that it comes last.
+    ///
+    /// # Panics
+    /// For an item without a score.
+    pub fn explain(&self, sources: &[SourceScores<'_>], items: &[u32]) -> Vec<Vec<f32>> {
+        let terms =
+            |&item: &u32| self.terms(sources, item as usize).unwrap_or_else(|| vec![0.0; self.voices.len()]);
+        items.iter().map(terms).collect()
+    }
+
+    fn sum(&self, sources: &[SourceScores<'_>], blended: &mut [f32]) {
+        blended.fill(0.0);
+        for (voice, scores) in self.voices.iter().zip(sources) {
+            assert!(scores.is_empty() || scores.len() == blended.len(), "one score per item");
+            if let Some(voice) = voice {
+                voice.add(scores, blended);
+            }
+        }
+        // A score that is not finite makes the sum so.
+        if not_finite(blended) == 0 {
+            return;
+        }
+        let mut unknown = Vec::new();
+        for (item, score) in blended.iter_mut().enumerate().filter(|(_, score)| !score.is_finite()) {
+            match self.terms(sources, item) {
+                Some(terms) => *score = terms.iter().sum(),
+                None => unknown.push(item),
+            }
+        }
+        if !unknown.is_empty() {
+            let finite = blended.iter().copied().filter(|score| score.is_finite());
+            let last = finite.fold(0.0, f32::min) - 1.0;
+            unknown.into_iter().for_each(|item| blended[item] = last);
+        }
     }
 
     /// The terms of one item; `None` where all sources with a weight are silent about it.
-    fn contributions(
-        &self,
-        voices: &[Option<Voice>],
-        sources: &[SourceScores<'_>],
-        item: usize,
-    ) -> Option<Vec<f32>> {
+    fn terms(&self, sources: &[SourceScores<'_>], item: usize) -> Option<Vec<f32>> {
         let (mut known, mut unknown) = (0.0, 0.0);
-        let mut terms = vec![0.0; voices.len()];
-        for ((term, voice), scores) in terms.iter_mut().zip(voices).zip(sources) {
+        let mut terms = vec![0.0; self.voices.len()];
+        for ((term, voice), scores) in terms.iter_mut().zip(&self.voices).zip(sources) {
             let Some(voice) = voice else { continue };
             if scores[item].is_finite() {
                 known += voice.weight;

@@ -81,9 +81,9 @@ proptest! {
         let blend = Blend { stand_in, ..Blend::fixed(&weights[..sources.len()]).unwrap() };
         let views: Vec<&[f32]> = sources.iter().map(Vec::as_slice).collect();
         let mut blended = vec![f32::NAN; 40];
-        blend.combine(3, &views, &mut blended);
+        let voices = blend.combine(3, &views, &mut blended);
         let items: Vec<u32> = (0..40).collect();
-        for (terms, &score) in blend.explain(3, &views, &items).iter().zip(&blended) {
+        for (terms, &score) in voices.explain(&views, &items).iter().zip(&blended) {
             prop_assert!(score.is_finite());
             if terms.iter().any(|&term| term != 0.0) {
                 prop_assert_eq!(terms.iter().sum::<f32>(), score);

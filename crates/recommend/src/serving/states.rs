@@ -1,0 +1,150 @@
+//! What is kept of each user, so that a request need not begin at the start of a history.
+//!
+//! A state belongs to one version of the model. It is made before its user asks where there is room ([`Recommenders::warm`]),
+//! moved on when the history grew, and made anew where something else changed. Losing one costs a millisecond.
+
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use parking_lot::RwLock;
+use rayon::prelude::*;
+
+use super::{Known, Part, Recommenders, with_scratch};
+use crate::algorithms::sequence::{SequenceModel, State};
+use crate::service::context::Context;
+use crate::views::TenantView;
+
+/// Memory for the states of one tenant's users.
+const STATE_BYTES: u64 = 128 << 20;
+/// Users whose histories are read under one hold of the view's lock.
+const USERS_PER_HOLD: usize = 64;
+
+/// The state of one user under one model.
+#[derive(Debug)]
+pub struct UserState {
+    interactions: usize,
+    latest: Option<(u32, i64)>,
+    pub(super) sequence: Option<State>,
+    pub(super) factor: Option<Vec<f32>>,
+}
+
+impl UserState {
+    /// Whether it stands for this history.
+    fn is_current(&self, context: &Context) -> bool {
+        self.interactions == context.interactions && self.latest == latest(context)
+    }
+
+    fn size_bytes(&self) -> usize {
+        let sequence = self.sequence.as_ref().map_or(0, State::size_bytes);
+        std::mem::size_of::<Self>() + sequence + self.factor.as_ref().map_or(0, |factor| factor.len() * 4)
+    }
+}
+
+fn latest(context: &Context) -> Option<(u32, i64)> {
+    context.entities.last().copied().zip(context.times_ms.last().copied())
+}
+
+/// The states of many users; the ones asked for least are forgotten when there are too many.
+#[derive(Debug)]
+pub(super) struct States(Cache<u32, Arc<UserState>>);
+
+impl Default for States {
+    fn default() -> Self {
+        let weigh = |_: &u32, state: &Arc<UserState>| u32::try_from(state.size_bytes()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(STATE_BYTES).weigher(weigh).build())
+    }
+}
+
+impl Recommenders {
+    /// The state of a user after this history; none without one. The kept state where it is current, moved on where
+    /// the history only grew, made anew otherwise.
+    #[must_use]
+    pub fn state(&self, user: u32, context: &Context, known: &Known) -> Option<Arc<UserState>> {
+        if context.entities.is_empty() {
+            return None;
+        }
+        let kept = self.states.0.get(&user);
+        if let Some(kept) = &kept
+            && kept.is_current(context)
+        {
+            return Some(Arc::clone(kept));
+        }
+        let state = Arc::new(self.state_after(kept.as_deref(), context, known));
+        self.states.0.insert(user, Arc::clone(&state));
+        Some(state)
+    }
+
+    /// Makes the states of the users who came last, as many as are kept, on the current rayon pool. Ends early when
+    /// `stop` says so. Returns how many were made.
+    pub fn warm(&self, view: &RwLock<TenantView>, stop: &(dyn Fn() -> bool + Sync)) -> usize {
+        let mut latest: Vec<(i64, u32)> = {
+            let view = view.read();
+            let last = view.users.all().iter().map(|user| user.history.last());
+            (0..).zip(last).filter_map(|(user, last)| Some((last?.time_ms, user))).collect()
+        };
+        latest.sort_unstable_by(|one, two| two.cmp(one));
+        let (mut made, mut bytes) = (0, 0);
+        for users in latest.chunks(USERS_PER_HOLD) {
+            if stop() || bytes >= STATE_BYTES {
+                break;
+            }
+            let contexts: Vec<(u32, Context)> = {
+                let view = view.read();
+                let found = users.iter().filter_map(|(_, user)| Some((*user, view.users.get(*user)?)));
+                found.map(|(user, of)| (user, Context::of_user(&view, &of.history, usize::MAX))).collect()
+            };
+            let sizes = contexts.par_iter().map(|(user, context)| {
+                let known = self.known(context.history());
+                self.state(*user, context, &known).map_or(0, |state| state.size_bytes() as u64)
+            });
+            bytes += sizes.sum::<u64>();
+            made += contexts.len();
+        }
+        made
+    }
+
+    /// Forgets the states, for a model that is no longer the one that answers.
+    pub fn forget_states(&self) {
+        self.states.0.invalidate_all();
+    }
+
+    fn state_after(&self, kept: Option<&UserState>, context: &Context, known: &Known) -> UserState {
+        let mut state = UserState {
+            interactions: context.interactions,
+            latest: latest(context),
+            sequence: None,
+            factor: None,
+        };
+        for part in &self.trained.parts {
+            match &**part {
+                Part::Als(als) => {
+                    state.factor = Some(with_scratch(|scratch| als.fold_in(known.history(), scratch)));
+                }
+                Part::Sequence(model) => {
+                    let grown = kept.and_then(|kept| self.grown_by(kept, context));
+                    state.sequence = Some(match grown {
+                        Some((sequence, new)) => moved(model, sequence, &new),
+                        None => model.state_of(&known.items),
+                    });
+                }
+                _ => {}
+            }
+        }
+        state
+    }
+
+    /// The kept sequence state and the items that came after it, where nothing else changed.
+    fn grown_by<'a>(&self, kept: &'a UserState, context: &Context) -> Option<(&'a State, Vec<u32>)> {
+        let grown = context.interactions.checked_sub(kept.interactions)?;
+        let before = context.entities.len().checked_sub(grown + 1)?;
+        let joint = (context.entities[before], context.times_ms[before]);
+        let new = context.entities[before + 1..].iter().filter_map(|entity| self.in_parts(*entity));
+        (kept.latest == Some(joint)).then_some((kept.sequence.as_ref()?, new.collect()))
+    }
+}
+
+fn moved(model: &SequenceModel, from: &State, items: &[u32]) -> State {
+    let mut state = from.clone();
+    items.iter().for_each(|item| model.advance(&mut state, *item));
+    state
+}
