@@ -92,13 +92,21 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
         let query = parts.uri.query().unwrap_or_default();
         repeated(query)?;
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-        let value = serde_path_to_error::deserialize(deserializer).map_err(|fault| {
-            let field = fault.path().to_string();
-            let error = Error::new(codes::VALIDATION_ERROR, fault.into_inner().to_string());
-            ApiError(if field == "." { error } else { error.with_field(field) })
-        })?;
+        let value = serde_path_to_error::deserialize(deserializer)
+            .map_err(|fault| ApiError(parameter_fault(query, &fault)))?;
         Ok(Self(value))
     }
+}
+
+fn parameter_fault(query: &str, fault: &serde_path_to_error::Error<serde_urlencoded::de::Error>) -> Error {
+    let field = fault.path().to_string();
+    let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| *name == field);
+    let message = match given {
+        Some((_, value)) => format!("`{value}` cannot be taken: {}", fault.inner()),
+        None => fault.inner().to_string(),
+    };
+    let error = Error::new(codes::VALIDATION_ERROR, message);
+    if field == "." { error } else { error.with_field(field) }
 }
 
 /// Refuses a parameter given twice, because which one counts would be a guess.

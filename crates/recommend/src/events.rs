@@ -15,8 +15,10 @@
 //! it does in `views`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kernel::{Error, ErrorCode, ErrorKind, Event, Id, Result, Timestamp, codes};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::attributes::{AttributeValue, Attributes, check_attributes};
@@ -220,6 +222,10 @@ impl RecommendEvent {
     /// # Errors
     /// What does not fit, naming the field.
     pub fn read(event: &Event) -> Result<Option<Self>> {
+        // An array would fill the fields in order, which nobody means.
+        if event.data.as_ref().is_some_and(|data| data.get().starts_with('[')) {
+            return Err(invalid("data", "must be a JSON object, not an array"));
+        }
         let read = match event.kind.as_str() {
             kinds::ENTITY_CREATED => Self::EntityCreated(event.data_as()?),
             kinds::ENTITY_PUT => Self::EntityPut(event.data_as()?),
@@ -375,19 +381,34 @@ impl Serialize for InteractionKind {
 
 impl<'de> Deserialize<'de> for InteractionKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Wire {
-            Named(String),
-            Rating { rating: f64 },
-            Custom { custom: String },
+        struct Wire;
+        impl<'de> Visitor<'de> for Wire {
+            type Value = InteractionKind;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter
+                    .write_str("a name, {\"rating\": 4.5} or {\"custom\": \"name\"} as an interaction type")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<InteractionKind, E> {
+                Ok(InteractionKind::Named(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InteractionKind, A::Error> {
+                let kind = match map.next_key::<String>()?.as_deref() {
+                    Some("rating") => InteractionKind::Rating(map.next_value()?),
+                    Some("custom") => InteractionKind::Custom(map.next_value()?),
+                    _ => return Err(serde::de::Error::invalid_type(serde::de::Unexpected::Map, &self)),
+                };
+                match map.next_key::<IgnoredAny>()? {
+                    None => Ok(kind),
+                    Some(_) => {
+                        Err(serde::de::Error::custom("an interaction type is one of `rating` and `custom`"))
+                    }
+                }
+            }
         }
-        let expected = "an interaction type is a name, {\"rating\": 4.5} or {\"custom\": \"name\"}";
-        Ok(match Wire::deserialize(deserializer).map_err(|_| serde::de::Error::custom(expected))? {
-            Wire::Named(name) => Self::Named(name),
-            Wire::Rating { rating } => Self::Rating(rating),
-            Wire::Custom { custom } => Self::Custom(custom),
-        })
+        deserializer.deserialize_any(Wire)
     }
 }
 
@@ -431,7 +452,10 @@ mod tests {
             &interaction(r#""interaction_type":{"rating":1e9}"#),
             Some("interaction_type.rating"),
         );
-        check(recorded, &interaction(r#""interaction_type":7"#), Some("an interaction type is"));
+        check(recorded, &interaction(r#""interaction_type":7"#), Some("as an interaction type"));
+        check(recorded, &interaction(r#""interaction_type":[4.5]"#), Some("as an interaction type"));
+        check(recorded, &interaction(r#""interaction_type":{"rating":1,"custom":"a"}"#), Some("one of"));
+        check(recorded, r#"["u","e","item","view"]"#, Some("must be a JSON object"));
         check(recorded, &interaction(r#""interaction_type":"view","unknown":1"#), Some("unknown field"));
         check(
             recorded,

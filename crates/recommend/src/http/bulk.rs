@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::CreateRequest;
-use super::interactions::RecordRequest;
+use super::interactions::{RecordRequest, as_sent};
 use super::{HttpState, check_tenant};
 use crate::events::{EntityData, kinds};
 
@@ -142,7 +142,7 @@ async fn take<R: DeserializeOwned, D: Serialize>(
         if let Receipt::Refused(error) = receipt {
             failed += 1;
             if errors.len() < MAX_TOLD {
-                errors.push(ImportError { index, problem: Problem::of(&error) });
+                errors.push(ImportError { index, problem: Problem::of(&as_sent(error)) });
             }
         }
     }

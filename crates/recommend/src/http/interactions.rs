@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use edge::{ApiResult, Body, Caller, Params, Problem};
-use kernel::{Event, Id, Permission, Result, Scope, Timestamp};
+use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{Appended, Outcome, ReadLimit};
 use utoipa::{IntoParams, ToSchema};
@@ -131,6 +131,19 @@ pub struct PageParams {
     tenant_id: Option<String>,
 }
 
+impl PageParams {
+    fn check(&self, scope: &Scope) -> Result<()> {
+        scope.require(Permission::Read)?;
+        check_tenant(scope, self.tenant_id.as_deref())?;
+        check_range(self.limit, 1, 1_000, "limit")
+    }
+
+    /// The page of places that are listed oldest first, newest first.
+    fn page(&self, places: impl DoubleEndedIterator<Item = Place>) -> Vec<Place> {
+        places.rev().skip(self.offset).take(self.limit).collect()
+    }
+}
+
 /// Record an interaction. The next answer takes it into account.
 #[utoipa::path(post, path = "/api/v1/interactions", tag = "interactions", request_body = RecordRequest,
     responses((status = 201, body = InteractionResponse), (status = "4XX", body = Problem)))]
@@ -144,13 +157,18 @@ async fn record(
     check_tenant(&scope, tenant_id.as_deref())?;
     let id = idempotency_key(&headers)?.unwrap_or_else(|| state.writer.new_id());
     let event = state.writer.event(&scope, kinds::INTERACTION_RECORDED, id, time, &data)?;
-    let place = state.writer.ingest().append_checked(&scope, event.clone()).await?;
+    let place = state.writer.ingest().append_checked(&scope, event.clone()).await.map_err(as_sent)?;
     if place.outcome == Outcome::Duplicate {
         return Ok((StatusCode::CREATED, Json(earlier(&state, &scope, place, &data).await?)));
     }
     let view = state.views.of(&scope);
     let view = view.read();
     Ok((StatusCode::CREATED, Json(InteractionResponse::of(&view, event)?)))
+}
+
+/// Names the field as this endpoint calls it: the time of the event is the request's `timestamp`.
+pub(super) fn as_sent(error: Error) -> Error {
+    if error.field() == Some("time") { error.with_field("timestamp") } else { error }
 }
 
 /// What an earlier request with the same idempotency key recorded.
@@ -186,15 +204,13 @@ async fn by_user(
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
 ) -> ApiResult<Json<Vec<InteractionResponse>>> {
-    scope.require(Permission::Read)?;
-    check_tenant(&scope, params.tenant_id.as_deref())?;
-    check_range(params.limit, 1, 1_000, "limit")?;
-    let places: Vec<Place> = {
+    params.check(&scope)?;
+    let places = {
         let view = state.views.of(&scope);
         let view = view.read();
         let user = view.users.find(&id).and_then(|index| view.users.get(index));
         let history = &user.ok_or_else(|| user_not_found(&id))?.history;
-        history.iter().rev().skip(params.offset).take(params.limit).map(|entry| entry.place).collect()
+        params.page(history.iter().map(|entry| entry.place))
     };
     Ok(Json(load(&state, &scope, &places).await?))
 }
@@ -209,16 +225,9 @@ async fn by_entity(
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
 ) -> ApiResult<Json<Vec<InteractionResponse>>> {
-    scope.require(Permission::Read)?;
-    check_tenant(&scope, params.tenant_id.as_deref())?;
-    check_range(params.limit, 1, 1_000, "limit")?;
+    params.check(&scope)?;
     let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let places: Vec<Place> = {
-        let view = state.views.of(&scope);
-        let view = view.read();
-        let places = view.interactions_of(entity);
-        places.iter().rev().skip(params.offset).take(params.limit).copied().collect()
-    };
+    let places = params.page(state.views.of(&scope).read().interactions_of(entity).iter().copied());
     Ok(Json(load(&state, &scope, &places).await?))
 }
 
