@@ -148,7 +148,8 @@ impl Ingest {
         let mut receipts = Vec::with_capacity(sealed.len());
         let mut events = Vec::with_capacity(sealed.len());
         let mut letters = Vec::new();
-        for event in sealed {
+        let batch = self.new_id();
+        for (index, event) in sealed.enumerate() {
             match event.and_then(|event| self.admit(scope, event)) {
                 Ok(event) => {
                     events.push(event);
@@ -157,7 +158,8 @@ impl Ingest {
                 Err((error, text)) => {
                     // Another tenant's data is not kept, not even as a dead letter.
                     if error.kind() != ErrorKind::Forbidden {
-                        letters.push(self.letter(&text, &error, now));
+                        // The letters of one batch are of one time, and their ids keep them in order.
+                        letters.push(letter(format!("edge:{batch}:{index:06}"), &text, &error, now));
                     }
                     receipts.push(Some(Receipt::Refused(error)));
                 }
@@ -176,14 +178,6 @@ impl Ingest {
                 None => places.next().map(Receipt::Stored).ok_or_else(lost),
             })
             .collect()
-    }
-
-    fn letter(&self, text: &str, error: &Error, now: Timestamp) -> DeadLetter {
-        let letter = DeadLetter::of_text(format!("edge:{}", self.new_id()), text, error, now);
-        // What was refused may be anything, and names in it of any length.
-        let Ok(draft) = serde_json::from_str::<EventDraft>(text) else { return letter };
-        let sane = |name: &String| name.len() <= MAX_LETTER_NAME_BYTES;
-        DeadLetter { kind: draft.kind.filter(sane), event_id: draft.id.filter(sane), ..letter }
     }
 
     /// The event as its owner takes it, or why not, with its text.
@@ -245,6 +239,14 @@ impl Ingest {
             self.metrics.events.get_or_create(&EventLabels { outcome }).inc_by(events as u64);
         }
     }
+}
+
+fn letter(id: String, text: &str, error: &Error, now: Timestamp) -> DeadLetter {
+    let letter = DeadLetter::of_text(id, text, error, now);
+    // What was refused may be anything, and names in it of any length.
+    let Ok(draft) = serde_json::from_str::<EventDraft>(text) else { return letter };
+    let sane = |name: &String| name.len() <= MAX_LETTER_NAME_BYTES;
+    DeadLetter { kind: draft.kind.filter(sane), event_id: draft.id.filter(sane), ..letter }
 }
 
 fn text_of(event: &Event) -> String {
