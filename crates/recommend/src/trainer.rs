@@ -87,6 +87,10 @@ impl Trainer {
         let (settings, clock) = (Arc::clone(&self.settings), Arc::clone(&self.clock));
         let work = move || -> Result<(Trained, TrainingReport)> {
             let set = TrainingSet::of(&view)?;
+            if set.items.is_empty() {
+                let message = "there is nothing to train on; record interactions or import a data set first";
+                return Err(Error::new(training::NOTHING_TO_TRAIN_ON, message));
+            }
             let pool = pool(&settings.schedule)?;
             pool.install(|| training::train(&set, &settings.training, clock.as_ref(), &mut progress))
         };

@@ -26,6 +26,13 @@ use crate::serving::{Part, Trained};
 pub const TRAINING_FAILED: ErrorCode =
     ErrorCode { name: "TRAINING_FAILED", kind: ErrorKind::Internal, title: "A model could not be trained" };
 
+/// A tenant without entities asked for a model.
+pub const NOTHING_TO_TRAIN_ON: ErrorCode = ErrorCode {
+    name: "NOTHING_TO_TRAIN_ON",
+    kind: ErrorKind::Conflict,
+    title: "There is nothing to train a model on",
+};
+
 /// Users on whom each part is measured.
 const MEASURED_USERS: usize = 2_000;
 /// Held-out users below which a learned blend would be noise.

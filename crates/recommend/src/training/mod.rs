@@ -18,7 +18,7 @@ mod settings;
 pub use artifact::{MODEL, from_artifact, to_artifact};
 pub use compare::{Comparison, EVALUATION_FAILED, compare};
 pub use dataset::{Dataset, Events};
-pub use fit::{Kind, TRAINING_FAILED, fit_part, train};
+pub use fit::{Kind, NOTHING_TO_TRAIN_ON, TRAINING_FAILED, fit_part, train};
 pub use report::{PartReport, TrainingProgress, TrainingReport};
 pub use set::{TrainingSet, held_out};
 pub use settings::{Algorithms, Effort, TrainingSettings};
