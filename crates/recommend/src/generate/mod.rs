@@ -197,11 +197,11 @@ impl Iterator for Generator {
         if self.next_entity < self.settings.entities {
             let entity = self.next_entity;
             self.next_entity += 1;
-            return Some(Row::Entity {
-                entity_id: self.entity_ids[entity as usize].clone(),
-                entity_type: self.types.entity.clone(),
-                attributes: self.catalogue.attributes(entity),
-            });
+            return Some(Row::described(
+                self.entity_ids[entity as usize].clone(),
+                self.types.entity.clone(),
+                self.catalogue.attributes(entity),
+            ));
         }
         if self.next_user < self.settings.users {
             self.next_user += 1;

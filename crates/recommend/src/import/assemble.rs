@@ -164,17 +164,11 @@ impl Assembler {
                     "metadata",
                 )?,
             },
-            (None, Some(entity_id)) => Row::Entity {
+            (None, Some(entity_id)) => Row::described(
                 entity_id,
-                entity_type: typed(&mapping.entity_type, "entity_type", entity_type)?,
-                attributes: attributes(
-                    cells,
-                    &mapping.attributes,
-                    mapping.all_attributes.as_ref(),
-                    used,
-                    "attributes",
-                )?,
-            },
+                typed(&mapping.entity_type, "entity_type", entity_type)?,
+                attributes(cells, &mapping.attributes, mapping.all_attributes.as_ref(), used, "attributes")?,
+            ),
             (Some(user_id), None) => Row::User {
                 user_id,
                 attributes: attributes(

@@ -3,8 +3,8 @@
 //!
 //! Labels become attributes: a list of texts is the attribute `labels`, an object is one attribute for each
 //! key, with dots for keys within keys. Lists of numbers have no place in attributes and are reported. An
-//! item's `IsHidden`, `Categories`, `Timestamp` and `Comment` become `is_hidden` (where true), `categories`,
-//! `timestamp` and `comment`.
+//! item's `Categories` and `Comment` become attributes; where `IsHidden`, it is never recommended, and its
+//! `Timestamp` is when it became available.
 
 use kernel::{Id, Result, Timestamp};
 use serde_json::{Map, Value};
@@ -116,21 +116,16 @@ impl Rows {
         let mut attributes = Attributes::new();
         let left_out = add_labels(&mut attributes, "", &record.labels, 0);
         add_text(&mut attributes, "comment", record.comment);
-        if record.is_hidden {
-            attributes.insert("is_hidden".to_owned(), AttributeValue::Boolean(true));
-        }
         if !record.categories.is_empty() {
             attributes.insert("categories".to_owned(), AttributeValue::Tags(record.categories));
-        }
-        if let Some(timestamp) = timestamp {
-            add_text(&mut attributes, "timestamp", timestamp.to_string());
         }
         check_attributes(&attributes, "attributes")?;
         let row = if kind == Kind::Users {
             Row::User { user_id: self.id(&record.user_id, "UserId")?, attributes }
         } else {
             let entity_id = self.id(&record.item_id, "ItemId")?;
-            Row::Entity { entity_id, entity_type: self.defaults.entity_type.clone(), attributes }
+            let (hidden, entity_type) = (record.is_hidden, self.defaults.entity_type.clone());
+            Row::Entity { entity_id, entity_type, attributes, hidden, available_from: timestamp }
         };
         rows.push((0, row));
         left_out

@@ -102,6 +102,10 @@ pub enum Row {
         entity_type: Id,
         /// What is known of it; within the limits of [`crate::attributes`].
         attributes: Attributes,
+        /// Never recommended while true.
+        hidden: bool,
+        /// Not recommended before.
+        available_from: Option<Timestamp>,
     },
     /// Someone to whom it can be recommended.
     User {
@@ -127,6 +131,14 @@ pub enum Row {
         /// Anything else that was mapped.
         metadata: Attributes,
     },
+}
+
+impl Row {
+    /// An entity that may be recommended at once.
+    #[must_use]
+    pub fn described(entity_id: Id, entity_type: Id, attributes: Attributes) -> Self {
+        Self::Entity { entity_id, entity_type, attributes, hidden: false, available_from: None }
+    }
 }
 
 /// Where a row stands. Its text form, such as `ratings.csv:731204` or `train.txt:12#3`, is the same in every

@@ -218,7 +218,7 @@ impl Decode for Movies {
             attributes.insert("genres".to_owned(), AttributeValue::Tags(genres));
         }
         crate::attributes::check_attributes(&attributes, "attributes")?;
-        rows.push((0, Row::Entity { entity_id, entity_type: self.defaults.entity_type.clone(), attributes }));
+        rows.push((0, Row::described(entity_id, self.defaults.entity_type.clone(), attributes)));
         Ok(())
     }
 }

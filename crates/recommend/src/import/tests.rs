@@ -33,8 +33,10 @@ fn start(path: &Path, request: &Request) -> kernel::Result<Importer> {
 fn render(imported: &ImportedRow) -> String {
     let json = |attributes: &Attributes| serde_json::to_string(attributes).unwrap();
     let row = match &imported.row {
-        Row::Entity { entity_id, entity_type, attributes } => {
-            format!("{entity_type} {entity_id} {}", json(attributes))
+        Row::Entity { entity_id, entity_type, attributes, hidden, available_from } => {
+            let hidden = if *hidden { " hidden" } else { "" };
+            let from = available_from.map(|time| format!(" from {time}")).unwrap_or_default();
+            format!("{entity_type} {entity_id} {}{hidden}{from}", json(attributes))
         }
         Row::User { user_id, attributes } => format!("user {user_id} {}", json(attributes)),
         Row::Interaction {
@@ -344,7 +346,7 @@ fn json_lines_are_read() {
 fn gorse_is_read() {
     let expected = [
         r#"dump.bin:1 user bob {"city":"Rome","likes":["a"]}"#,
-        r#"dump.bin:2 item x {"categories":["c1","c2"],"comment":"note","is_hidden":true,"labels":["l1"],"timestamp":"2023-11-14T22:13:20Z"}"#,
+        r#"dump.bin:2 item x {"categories":["c1","c2"],"comment":"note","labels":["l1"]} hidden from 2023-11-14T22:13:20Z"#,
         "dump.bin:3 item y {}",
         "dump.bin:4 bob star item x@2023-11-14T22:13:20Z",
         "! dump.bin:3: v: a list of anything but texts is left out",
@@ -367,7 +369,7 @@ fn gorse_is_read() {
         ),
         [
             "feedback.jsonl:1 bob star=2 item x",
-            r#"items.jsonl:1 item x {"categories":["c"],"is_hidden":true,"timestamp":"2024-05-01T12:00:00Z"}"#,
+            r#"items.jsonl:1 item x {"categories":["c"]} hidden from 2024-05-01T12:00:00Z"#,
             r#"users.jsonl:1 user bob {"labels":["a"]}"#,
         ]
     );
@@ -382,8 +384,8 @@ fn gorse_is_read() {
             &Request::default()
         ),
         [
-            r#"items.csv:2 item 2 {"categories":["x","y"],"comment":"t\r\nw","genre":["a"],"timestamp":"2021-01-01T01:01:01.000000001Z"}"#,
-            r#"items.csv:4 item 3 {"comment":"\"three\"","is_hidden":true,"labels":["b","c"],"timestamp":"2022-01-01T01:01:01Z"}"#,
+            r#"items.csv:2 item 2 {"categories":["x","y"],"comment":"t\r\nw","genre":["a"]} from 2021-01-01T01:01:01.000000001Z"#,
+            r#"items.csv:4 item 3 {"comment":"\"three\"","labels":["b","c"]} hidden from 2022-01-01T01:01:01Z"#,
         ]
     );
 }

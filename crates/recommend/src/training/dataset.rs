@@ -46,7 +46,7 @@ impl Dataset {
     /// Takes a row in; an interaction is added to `events`. Where no time is given, the order of rows is the time.
     pub fn push(&mut self, row: Row, events: &mut Events) {
         match row {
-            Row::Entity { entity_id, entity_type, attributes } => {
+            Row::Entity { entity_id, entity_type, attributes, .. } => {
                 let item = self.items.intern(entity_type.as_str(), entity_id.as_str()) as usize;
                 self.attributes
                     .resize_with(self.items.list.len().max(self.attributes.len()), Attributes::new);

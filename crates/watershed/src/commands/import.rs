@@ -203,13 +203,13 @@ impl<'a> Intake<'a> {
 
     fn event(&self, id: &str, row: Row) -> Result<Event> {
         let (kind, time, data) = match row {
-            Row::Entity { entity_id, entity_type, attributes } => {
+            Row::Entity { entity_id, entity_type, attributes, hidden, available_from } => {
                 let patch = EntityPatch {
                     entity_id,
                     entity_type: entity_type.to_string(),
                     attributes: attributes.into_iter().map(|(name, value)| (name, Some(value))).collect(),
-                    hidden: None,
-                    available_from: None,
+                    hidden: hidden.then_some(true),
+                    available_from: available_from.map(Some),
                     available_until: None,
                 };
                 (kinds::ENTITY_PATCHED, None, serde_json::value::to_raw_value(&patch))
