@@ -11,6 +11,7 @@ use kernel::{Clock, Entropy, Error, codes};
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
+use crate::leftover::Leftover;
 use crate::metrics::{RequestLabels, RouteLabels};
 use crate::{ApiError, HttpMetrics};
 
@@ -57,7 +58,11 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     around.metrics.in_flight.inc();
+    let (request, leftover) = Leftover::watch(request);
     let mut response = limited(&around, request, next).await;
+    if let Some(leftover) = leftover {
+        response = leftover.discard(response).await;
+    }
     around.metrics.in_flight.dec();
 
     let status = response.status();
