@@ -1,6 +1,7 @@
 //! The HTTP edge, on which every domain mounts its routes.
 //!
 //! - [`auth`]: a credential becomes a [`kernel::Scope`]; nothing else can make one for a caller.
+//! - [`audit`]: who changed what, in a chain of hashes.
 //! - [`problem`]: every error is an RFC 9457 `application/problem+json` with a stable code.
 //! - [`extract`]: JSON bodies and query parameters whose faults name the field.
 //! - [`ingest`]: the one way in for events: check, append durably, wait until the view shows them.
@@ -11,16 +12,19 @@
 //! It refuses to know any domain: a domain hands in its routes and an [`ingest::EventOwner`] for its events.
 //! To add an endpoint that belongs to no domain: a file in `http/`, one line in `http/mod.rs`.
 
+pub mod audit;
 pub mod auth;
 pub mod extract;
 pub mod http;
 pub mod ingest;
+mod leftover;
 pub mod metrics;
 pub mod middleware;
 pub mod problem;
 pub mod server;
 
-pub use auth::{Authenticator, Caller, StaticKey};
+pub use audit::AuditLog;
+pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
 pub use extract::{Body, Params};
 pub use ingest::{EventOwner, Ingest};
 pub use metrics::HttpMetrics;

@@ -1,10 +1,16 @@
 //! Who acts, for which tenant, with which permissions. A `&Scope` is the first parameter of every public
 //! function that touches data, so that tenancy is a type and not a review comment.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result, TenantId, codes};
 
 /// What a scope may do. The order matters: each permission includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Permission {
     /// Read views and ask for answers.
     Read,
@@ -12,6 +18,32 @@ pub enum Permission {
     Write,
     /// Change settings, train, promote, look at operations.
     Admin,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for Permission {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            "admin" => Ok(Self::Admin),
+            _ => {
+                let message = format!("`{text}` is not one of read, write, admin");
+                Err(Error::new(codes::VALIDATION_ERROR, message).with_field("permission"))
+            }
+        }
+    }
 }
 
 /// Who acts.
@@ -66,7 +98,7 @@ impl Scope {
         }
         Err(Error::new(
             codes::PERMISSION_DENIED,
-            format!("this needs the {permission:?} permission, the credential has {:?}", self.permission),
+            format!("this needs the {permission} permission, the credential has {}", self.permission),
         ))
     }
 }

@@ -1,0 +1,85 @@
+//! `GET /api/v1/audit`: who changed what.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use kernel::{Error, Timestamp, codes};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::audit::{AuditLog, Entry};
+use crate::{ApiResult, Caller, Params, Problem};
+
+/// The routes.
+pub fn routes(audit: AuditLog) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(list)).with_state(audit)
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// Entries a page, 1 to 1,000.
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Where an earlier page ended.
+    cursor: Option<String>,
+}
+
+fn default_limit() -> usize {
+    50
+}
+
+/// One entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// 1 for the first.
+    sequence: u64,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The name of a credential, or `system:` and the part of Watershed.
+    actor: String,
+    action: String,
+    subject: String,
+    details: BTreeMap<String, String>,
+    /// The hash of the entry before; empty for the first.
+    previous: String,
+    /// BLAKE3 over the entry as JSON with an empty `hash`.
+    hash: String,
+}
+
+impl From<Entry> for AuditEntry {
+    fn from(entry: Entry) -> Self {
+        let Entry { sequence, at, actor, action, subject, details, previous, hash } = entry;
+        Self { sequence, at, actor, action, subject, details, previous, hash }
+    }
+}
+
+/// A page of entries, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Response {
+    entries: Vec<AuditEntry>,
+    /// Pass it as `cursor` to get the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// List who changed what, newest first.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(ListParams),
+    responses((status = 200, body = Response), (status = "4XX", body = Problem)))]
+async fn list(
+    State(audit): State<AuditLog>,
+    Caller(scope): Caller,
+    Params(params): Params<ListParams>,
+) -> ApiResult<Json<Response>> {
+    if !(1..=1_000).contains(&params.limit) {
+        let message = format!("must be between 1 and 1000, not {}", params.limit);
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("limit").into());
+    }
+    let (entries, next_cursor) = audit.list(&scope, params.cursor, params.limit).await?;
+    Ok(Json(Response { entries: entries.into_iter().map(AuditEntry::from).collect(), next_cursor }))
+}
