@@ -8,10 +8,10 @@ use std::time::Duration;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use edge::http::{dead_letters, events, health};
+use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, around, method_not_allowed, not_found};
-use edge::{Authenticator, EventOwner, HttpMetrics, StaticKey};
+use edge::{AuditLog, Authenticators, EventOwner, HttpMetrics, KeyRing, StaticKey};
 use kernel::{Clock, Entropy, Error, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
@@ -45,6 +45,8 @@ pub(crate) struct App {
     pub http_metrics: HttpMetrics,
     pub ingest: Ingest,
     pub recommend: Recommend,
+    pub audit: AuditLog,
+    pub keys: Arc<KeyRing>,
 }
 
 impl App {
@@ -80,13 +82,16 @@ impl App {
             },
             &owners,
         );
-        Ok(Self { ambient, engines, registry, http_metrics, ingest, recommend })
+        let (audit, keys) = access(&engines, &ambient).await?;
+        Ok(Self { ambient, engines, registry, http_metrics, ingest, recommend, audit, keys })
     }
 
     fn api_routes(&self) -> OpenApiRouter {
         OpenApiRouter::new()
             .merge(events::routes(self.ingest.clone()))
             .merge(dead_letters::routes(self.engines.dead_letters.clone()))
+            .merge(http::keys::routes(Arc::clone(&self.keys)))
+            .merge(http::audit::routes(self.audit.clone()))
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
@@ -94,16 +99,17 @@ impl App {
     pub(crate) fn router(
         &mut self,
         config: &Config,
-        authenticator: Arc<dyn Authenticator>,
+        static_key: StaticKey,
         stopping: CancellationToken,
     ) -> Router {
+        let authenticators = Authenticators::new(vec![Arc::clone(&self.keys) as _, Arc::new(static_key)]);
         let (api, document) = api(self.api_routes());
         let document = Arc::new(document);
         let api = api
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
-            .layer(middleware::from_fn_with_state(authenticator, edge::auth::require));
+            .layer(middleware::from_fn_with_state(authenticators, edge::auth::require));
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let probes = health::Health::new(vec![self.recommend.check()], stopping, registry);
         let limits = Limits {
@@ -149,31 +155,42 @@ pub(crate) async fn openapi_json() -> Result<String> {
     let app = App::open(&config).await?;
     let document = api(app.api_routes()).1;
     app.recommend.stop().await;
-    drop((app.ingest, app.engines));
+    drop((app.ingest, app.engines, app.keys, app.audit));
     // What cannot be removed from a temporary folder is the system's to tidy.
     let _ = std::fs::remove_dir_all(folder);
     document.to_pretty_json().map_err(Error::internal)
 }
 
-/// The caller's credential check; makes and keeps a key where the settings have none.
+/// The keys of every tenant, and the audit that their changes go to.
+///
+/// # Errors
+/// Those of the engine.
+pub(crate) async fn access(engines: &Engines, ambient: &Ambient) -> Result<(AuditLog, Arc<KeyRing>)> {
+    let (records, clock) = (Arc::clone(&engines.records), Arc::clone(&ambient.clock));
+    let audit = AuditLog::new(Arc::clone(&records), Arc::clone(&clock));
+    let keys = KeyRing::open(records, audit.clone(), clock, Arc::clone(&ambient.entropy)).await?;
+    Ok((audit, Arc::new(keys)))
+}
+
+/// The key of the settings; makes and keeps one in the data folder where the settings have none.
 ///
 /// # Errors
 /// `VALIDATION_ERROR` for a short key; `UNAVAILABLE` when the key file cannot be written.
-pub(crate) fn authenticator(
+pub(crate) fn static_key(
     settings: &AuthSettings,
     data_dir: &Path,
     entropy: &dyn Entropy,
-) -> Result<(Arc<dyn Authenticator>, Option<std::path::PathBuf>)> {
+) -> Result<(StaticKey, Option<std::path::PathBuf>)> {
     let tenant = TenantId::new(&settings.tenant)?;
     if let Some(key) = &settings.api_key {
-        return Ok((Arc::new(StaticKey::new(key, tenant)?), None));
+        return Ok((StaticKey::new(key, tenant)?, None));
     }
     let path = data_dir.join("api-key");
     let key = match std::fs::read_to_string(&path) {
         Ok(key) => key.trim().to_owned(),
         Err(_) => make_key(&path, entropy)?,
     };
-    Ok((Arc::new(StaticKey::new(&key, tenant)?), Some(path)))
+    Ok((StaticKey::new(&key, tenant)?, Some(path)))
 }
 
 fn make_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {

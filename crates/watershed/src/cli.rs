@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use kernel::Permission;
 
 /// Turns streams of events into ranked decisions.
 #[derive(Debug, Parser)]
@@ -47,6 +48,12 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Print recommendations for a user
     Recommend(Recommend),
+    /// Make, list, rotate and revoke API keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Look at who changed what
+    #[command(subcommand)]
+    Audit(Audit),
     /// Check the data folder, the settings and the machine
     Doctor(Doctor),
     /// Print the settings that are in force, or the schema of the file
@@ -192,6 +199,55 @@ pub(crate) struct Recommend {
     /// Tell what each recommendation rests on
     #[arg(long)]
     pub explain: bool,
+}
+
+/// `keys`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it; it cannot be printed again
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// What it may do: read, write or admin; each includes those before it
+        #[arg(long, default_value = "write")]
+        permission: Permission,
+        /// Days after which it stops to work; never where missing
+        #[arg(long, value_name = "DAYS")]
+        expires_in_days: Option<u32>,
+    },
+    /// Print the keys of the tenant
+    List,
+    /// End a key for good
+    Revoke {
+        /// The key's id
+        id: String,
+    },
+    /// Give a key another secret and print it
+    Rotate {
+        /// The key's id
+        id: String,
+        /// Seconds for which the secret before still works
+        #[arg(long, default_value_t = 3_600)]
+        grace_secs: u64,
+    },
+}
+
+/// `audit`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Check that no entry was changed or removed; print the head of the chain
+    Verify {
+        /// The head that was noted earlier must be part of the chain
+        #[arg(long, value_name = "HASH")]
+        head: Option<String>,
+    },
+    /// Print the latest entries
+    List {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+    },
 }
 
 /// `doctor`

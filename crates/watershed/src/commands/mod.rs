@@ -1,10 +1,12 @@
 //! One file for each command.
 
+mod audit;
 mod completions;
 mod demo;
 mod doctor;
 mod evaluate;
 mod import;
+mod keys;
 mod recommend;
 mod serve;
 mod settings;
@@ -46,6 +48,8 @@ fn run_configured(command: Command, config: Config) -> Result<()> {
         Command::Import(import) => runtime(&config)?.block_on(import::run(import, config)),
         Command::Train(train) => runtime(&config)?.block_on(train::run(train, config)),
         Command::Recommend(recommend) => runtime(&config)?.block_on(recommend::run(recommend, config)),
+        Command::Keys(keys) => runtime(&config)?.block_on(keys::run(keys, config)),
+        Command::Audit(audit) => runtime(&config)?.block_on(audit::run(audit, config)),
         Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),
         Command::Completions { .. } | Command::Openapi => Ok(()),
     }

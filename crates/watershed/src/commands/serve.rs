@@ -1,5 +1,6 @@
 //! `watershed serve`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge::server;
@@ -26,13 +27,14 @@ pub(super) async fn listen(
     ready: impl FnOnce(&Served) -> Result<()>,
 ) -> Result<()> {
     let stopping = CancellationToken::new();
-    let (authenticator, key_file) =
-        app::authenticator(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
-    let router = app.router(config, authenticator, stopping.clone());
+    let (static_key, key_file) =
+        app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
+    let router = app.router(config, static_key, stopping.clone());
     let listener = server::listen(app::listen_address(config)?).await?;
     let address = listener.local_addr().map_err(Error::internal)?;
     watch_signals(stopping.clone())?;
     app.recommend.start(stopping.clone());
+    let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
     info!(%address, "serving");
     if let Some(path) = &key_file {
         info!(path = %path.display(), "no API key is configured; callers use the one in this file");
@@ -46,6 +48,7 @@ pub(super) async fn listen(
     let patience = Duration::from_secs(config.server.shutdown_timeout_secs);
     server::serve(listener, router, stopping, patience).await;
     app.recommend.stop().await;
+    keys.await.map_err(Error::internal)?;
     info!("stopped");
     Ok(())
 }

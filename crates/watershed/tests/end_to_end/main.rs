@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stderr, reason = "the log of a failed test's server is shown")]
 
+mod access;
 mod cli;
 mod durability;
 mod entities;
