@@ -101,9 +101,12 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 fn parameter_fault(query: &str, fault: &serde_path_to_error::Error<serde_urlencoded::de::Error>) -> Error {
     let field = fault.path().to_string();
     let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| *name == field);
+    let cause = fault.inner().to_string();
     let message = match given {
-        Some((_, value)) => format!("`{value}` cannot be taken: {}", fault.inner()),
-        None => fault.inner().to_string(),
+        // The parser of numbers does not say what it was given.
+        Some((_, value)) if cause.contains("digit") => format!("`{value}` is not a whole number"),
+        Some((_, value)) if !cause.contains('`') => format!("`{value}` cannot be taken: {cause}"),
+        _ => cause,
     };
     let error = Error::new(codes::VALIDATION_ERROR, message);
     if field == "." { error } else { error.with_field(field) }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, around, method_not_allowed, not_found};
-use edge::{AuditLog, Authenticators, EventOwner, HttpMetrics, KeyRing, StaticKey};
-use kernel::{Clock, Entropy, Error, Result, SystemClock, SystemEntropy, TenantId, codes};
+use edge::{ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey};
+use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
 use tokio_util::sync::CancellationToken;
@@ -107,6 +107,7 @@ impl App {
         let document = Arc::new(document);
         let api = api
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
+            .route("/api/config", get(show_config).with_state(Arc::new(config.clone())))
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
             .layer(middleware::from_fn_with_state(authenticators, edge::auth::require));
@@ -125,6 +126,15 @@ impl App {
             .fallback(not_found)
             .layer(middleware::from_fn_with_state(state, around))
     }
+}
+
+/// The settings that are in force, without secrets.
+async fn show_config(
+    State(config): State<Arc<Config>>,
+    Caller(scope): Caller,
+) -> ApiResult<Json<Arc<Config>>> {
+    scope.require(Permission::Admin)?;
+    Ok(Json(config))
 }
 
 #[derive(OpenApi)]

@@ -1,4 +1,5 @@
-//! `GET /health`, `GET /ready`, `GET /metrics`: for probes and scrapers, without a credential.
+//! `GET /health`, `GET /ready`, `GET /metrics`: for probes and scrapers, without a credential. The probes answer to the
+//! other names that operators know too: `/healthz`, `/health/live`; `/readyz`, `/health/ready`.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -60,7 +61,11 @@ pub struct Readiness {
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/health", get(alive))
+        .route("/healthz", get(alive))
+        .route("/health/live", get(alive))
         .route("/ready", get(ready))
+        .route("/readyz", get(ready))
+        .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(health)

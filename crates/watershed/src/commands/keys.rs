@@ -53,8 +53,9 @@ fn table(keys: &[ApiKey], now: Timestamp) -> String {
     if keys.is_empty() {
         return "no keys; `watershed keys create --name NAME` makes one".to_owned();
     }
-    let day =
-        |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.strftime("%F %T").to_string());
+    let day = |time: Option<Timestamp>| {
+        time.map_or_else(|| "-".to_owned(), |time| time.strftime("%F %T").to_string())
+    };
     let mut text = format!(
         "{:<16}  {:<6}  {:<8}  {:<19}  {:<19}  {}\n",
         "id", "may", "state", "expires", "last used", "name"

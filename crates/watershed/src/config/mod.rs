@@ -65,6 +65,7 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         self.server.validate()?;
+        self.auth.validate(self.server.environment)?;
         self.storage.validate()?;
         self.recommend.validate()
     }
@@ -127,6 +128,8 @@ mod tests {
         check("[server]\nport = 70000", &[], "server.port");
         check("server", &[], "is not TOML");
         check("", &[("PORT", "eighty")], "PORT");
+        check("", &[("ENVIRONMENT", "production"), ("API_KEY", "my-secret-key-of-length")], "auth.api_key");
+        check("", &[("DEFAULT_TENANT_ID", "_system")], "auth.tenant");
         check(
             "",
             &[("COLLABORATIVE_WEIGHT", "0.9"), ("CONTENT_BASED_WEIGHT", "0.4")],

@@ -7,10 +7,25 @@ use kernel::{Error, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What the server is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Deployment {
+    /// Trying things out.
+    #[default]
+    Development,
+    /// Trying out what will serve users.
+    Staging,
+    /// Serving users: a secret that everyone knows is refused.
+    Production,
+}
+
 /// Where and how it listens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerSettings {
+    /// What the server is for: `development`, `staging` or `production`.
+    pub environment: Deployment,
     /// The address to listen on.
     pub host: String,
     /// The port to listen on; 0 takes a free one.
@@ -30,6 +45,7 @@ pub(crate) struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
+            environment: Deployment::Development,
             host: "0.0.0.0".to_owned(),
             port: 8080,
             worker_threads: 0,
@@ -65,6 +81,25 @@ pub(crate) struct AuthSettings {
 impl Default for AuthSettings {
     fn default() -> Self {
         Self { api_key: None, tenant: "default".to_owned() }
+    }
+}
+
+/// Parts of secrets that are in examples and defaults everywhere.
+const KNOWN_SECRETS: [&str; 9] =
+    ["changeme", "change-me", "change_me", "secret", "password", "example", "default", "test", "your-"];
+
+impl AuthSettings {
+    pub(super) fn validate(&self, environment: Deployment) -> Result<()> {
+        require(
+            !self.tenant.starts_with('_'),
+            "auth.tenant",
+            "names that begin with `_` are the server's own",
+        )?;
+        let key = self.api_key.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let is_known = KNOWN_SECRETS.iter().any(|known| key.contains(known));
+        let rule =
+            "is a secret that everyone knows; make another for production, such as `openssl rand -hex 32`";
+        require(environment != Deployment::Production || !is_known, "auth.api_key", rule)
     }
 }
 

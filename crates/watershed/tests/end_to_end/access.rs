@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, Server, refused};
+use crate::support::{Home, KEY, Server, refused};
 
 /// Method, path as documented, path as asked, the permission it needs, a body that is fine.
 type Endpoint = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>);
@@ -237,6 +237,17 @@ fn a_key_lives_until_it_is_revoked() {
     assert!(verified.starts_with("whole: 3 entries"), "{verified}");
     home.run(&["audit", "verify", "--head", "00"]).failed_with("it was rewritten");
     assert!(home.run(&["keys", "list"]).succeeded().stdout.contains("revoked"));
+}
+
+#[test]
+fn settings_are_shown_to_administrators_without_secrets() {
+    let server = Server::new();
+    let config = server.read("/api/config");
+    assert_eq!(config["auth"]["tenant"], "default", "{config}");
+    assert!(!config.to_string().contains(KEY));
+    let writer = key(&server, "write");
+    assert_eq!(server.send("GET", "/api/config", &[("x-api-key", &writer)], None).status, 403);
+    assert_eq!(server.send("GET", "/api/config", &[], None).status, 401);
 }
 
 #[test]

@@ -100,8 +100,8 @@ fn bad_interactions_are_refused_with_the_field() {
     check("user_id", json!(""), "VALIDATION_ERROR", "user_id");
     check("user_id", json!(5), "VALIDATION_ERROR", "user_id");
     check("timestamp", json!("yesterday"), "VALIDATION_ERROR", "timestamp");
-    check("timestamp", json!("2100-01-01T00:00:00Z"), "VALIDATION_ERROR", "time");
-    check("timestamp", json!("1969-12-31T23:59:59Z"), "VALIDATION_ERROR", "time");
+    check("timestamp", json!("2100-01-01T00:00:00Z"), "VALIDATION_ERROR", "timestamp");
+    check("timestamp", json!("1969-12-31T23:59:59Z"), "VALIDATION_ERROR", "timestamp");
     check("metadata", json!({"a": "x".repeat(1_001)}), "VALIDATION_ERROR", "metadata.a");
     check("colour", json!("red"), "VALIDATION_ERROR", "colour");
     let mut body = view("ada", "a");

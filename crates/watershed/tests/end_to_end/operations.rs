@@ -14,6 +14,9 @@ fn probes_and_metrics_need_no_credential() {
     let server = Server::new();
     let health = server.send("GET", "/health", &[], None);
     assert_eq!((health.status, health.text()), (200, "OK"));
+    for path in ["/healthz", "/health/live", "/readyz", "/health/ready"] {
+        assert_eq!(server.send("GET", path, &[], None).status, 200, "{path}");
+    }
     let ready = server.send("GET", "/ready", &[], None);
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("ready")), "{}", ready.text());
     assert_eq!(ready.json()["checks"]["recommend"], "running");
