@@ -5,6 +5,7 @@
 
 mod api_keys;
 mod static_key;
+mod tokens;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use kernel::{Error, Result, Scope, codes};
 use crate::ApiError;
 pub use api_keys::{ApiKey, KeyRing, NewKey};
 pub use static_key::StaticKey;
+pub use tokens::{KeySource, TokenSettings, Tokens};
 
 /// Proves credentials of one kind.
 pub trait Authenticator: Send + Sync + Debug {
