@@ -5,6 +5,7 @@
 //! | [`Records`] | tenant-scoped documents, secondary indexes, transactions, compare-and-set | settings, registry |
 //! | [`EventLog`] | append, read from an offset, commit, retention | everything |
 //! | [`Cache`] | values with a time to live, counters, leases | nothing |
+//! | [`Limiter`] | how much may pass in a time, shared by processes | one burst |
 //! | [`Vectors`] | upsert, nearest neighbours under a filter | what can be re-embedded |
 //! | [`Blobs`] | immutable objects | trained models |
 //!
@@ -17,12 +18,16 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letters;
+mod limits;
 pub mod memory;
 mod object_blobs;
+mod object_parts;
 mod port;
 mod repository;
+mod secret;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use limits::SharedOrLocal;
 pub use object_blobs::ObjectBlobs;
 pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
 pub use port::cache::{Cache, Lease, check_time_to_live};
@@ -30,9 +35,11 @@ pub use port::event_log::{
     Appended, EventLog, Extent, LogCapabilities, MAX_APPEND_BATCH, Outcome, ReadLimit, Retention, Stored,
     Topic, check_append, check_group, no_partition,
 };
+pub use port::limiter::{Limit, Limiter, Rate, Standing, Verdict, check_take};
 pub use port::records::{
     Expect, IndexValue, MAX_BODY_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_PAGE_RECORDS, Page, Position,
     Query, Record, Records, Selection, Table, Write,
 };
 pub use port::vectors::{Collection, MAX_DIMENSIONS, Match, Metric, VectorFilter, VectorItem, Vectors};
 pub use repository::{Document, Repository, Versioned};
+pub use secret::Secret;

@@ -18,6 +18,7 @@
 pub mod blobs;
 pub mod cache;
 pub mod event_log;
+pub mod limiter;
 pub mod records;
 pub mod vectors;
 

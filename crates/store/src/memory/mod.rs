@@ -6,12 +6,14 @@
 mod blobs;
 mod cache;
 mod event_log;
+mod limiter;
 mod records;
 mod vectors;
 
 pub use blobs::memory_blobs;
 pub use cache::MemoryCache;
 pub use event_log::MemoryEventLog;
+pub use limiter::MemoryLimiter;
 pub use records::MemoryRecords;
 pub use vectors::MemoryVectors;
 
@@ -24,7 +26,8 @@ mod tests {
 
     use super::*;
     use crate::conformance::cache::CacheUnderTest;
-    use crate::{Blobs, Cache, EventLog, Records, Vectors};
+    use crate::conformance::limiter::LimiterUnderTest;
+    use crate::{Blobs, Cache, EventLog, Limiter, Records, Vectors};
 
     mod records {
         use super::*;
@@ -70,6 +73,28 @@ mod tests {
         }
 
         crate::cache_conformance!(open());
+    }
+
+    mod limiter {
+        use super::*;
+
+        fn open() -> impl AsyncFn() -> LimiterUnderTest {
+            let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+            let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(Arc::clone(&clock) as Arc<_>));
+            async move || {
+                let clock = Arc::clone(&clock);
+                LimiterUnderTest {
+                    limiter: Arc::clone(&limiter),
+                    interval: Duration::from_secs(60),
+                    pass: Box::new(move |time| {
+                        clock.advance(time);
+                        Box::pin(std::future::ready(()))
+                    }),
+                }
+            }
+        }
+
+        crate::limiter_conformance!(open());
     }
 
     mod vectors {

@@ -3,5 +3,6 @@
 pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod event_log;
+pub(crate) mod limiter;
 pub(crate) mod records;
 pub(crate) mod vectors;
