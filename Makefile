@@ -16,9 +16,9 @@ build: ## Build the release binary
 	@scripts/install build
 	cargo build --release --locked -p watershed
 
-test: ## Build and run every test
+test: ## Build and run every test, beside the engines that they need
 	@scripts/install test
-	cargo nextest run --locked --workspace --all-features
+	scripts/with-engines cargo nextest run --locked --workspace --all-features
 	cargo test --locked --workspace --all-features --doc
 
 lint: ## Format, clippy, licences and advisories, generated files

@@ -11,6 +11,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("store", &["kernel"]),
     ("store-embedded", &["kernel", "store"]),
+    ("store-redis", &["kernel", "store"]),
+    ("store-s3", &["kernel", "store"]),
     ("edge", &["kernel", "store"]),
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
