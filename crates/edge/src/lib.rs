@@ -6,6 +6,7 @@
 //! - [`extract`]: JSON bodies and query parameters whose faults name the field.
 //! - [`ingest`]: the one way in for events: check, append durably, wait until the view shows them.
 //! - [`http`]: events, dead letters, health, metrics.
+//! - [`limits`]: how many requests a key and its tenant may send.
 //! - [`middleware`]: request ids, metrics, time and size limits, load shedding.
 //! - [`server`]: listening and graceful shutdown.
 //!
@@ -18,6 +19,7 @@ pub mod extract;
 pub mod http;
 pub mod ingest;
 mod leftover;
+pub mod limits;
 pub mod metrics;
 pub mod middleware;
 pub mod problem;
@@ -27,5 +29,6 @@ pub use audit::AuditLog;
 pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
 pub use extract::{Body, Params};
 pub use ingest::{EventOwner, Ingest};
+pub use limits::RateLimits;
 pub use metrics::HttpMetrics;
 pub use problem::{ApiError, ApiResult, Problem};

@@ -11,6 +11,8 @@ use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
 
+use crate::limits::RATE_LIMIT_EXCEEDED;
+
 /// What a handler returns.
 pub type ApiResult<T> = Result<T, ApiError>;
 
@@ -58,6 +60,7 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
         codes::METHOD_NOT_ALLOWED => return StatusCode::METHOD_NOT_ALLOWED,
         codes::UNSUPPORTED_MEDIA_TYPE => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         codes::TIMED_OUT => return StatusCode::GATEWAY_TIMEOUT,
+        RATE_LIMIT_EXCEEDED => return StatusCode::TOO_MANY_REQUESTS,
         _ => {}
     }
     match code.kind {

@@ -15,6 +15,7 @@ use edge::{ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics,
 use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
+use store::memory::MemoryLimiter;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -95,20 +96,29 @@ impl App {
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
-    /// The router of everything, and the token that makes `/ready` say no.
+    /// The router of everything; `stopping` makes `/ready` say no.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for limits that make no sense.
     pub(crate) fn router(
         &mut self,
         config: &Config,
         static_key: StaticKey,
         stopping: CancellationToken,
-    ) -> Router {
+    ) -> Result<Router> {
         let authenticators = Authenticators::new(vec![Arc::clone(&self.keys) as _, Arc::new(static_key)]);
         let (api, document) = api(self.api_routes());
         let document = Arc::new(document);
         let api = api
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
             .route("/api/config", get(show_config).with_state(Arc::new(config.clone())))
-            .method_not_allowed_fallback(method_not_allowed)
+            .method_not_allowed_fallback(method_not_allowed);
+        let limiter = Arc::new(MemoryLimiter::new(Arc::clone(&self.ambient.clock)));
+        let api = match config.server.rate_limit.limits(limiter)? {
+            Some(limits) => api.layer(middleware::from_fn_with_state(limits, edge::limits::limit)),
+            None => api,
+        };
+        let api = api
             .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
             .layer(middleware::from_fn_with_state(authenticators, edge::auth::require));
         let registry = Arc::new(std::mem::take(&mut self.registry));
@@ -120,11 +130,8 @@ impl App {
         let ambient = &self.ambient;
         let metrics = self.http_metrics.clone();
         let state = Around::new(metrics, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy), limits);
-        Router::new()
-            .merge(api)
-            .merge(health::routes(probes))
-            .fallback(not_found)
-            .layer(middleware::from_fn_with_state(state, around))
+        let router = Router::new().merge(api).merge(health::routes(probes)).fallback(not_found);
+        Ok(router.layer(middleware::from_fn_with_state(state, around)))
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn listen(
     let stopping = CancellationToken::new();
     let (static_key, key_file) =
         app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
-    let router = app.router(config, static_key, stopping.clone());
+    let router = app.router(config, static_key, stopping.clone())?;
     let listener = server::listen(app::listen_address(config)?).await?;
     let address = listener.local_addr().map_err(Error::internal)?;
     watch_signals(stopping.clone())?;

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use edge::RateLimits;
 use kernel::{Error, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use store::{Limiter, Rate};
 
 /// What the server is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +44,52 @@ pub(crate) struct ServerSettings {
     pub max_concurrent_requests: usize,
     /// Seconds that requests in flight have to finish at shutdown.
     pub shutdown_timeout_secs: u64,
+    /// How many requests may be sent.
+    pub rate_limit: RateLimitSettings,
+}
+
+/// How many requests a key and its tenant may send.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RateLimitSettings {
+    /// Whether there are limits at all.
+    pub enabled: bool,
+    /// Requests of one key a minute.
+    pub requests_per_minute: u32,
+    /// Requests of one key at once, after a rest.
+    pub burst_size: u32,
+    /// Requests of all keys of a tenant a minute.
+    pub tenant_requests_per_minute: u32,
+    /// Requests of all keys of a tenant at once, after a rest.
+    pub tenant_burst_size: u32,
+}
+
+impl Default for RateLimitSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            requests_per_minute: 1_000,
+            burst_size: 100,
+            tenant_requests_per_minute: 10_000,
+            tenant_burst_size: 1_000,
+        }
+    }
+}
+
+impl RateLimitSettings {
+    /// The limits, counted by `limiter`; none where there shall be none.
+    pub(crate) fn limits(&self, limiter: Arc<dyn Limiter>) -> Result<Option<RateLimits>> {
+        if !self.enabled {
+            return Ok(None);
+        }
+        let rate = |count, burst| {
+            Rate::new(count, Duration::from_secs(60), burst)
+                .map_err(|error| error.with_field("server.rate_limit"))
+        };
+        let key = rate(self.requests_per_minute, self.burst_size)?;
+        let tenant = rate(self.tenant_requests_per_minute, self.tenant_burst_size)?;
+        Ok(Some(RateLimits::new(limiter, key, tenant)))
+    }
 }
 
 impl Default for ServerSettings {
@@ -53,6 +103,7 @@ impl Default for ServerSettings {
             request_timeout_ms: 30_000,
             max_concurrent_requests: 1_024,
             shutdown_timeout_secs: 30,
+            rate_limit: RateLimitSettings::default(),
         }
     }
 }

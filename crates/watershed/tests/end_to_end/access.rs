@@ -251,6 +251,27 @@ fn settings_are_shown_to_administrators_without_secrets() {
 }
 
 #[test]
+fn a_key_that_asks_too_often_is_told_when_to_come_again() {
+    let settings = "[server.rate_limit]\nrequests_per_minute = 1\nburst_size = 3\n";
+    let server = Home::with_settings(settings).serve();
+    let told = |reply: &crate::support::Reply| {
+        let number = |name: &str| reply.header(name).parse::<u64>().unwrap();
+        (reply.status, number("ratelimit-limit"), number("ratelimit-remaining"))
+    };
+    let ask = || server.fetch("/api/v1/recommendations/popular");
+    let passed: Vec<_> = (0..3).map(|_| told(&ask())).collect();
+    assert_eq!(passed, [(200, 3, 2), (200, 3, 1), (200, 3, 0)]);
+    let over = ask();
+    assert_eq!((told(&over), over.json()["code"].as_str()), ((429, 3, 0), Some("RATE_LIMIT_EXCEEDED")));
+    let wait: u64 = over.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    // Neither a wrong key nor a header changes the count, and probes are not counted.
+    let headers = [("x-api-key", KEY), ("x-forwarded-for", "10.0.0.1"), ("x-ratelimit-bypass", "1")];
+    assert_eq!(server.send("GET", "/api/v1/recommendations/popular", &headers, None).status, 429);
+    assert_eq!(server.send("GET", "/health", &[], None).status, 200);
+}
+
+#[test]
 fn bad_keys_are_refused_with_the_field() {
     let server = Server::new();
     let check = |body: Value, field: Option<&str>| {

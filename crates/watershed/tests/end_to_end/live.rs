@@ -108,6 +108,8 @@ fn what_must_not_be_shown_never_is() {
 #[test]
 fn the_trainer_trains_by_itself_and_answers_go_on() {
     let settings = "
+[server.rate_limit]
+enabled = false
 [recommend.training]
 blend_users = 50
 [recommend.training.algorithms]

@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// No recurrent model and no training behind the test's back, so that tests are quick and exact.
 const SETTINGS: &str = "
+[server.rate_limit]
+enabled = false
 [recommend.training]
 blend_users = 200
 [recommend.training.algorithms]
