@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store-embedded", &["kernel", "store"]),
     ("store-redis", &["kernel", "store"]),
     ("store-s3", &["kernel", "store"]),
+    ("store-postgres", &["kernel", "store"]),
     ("edge", &["kernel", "store"]),
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
