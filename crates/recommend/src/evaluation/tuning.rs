@@ -67,6 +67,39 @@ impl Range {
             }
         }
     }
+
+    /// Its first value.
+    #[cfg(test)]
+    pub(crate) fn low(&self) -> Value {
+        self.at(0.0)
+    }
+
+    /// Its last value.
+    #[cfg(test)]
+    pub(crate) fn high(&self) -> Value {
+        self.at(1.0)
+    }
+
+    /// Where a value lies in 0..=1, its end where it lies outside; `None` for one that is not of the range's kind.
+    fn place_of(&self, value: &Value) -> Option<f64> {
+        let between = |low: f64, high: f64, value: f64| {
+            if high > low { ((value - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 }
+        };
+        match self {
+            Self::Linear(low, high) => Some(between(*low, *high, value.as_f64()?)),
+            Self::Log(low, high) => {
+                Some(between(low.ln(), high.ln(), value.as_f64()?.max(f64::MIN_POSITIVE).ln()))
+            }
+            Self::Integer(low, high) => Some(between(*low as f64 - 0.5, *high as f64 + 0.5, value.as_f64()?)),
+            Self::LogInteger(low, high) => {
+                Some(between((*low as f64).ln(), (*high as f64).ln(), value.as_f64()?.max(1.0).ln()))
+            }
+            Self::Choice(values) => {
+                let position = values.iter().position(|known| known == value)?;
+                Some((position as f64 + 0.5) / values.len() as f64)
+            }
+        }
+    }
 }
 
 fn rounded(value: f64) -> f64 {
@@ -135,7 +168,7 @@ pub struct Search {
 pub type Fit<'a> = dyn Fn(&Interactions, &SettingsMap) -> Result<Box<dyn Recommender>, AlgorithmError> + 'a;
 
 impl Search {
-    /// Runs the search.
+    /// Runs the search; `watch` is shown the log after each trial.
     ///
     /// # Errors
     /// [`EvaluationError::Setting`] for an empty budget or range, and the error of the last trial where none succeeded.
@@ -144,11 +177,12 @@ impl Search {
         training: &Training,
         fit: &Fit<'_>,
         clock: &dyn Clock,
+        watch: &mut dyn FnMut(&[Trial]),
     ) -> Result<Outcome, EvaluationError> {
         require(self.budget.trials > 0, "trials", "at least 1")?;
         require(self.budget.validation_users != Some(0), "validation_users", "at least 1")?;
         require(self.space.iter().all(|(_, range)| range.is_valid()), "space", "ranges that hold a value")?;
-        let holdout = self.sample(&training.validation);
+        let holdout = self.sample(training.choices());
         let measures = vec![self.measure];
         let ranking = ranking::Settings { seed: self.seed, measures, ..ranking::Settings::default() };
         let start = clock.elapsed();
@@ -167,6 +201,7 @@ impl Search {
             let value = value.map(|evaluation| mean(&evaluation.values[0]));
             let seconds = (clock.elapsed() - began).as_secs_f64();
             log.add(settings, places, value, seconds);
+            watch(&log.trials);
         }
         log.finish()
     }
@@ -177,11 +212,14 @@ impl Search {
         validation.subset(&(0..validation.len()).filter(|&position| chosen[position]).collect::<Vec<_>>())
     }
 
-    /// The next settings and, unless they are a start, their places in the ranges.
+    /// The next settings and their places in the ranges, which a start may not have.
     fn propose(&self, log: &Log) -> (SettingsMap, Option<Vec<f64>>) {
         let number = log.trials.len();
         if number < self.starts.len().max(1) {
-            return (self.starts.get(number).cloned().unwrap_or_default(), None);
+            let settings = self.starts.get(number).cloned().unwrap_or_default();
+            let place = |(name, range): &(String, Range)| range.place_of(settings.get(name)?);
+            let places = self.space.iter().map(place).collect();
+            return (settings, places);
         }
         let mut generator = generator(self.seed, number as u64);
         let best = log.best.as_ref().and_then(|best| best.places.as_ref());
@@ -291,7 +329,7 @@ mod tests {
                 let scores = (0..data.item_count()).map(|item| slope * item as f32).collect();
                 Ok(Box::new(Fixed { name: "slope", scores }))
             };
-        search.run(&training(), &fit, &clock)
+        search.run(&training(), &fit, &clock, &mut |_| ())
     }
 
     #[test]
@@ -354,6 +392,14 @@ mod tests {
             within(Range::Log(1e-4, 12_345.6), 1e-4, 12_345.6);
             within(Range::Integer(0, 7), 0.0, 7.0);
             within(Range::LogInteger(1, 1_000), 1.0, 1_000.0);
+            let kinds = vec![json!("a"), json!({"b": 1}), json!(null)];
+            for range in [
+                Range::Linear(-2.0, 3.0), Range::Log(1e-4, 12_345.6), Range::Integer(0, 7), Range::LogInteger(1, 9),
+                Range::Choice(kinds),
+            ] {
+                let value = range.at(place);
+                prop_assert_eq!(range.at(range.place_of(&value).unwrap()), value, "{:?}", range);
+            }
             prop_assert!(["a", "b"].contains(&Range::Choice(vec![json!("a"), json!("b")]).at(place).as_str().unwrap()));
         }
     }

@@ -16,10 +16,14 @@ const HEAD_BYTES: usize = 1 << 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     MovieLens(movielens::File),
-    LightGcn { is_test: bool },
+    LightGcn {
+        is_test: bool,
+    },
     Gorse(Dialect),
     GorseDump,
     Delimited(Dialect),
+    /// `user item` a line, the lines of a user in the order of time.
+    Sequences,
     Ndjson,
     Parquet,
 }
@@ -36,6 +40,7 @@ impl Content {
                 Separator::Byte(_) => Format::Tsv,
                 _ => Format::Whitespace,
             },
+            Self::Sequences => Format::Whitespace,
             Self::Ndjson => Format::Ndjson,
             Self::Parquet => Format::Parquet,
         }
@@ -95,9 +100,11 @@ fn guessed(stem: &str, head: &[u8], request: &Request) -> Result<Content, String
         Some("txt" | "dat" | "data") if request.mapping.is_some() => {
             generic(Format::Whitespace, head, request)
         }
+        Some("txt" | "dat" | "data") if is_sequences(head) => Ok(Content::Sequences),
         _ => Err(
             "the format cannot be told from its name and content: pass the format, and a mapping if it is \
-                  csv, tsv, whitespace or ndjson"
+                  csv, tsv, whitespace or ndjson, such as whitespace with \
+                  user_id=#0,entity_id=#1,timestamp=@row:s"
                 .to_owned(),
         ),
     }
@@ -116,6 +123,7 @@ fn as_format(format: Format, stem: &str, head: &[u8], request: &Request) -> Resu
         Format::Gorse => gorse_text(stem, head).ok_or_else(refused),
         Format::GorseDump => Ok(Content::GorseDump),
         Format::Parquet => Ok(Content::Parquet),
+        Format::Whitespace if request.mapping.is_none() && is_sequences(head) => Ok(Content::Sequences),
         Format::Csv | Format::Tsv | Format::Whitespace | Format::Ndjson => generic(format, head, request),
     }
 }
@@ -159,6 +167,23 @@ fn light_gcn(stem: &str, head: &[u8]) -> Option<Content> {
     let first = first_line(head).trim_ascii();
     let is_list = !first.is_empty() && first.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ');
     is_list.then_some(Content::LightGcn { is_test })
+}
+
+/// Two whole numbers a line, the first never falling and some twice: a table of names has each once.
+fn is_sequences(head: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(head) else { return false };
+    // The last line may be cut off.
+    let whole =
+        if head.len() < HEAD_BYTES { text } else { text.rsplit_once('\n').map_or("", |(whole, _)| whole) };
+    let pair = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u64>().ok());
+        match (fields.next(), fields.next(), fields.next()) {
+            (Some(Some(user)), Some(Some(_)), None) => Some(user),
+            _ => None,
+        }
+    };
+    let users: Option<Vec<u64>> = whole.lines().filter(|line| !line.trim().is_empty()).map(pair).collect();
+    users.is_some_and(|users| users.is_sorted() && users.windows(2).any(|pair| pair[0] == pair[1]))
 }
 
 fn gorse_text(stem: &str, head: &[u8]) -> Option<Content> {

@@ -23,6 +23,11 @@ impl Delimited {
         Self { mapping, defaults, assembler: None, fields: None }
     }
 
+    /// For `user item` a line, the lines of a user in the order of time.
+    pub(super) fn sequences(defaults: Defaults) -> Result<Self> {
+        Self::without_header(Some("user_id=#0,entity_id=#1,timestamp=@row:s".parse()?), defaults)
+    }
+
     /// For a file without a header; the mapping is by place.
     pub(super) fn without_header(mapping: Option<Mapping>, defaults: Defaults) -> Result<Self> {
         let Some(mapping) = mapping else {

@@ -270,6 +270,7 @@ fn open_reader(file: &PlannedFile, plan: &Plan, mark: Mark) -> Result<Box<dyn Re
         Content::Delimited(dialect) => {
             (dialect, Box::new(Delimited::without_header(plan.mapping.clone(), defaults)?))
         }
+        Content::Sequences => (lightgcn::DIALECT, Box::new(Delimited::sequences(defaults)?)),
         Content::Ndjson => (json_lines::DIALECT, Box::new(JsonLines::new(plan.mapping.clone(), defaults)?)),
         Content::GorseDump => return Ok(Box::new(GorseDump::open(path, defaults, mark)?)),
         Content::Parquet => return open_parquet(path, plan, mark),

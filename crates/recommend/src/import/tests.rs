@@ -201,6 +201,29 @@ fn lightgcn_is_read() {
 }
 
 #[test]
+fn sequences_are_told_from_tables_of_names() {
+    let sequences: &[u8] = b"1 10\n1 11\n2 10\n";
+    let check =
+        |files: Files<'_>, expected: &[&str]| assert_eq!(import(files, &Request::default()), expected);
+    let rows = |name: &str| {
+        let row = |line: u32, pair: &str| format!("{name}:{line} {pair}@1970-01-01T00:00:0{line}Z");
+        [row(1, "1 view item 10"), row(2, "1 view item 11"), row(3, "2 view item 10")]
+    };
+    let expected = rows("sequences.txt");
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    check(&[("sequences.txt", sequences)], &expected);
+    check(&[("sequences.txt", sequences), ("item_to_movie.txt", b"1 7\n2 9\n3 8\n")], &expected);
+
+    let unclear: [&[u8]; 5] =
+        [b"1 10\n2 11\n", b"2 10\n2 11\n1 10\n", b"1 10 5\n1 11 5\n", b"a b\na c\n", b""];
+    for text in unclear {
+        let folder = folder(&[("sequences.txt", text)]);
+        let error = start(folder.path(), &Request::default()).err().unwrap().to_string();
+        assert!(error.contains("user_id=#0,entity_id=#1"), "{error}");
+    }
+}
+
+#[test]
 fn delimited_is_read() {
     let check = |name: &str, text: &[u8], request: &Request, expected: &[&str]| {
         assert_eq!(import(&[(name, text)], request), expected, "{}", String::from_utf8_lossy(text));

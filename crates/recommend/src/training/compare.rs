@@ -1,15 +1,17 @@
-//! How each algorithm and the hybrid rank what was held out: fitted on the training part of a split, the blend
-//! learned on its validation part, measured on its test part, which nothing before has seen.
+//! How each algorithm and the hybrid rank what was held out: fitted on the training part of a split, settings and blend
+//! chosen on its validation part, measured on its test part, which nothing before has seen.
 
 use std::sync::Arc;
 
 use kernel::{Clock, Error, ErrorCode, ErrorKind, Result};
 
-use super::fit::{Kind, fit_part, learn_blend, sources_of};
+use super::fit::{fit_part, learn_blend, sources_of};
+use super::kind::Kind;
 use super::report::TrainingProgress;
 use super::set::TrainingSet;
 use super::settings::TrainingSettings;
-use crate::algorithms::blend::Hybrid;
+use super::tune::{Tuning, tune, with};
+use crate::algorithms::blend::{FitSettings, Hybrid};
 use crate::algorithms::{Interactions, Recommender};
 use crate::evaluation::ranking::{self, Evaluation};
 use crate::evaluation::report::{Entry, Report};
@@ -32,9 +34,11 @@ pub struct Comparison {
     pub ranking: ranking::Settings,
     /// How intervals are made.
     pub bootstrap: bootstrap::Settings,
+    /// How settings are searched for on the validation part; `None` to take them as they are.
+    pub tuning: Option<Tuning>,
 }
 
-/// Fits, blends, measures.
+/// Tunes, fits, blends, measures.
 ///
 /// # Errors
 /// `EVALUATION_FAILED`, `TRAINING_FAILED`.
@@ -46,7 +50,7 @@ pub fn compare(
     clock: &dyn Clock,
     progress: &mut dyn FnMut(&TrainingProgress),
 ) -> Result<Report> {
-    let mut bench = Bench { set, split, comparison, settings, clock };
+    let mut bench = Bench { set, split, comparison, settings: settings.clone(), clock };
     let popularity = bench.part(Kind::Popularity, progress)?;
     let mut entries = Vec::new();
     let mut finals = vec![popularity.1];
@@ -68,25 +72,38 @@ struct Bench<'a> {
     set: &'a TrainingSet,
     split: &'a Split,
     comparison: &'a Comparison,
-    settings: &'a TrainingSettings,
+    /// With what tuning chose.
+    settings: TrainingSettings,
     clock: &'a dyn Clock,
 }
 
 impl Bench<'_> {
-    /// One algorithm, fitted for the test part.
+    /// One algorithm, with settings chosen on the validation part where that is asked for, fitted for the test part.
     fn part(
         &mut self,
         kind: Kind,
         progress: &mut dyn FnMut(&TrainingProgress),
     ) -> Result<(Entry, (Kind, Arc<Part>))> {
-        progress(&TrainingProgress { step: format!("fitting {kind:?}"), done: 0.0 });
+        let search = match &self.comparison.tuning {
+            Some(tuning) => {
+                let data = (self.set, &self.split.training);
+                tune(kind, data, &self.settings, tuning, self.clock, progress)?
+            }
+            None => None,
+        };
+        let search = search.map(|(chosen, summary)| {
+            self.settings = with(&self.settings, kind, &chosen);
+            summary
+        });
+        progress(&TrainingProgress { step: format!("fitting {}", kind.name()), done: 0.0 });
         let began = self.clock.elapsed();
-        let part = fit_part(kind, &self.split.test.interactions, self.set, self.settings, progress)?;
+        let part = fit_part(kind, &self.split.test.interactions, self.set, &self.settings, progress)?;
         let fit_seconds = (self.clock.elapsed() - began).as_secs_f64();
         let evaluation = self.measure(part.recommender())?;
         let entry = Entry {
             algorithm: part.name().to_owned(),
-            settings: SettingsMap::default(),
+            settings: self.settings.algorithm_settings.get(kind.name()).cloned().unwrap_or_default(),
+            search,
             parts: Vec::new(),
             fit_seconds,
             evaluation,
@@ -103,13 +120,12 @@ impl Bench<'_> {
     ) -> Result<Entry> {
         let began = self.clock.elapsed();
         let training: &Interactions = &self.split.training.interactions;
-        let mut parts = Vec::new();
-        for (kind, _) in finals {
-            progress(&TrainingProgress { step: format!("fitting {kind:?} for the blend"), done: 0.0 });
-            parts.push(Arc::new(fit_part(*kind, training, self.set, self.settings, progress)?));
-        }
-        let validation = &self.split.training.validation;
-        let blend = learn_blend(&sources_of(&parts, training), validation.histories(), validation.targets())?;
+        let parts = self.parts_for_blend(finals, progress)?;
+        progress(&TrainingProgress { step: "learning the blend".to_owned(), done: 0.0 });
+        let validation = self.split.training.choices();
+        let sources = sources_of(&parts, training);
+        let blend =
+            learn_blend(&sources, validation.histories(), validation.targets(), &self.blend_settings())?;
         let finals: Vec<Arc<Part>> = finals.iter().map(|(_, part)| Arc::clone(part)).collect();
         let sources = sources_of(&finals, &self.split.test.interactions);
         let hybrid = Hybrid::new(sources, blend).map_err(|error| failed(error.into()))?;
@@ -118,10 +134,37 @@ impl Bench<'_> {
         Ok(Entry {
             algorithm: "hybrid".to_owned(),
             settings: weights_of(&hybrid),
+            search: None,
             parts: names,
             fit_seconds,
             evaluation,
         })
+    }
+
+    /// The parts without the validation part; the final ones where they have not seen it anyway.
+    fn parts_for_blend(
+        &self,
+        finals: &[(Kind, Arc<Part>)],
+        progress: &mut dyn FnMut(&TrainingProgress),
+    ) -> Result<Vec<Arc<Part>>> {
+        let (training, test) = (&self.split.training.interactions, &self.split.test.interactions);
+        if Arc::ptr_eq(training, test) {
+            return Ok(finals.iter().map(|(_, part)| Arc::clone(part)).collect());
+        }
+        let mut parts = Vec::new();
+        for (kind, _) in finals {
+            progress(&TrainingProgress { step: format!("fitting {} for the blend", kind.name()), done: 0.0 });
+            parts.push(Arc::new(fit_part(*kind, training, self.set, &self.settings, progress)?));
+        }
+        Ok(parts)
+    }
+
+    /// Blends are compared at the longest lists that are measured, as settings are.
+    fn blend_settings(&self) -> FitSettings {
+        let defaults = FitSettings::default();
+        let cutoffs = self.comparison.ranking.measures.iter().filter_map(|measure| measure.cutoff);
+        let cutoff = cutoffs.max().unwrap_or(defaults.cutoff);
+        FitSettings { cutoff, candidates_per_source: defaults.candidates_per_source.max(cutoff), ..defaults }
     }
 
     fn measure(&self, recommender: &dyn Recommender) -> Result<Evaluation> {
@@ -142,10 +185,12 @@ fn weights_of(hybrid: &Hybrid) -> SettingsMap {
     let weights = hybrid.blend().buckets.last().map(|bucket| bucket.weights.clone()).unwrap_or_default();
     let named = hybrid.source_names().zip(weights);
     named
-        .map(|(name, weight)| (name.to_owned(), serde_json::json!((weight * 1_000.0).round() / 1_000.0)))
+        .map(|(name, weight)| {
+            (name.to_owned(), serde_json::json!((f64::from(weight) * 1_000.0).round() / 1_000.0))
+        })
         .collect()
 }
 
-fn failed(error: EvaluationError) -> Error {
+pub(super) fn failed(error: EvaluationError) -> Error {
     Error::new(EVALUATION_FAILED, error.to_string()).with_source(error)
 }

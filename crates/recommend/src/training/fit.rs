@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use kernel::{Clock, Error, ErrorCode, ErrorKind, Result};
 
+use super::kind::Kind;
 use super::report::{PartReport, TrainingProgress, TrainingReport};
 use super::set::{TrainingSet, held_out};
-use super::settings::{Algorithms, Effort, TrainingSettings};
-use crate::algorithms::als::{Als, AlsSettings};
+use super::settings::TrainingSettings;
+use crate::algorithms::als::Als;
 use crate::algorithms::blend::{Blend, FitSettings, Hybrid, Source};
-use crate::algorithms::content::{ContentModel, ContentSettings};
-use crate::algorithms::ease::{Ease, EaseSettings};
-use crate::algorithms::graph_filter::{GraphFilter, GraphFilterSettings};
+use crate::algorithms::content::ContentModel;
+use crate::algorithms::ease::Ease;
+use crate::algorithms::graph_filter::GraphFilter;
 use crate::algorithms::neighbours::{Neighbours, NeighboursSettings};
 use crate::algorithms::popularity::Popularity;
 use crate::algorithms::sequence::{SequenceModel, SequenceSettings};
-use crate::algorithms::sparse_ease::{SparseEase, SparseEaseSettings};
+use crate::algorithms::sparse_ease::SparseEase;
 use crate::algorithms::topk::{ItemSet, top_k};
-use crate::algorithms::transitions::{Transitions, TransitionsSettings};
+use crate::algorithms::transitions::Transitions;
 use crate::algorithms::{Interactions, Recommender, Scratch};
 use crate::serving::{Part, Trained};
 
@@ -38,45 +39,6 @@ const MEASURED_USERS: usize = 2_000;
 /// Held-out users below which a learned blend would be noise.
 const MIN_BLEND_USERS: usize = 20;
 
-/// The algorithms that can be a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// See [`Popularity`].
-    Popularity,
-    /// See [`Neighbours`].
-    Neighbours,
-    /// See [`Ease`], or [`SparseEase`] for a large catalogue.
-    Linear,
-    /// See [`Als`].
-    Factors,
-    /// See [`GraphFilter`].
-    Graph,
-    /// See [`Transitions`].
-    Transitions,
-    /// See [`SequenceModel`].
-    Sequence,
-    /// See [`ContentModel`].
-    Content,
-}
-
-impl Algorithms {
-    /// The parts that are to be trained, popularity first.
-    #[must_use]
-    pub fn kinds(self) -> Vec<Kind> {
-        let wanted = [
-            (Kind::Popularity, true),
-            (Kind::Neighbours, self.neighbours),
-            (Kind::Linear, self.linear),
-            (Kind::Factors, self.factors),
-            (Kind::Graph, self.graph),
-            (Kind::Transitions, self.transitions),
-            (Kind::Sequence, self.sequence),
-            (Kind::Content, self.content),
-        ];
-        wanted.into_iter().filter_map(|(kind, wanted)| wanted.then_some(kind)).collect()
-    }
-}
-
 /// Trains one part.
 ///
 /// # Errors
@@ -89,52 +51,43 @@ pub fn fit_part(
     progress: &mut dyn FnMut(&TrainingProgress),
 ) -> Result<Part> {
     let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(TRAINING_FAILED, format!("{kind:?} cannot be trained: {cause}")).with_source(cause)
+        Error::new(TRAINING_FAILED, format!("{} cannot be trained: {cause}", kind.name())).with_source(cause)
     };
     let item_count = interactions.item_count();
     Ok(match kind {
         Kind::Popularity => Part::Popularity(Popularity::train(interactions)),
         Kind::Neighbours => Part::Neighbours(
-            Neighbours::train(interactions, &NeighboursSettings::default()).map_err(|e| failed(e.into()))?,
+            Neighbours::train(interactions, &settings.neighbours()?).map_err(|e| failed(e.into()))?,
         ),
         Kind::Linear if item_count <= settings.dense_items => {
-            Part::Ease(Ease::train(interactions, &EaseSettings::default()).map_err(|e| failed(e.into()))?)
+            Part::Ease(Ease::train(interactions, &settings.linear()?.ease).map_err(|e| failed(e.into()))?)
         }
         Kind::Linear => Part::SparseEase(
-            SparseEase::train(interactions, &SparseEaseSettings::default()).map_err(|e| failed(e.into()))?,
+            SparseEase::train(interactions, &settings.linear()?).map_err(|e| failed(e.into()))?,
         ),
         Kind::Factors => {
-            let als = AlsSettings { seed: settings.seed, ..AlsSettings::default() };
-            Part::Als(Als::train(interactions, &als).map_err(|e| failed(e.into()))?)
+            Part::Als(Als::train(interactions, &settings.factors()?).map_err(|e| failed(e.into()))?)
         }
-        Kind::Graph => {
-            let graph = GraphFilterSettings { seed: settings.seed, ..GraphFilterSettings::default() };
-            Part::GraphFilter(GraphFilter::train(interactions, &graph).map_err(|e| failed(e.into()))?)
-        }
-        Kind::Transitions => Part::Transitions(
-            Transitions::train(interactions, &TransitionsSettings::default())
-                .map_err(|e| failed(e.into()))?,
+        Kind::Graph => Part::GraphFilter(
+            GraphFilter::train(interactions, &settings.graph()?).map_err(|e| failed(e.into()))?,
         ),
-        Kind::Sequence => {
-            Part::Sequence(fit_sequence(interactions, settings, progress).map_err(|e| failed(e.into()))?)
-        }
+        Kind::Transitions => Part::Transitions(
+            Transitions::train(interactions, &settings.transitions()?).map_err(|e| failed(e.into()))?,
+        ),
+        Kind::Sequence => Part::Sequence(
+            fit_sequence(interactions, settings.sequence()?, progress).map_err(|e| failed(e.into()))?,
+        ),
         Kind::Content => Part::Content(
-            ContentModel::fit(&set.attributes, None, ContentSettings::default())
-                .map_err(|e| failed(e.into()))?,
+            ContentModel::fit(&set.attributes, None, settings.content()?).map_err(|e| failed(e.into()))?,
         ),
     })
 }
 
 fn fit_sequence(
     interactions: &Interactions,
-    settings: &TrainingSettings,
+    settings: SequenceSettings,
     progress: &mut dyn FnMut(&TrainingProgress),
 ) -> Result<SequenceModel, crate::algorithms::sequence::SequenceError> {
-    let sequence = match settings.effort {
-        Effort::Full => SequenceSettings::default(),
-        Effort::Light => SequenceSettings::light(),
-    };
-    let sequence = SequenceSettings { seed: settings.seed, ..sequence };
     let mut told = -1.0_f32;
     let mut tell = |state: crate::algorithms::sequence::Progress| {
         if state.done >= told + 0.1 {
@@ -147,7 +100,7 @@ fn fit_sequence(
         interactions.user_offsets(),
         interactions.items(),
         interactions.item_count(),
-        sequence,
+        settings,
         &mut tell,
     )
 }
@@ -168,14 +121,14 @@ pub fn train(
     let mut parts = Vec::new();
     let mut seconds = Vec::new();
     for (step, kind) in kinds.iter().enumerate() {
-        progress(&TrainingProgress { step: format!("training {kind:?}"), done: step as f32 / steps });
+        progress(&TrainingProgress { step: format!("training {}", kind.name()), done: step as f32 / steps });
         let began = clock.elapsed();
         parts.push(Arc::new(fit_part(*kind, &rest, set, settings, progress)?));
         seconds.push((clock.elapsed() - began).as_secs_f64());
     }
     progress(&TrainingProgress { step: "learning the blend".to_owned(), done: 0.9 });
     let sources = sources_of(&parts, &rest);
-    let blend = learn_blend(&sources, &histories, &targets)?;
+    let blend = learn_blend(&sources, &histories, &targets, &FitSettings::default())?;
     let mut report = TrainingReport {
         version: 0,
         users: set.interactions.rows().filter(|row| !row.is_empty()).count(),
@@ -190,7 +143,7 @@ pub fn train(
     for (step, kind) in kinds.iter().enumerate() {
         if !matches!(kind, Kind::Sequence | Kind::Content) {
             progress(&TrainingProgress {
-                step: format!("training {kind:?} on all"),
+                step: format!("training {} on all", kind.name()),
                 done: step as f32 / steps,
             });
             parts[step] = Arc::new(fit_part(*kind, &set.interactions, set, settings, progress)?);
@@ -233,12 +186,13 @@ pub(super) fn learn_blend(
     sources: &[Source],
     histories: &Interactions,
     targets: &Interactions,
+    fit: &FitSettings,
 ) -> Result<Blend> {
     let failed = |cause| Error::new(TRAINING_FAILED, "the blend cannot be learned").with_source(cause);
     if histories.user_count() < MIN_BLEND_USERS {
         return Blend::fixed(&vec![1.0; sources.len()]).map_err(failed);
     }
-    let fitted = Blend::fit(sources, histories, targets, &FitSettings::default()).map_err(failed)?;
+    let fitted = Blend::fit(sources, histories, targets, fit).map_err(failed)?;
     Ok(fitted.blend)
 }
 

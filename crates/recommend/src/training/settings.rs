@@ -1,8 +1,12 @@
 //! The `recommend.training` section of the configuration.
 
+use std::collections::BTreeMap;
+
 use kernel::{Error, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::evaluation::tuning::SettingsMap;
 
 /// What is trained, and with how much effort.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -10,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct TrainingSettings {
     /// The parts of the hybrid.
     pub algorithms: Algorithms,
+    /// Settings of single algorithms that differ from their defaults, by the name of the algorithm and of the field:
+    /// `algorithm_settings.linear.l2`. `watershed evaluate --tune` finds some.
+    pub algorithm_settings: BTreeMap<String, SettingsMap>,
     /// How large the sequence model is and how long it is trained.
     pub effort: Effort,
     /// Users whose latest choice is held out to learn the blend.
@@ -69,6 +76,7 @@ impl Default for TrainingSettings {
     fn default() -> Self {
         Self {
             algorithms: Algorithms::default(),
+            algorithm_settings: BTreeMap::new(),
             effort: Effort::Full,
             blend_users: 5_000,
             dense_items: 12_000,
@@ -87,6 +95,6 @@ impl TrainingSettings {
             let error = Error::new(codes::VALIDATION_ERROR, "must be at least 1");
             return Err(error.with_field("recommend.training.blend_users"));
         }
-        Ok(())
+        self.validate_algorithms()
     }
 }

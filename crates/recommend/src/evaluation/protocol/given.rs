@@ -69,6 +69,7 @@ pub fn split(
             !test.row(user).is_empty() && (user >= train.user_count() || train.row(user).is_empty())
         })
         .count();
+    let which = if settings.validate_on_last { "the last" } else { "a random" };
     Parts {
         protocol: "given split".to_owned(),
         seed: Some(settings.seed),
@@ -77,10 +78,31 @@ pub fn split(
         fit: Arc::new(fit.finish()?),
         final_fit: Arc::new(train.clone()),
         validation,
+        choices: None,
         test: held_out,
-        notes: vec![format!("validation: {:.0} % of each user's training interactions", 100.0 * share)],
+        notes: vec![format!(
+            "validation: {which} {:.0} % of each user's training interactions",
+            100.0 * share
+        )],
     }
     .finish()
+}
+
+/// The share of users from which on a test file counts as later than its training file.
+const LATER_SHARE: f64 = 0.9;
+
+/// Whether the test file is what came after the training file: so for nine in ten of the users who are in both. False
+/// where times are not known.
+#[must_use]
+pub fn is_later(train: &Interactions, test: &Interactions) -> bool {
+    let (mut both, mut later) = (0_usize, 0_usize);
+    for (before, after) in train.rows().zip(test.rows()) {
+        if let (Some(last), Some(first)) = (before.times.last(), after.times.first()) {
+            both += 1;
+            later += usize::from(last <= first);
+        }
+    }
+    both > 0 && later as f64 >= LATER_SHARE * both as f64
 }
 
 /// Which entries of a row of this length validate.

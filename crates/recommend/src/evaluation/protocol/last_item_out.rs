@@ -45,6 +45,7 @@ pub fn split(data: &Interactions) -> Result<Split, EvaluationError> {
         fit: Arc::new(fit.finish()?),
         final_fit: Arc::new(final_fit.finish()?),
         validation,
+        choices: None,
         test,
         notes,
     }

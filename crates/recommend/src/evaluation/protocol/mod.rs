@@ -13,6 +13,7 @@
 pub mod given;
 mod holdout;
 pub mod last_item_out;
+pub mod lists;
 mod sampling;
 pub mod strong_generalisation;
 pub mod temporal;
@@ -32,6 +33,15 @@ pub struct Training {
     pub interactions: Arc<Interactions>,
     /// Users to compare settings on.
     pub validation: Holdout,
+    /// The same users, each several times with other targets, where targets are drawn at random.
+    drawn_again: Option<Holdout>,
+}
+
+impl Training {
+    /// What settings and blend are chosen on: the validation part, drawn several times where targets are drawn at random.
+    pub fn choices(&self) -> &Holdout {
+        self.drawn_again.as_ref().unwrap_or(&self.validation)
+    }
 }
 
 /// What the final figures are measured on.
@@ -116,6 +126,8 @@ struct Parts {
     fit: Arc<Interactions>,
     final_fit: Arc<Interactions>,
     validation: holdout::Builder,
+    /// See [`Training::choices`].
+    choices: Option<holdout::Builder>,
     test: holdout::Builder,
     notes: Vec<String>,
 }
@@ -138,6 +150,7 @@ impl Parts {
             }
         }
         let (validation, test) = (self.validation.finish()?, self.test.finish()?);
+        let drawn_again = self.choices.map(holdout::Builder::finish).transpose()?;
         for (part, holdout) in [("validation", &validation), ("test", &test)] {
             if holdout.is_empty() {
                 return Err(EvaluationError::Data(format!("no user is left for the {part} part")));
@@ -159,7 +172,7 @@ impl Parts {
         };
         Ok(Split {
             description,
-            training: Training { interactions: self.fit, validation },
+            training: Training { interactions: self.fit, validation, drawn_again },
             test: Test { interactions: self.final_fit, holdout: test },
         })
     }

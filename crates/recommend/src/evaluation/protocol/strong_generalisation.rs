@@ -8,6 +8,7 @@ use super::holdout::{Builder, Rows};
 use super::{Parts, Split, active_users, choose, generator, shuffle};
 use crate::algorithms::{History, Interactions};
 use crate::evaluation::{EvaluationError, require};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ pub struct Settings {
     pub minimum_weight: Option<f32>,
     /// Users with fewer interactions are dropped.
     pub minimum_interactions: usize,
+    /// How often targets are drawn of each validation user for [`super::Training::choices`], at least once. One draw of few
+    /// users is too noisy to choose by. The first is the validation part.
+    pub validation_draws: usize,
 }
 
 impl Default for Settings {
@@ -35,6 +39,7 @@ impl Default for Settings {
             fold_in_share: 0.8,
             minimum_weight: None,
             minimum_interactions: 5,
+            validation_draws: 20,
         }
     }
 }
@@ -44,6 +49,7 @@ impl Settings {
         let is_share = |share: f64, most: f64| share > 0.0 && share < most;
         require(is_share(self.held_out_share, 0.5), "held_out_share", "between 0 and 0.5, both excluded")?;
         require(is_share(self.fold_in_share, 1.0), "fold_in_share", "between 0 and 1, both excluded")?;
+        require(self.validation_draws > 0, "validation_draws", "at least 1")?;
         require(self.minimum_weight.is_none_or(f32::is_finite), "minimum_weight", "a finite number")
     }
 }
@@ -75,15 +81,30 @@ pub fn split(data: &Interactions, settings: &Settings) -> Result<Split, Evaluati
     let fit = Arc::new(fit.finish()?);
     let frequencies = fit.item_frequencies();
     let (mut validation, mut test) = (Builder::like(data), Builder::like(data));
+    let mut choices = Builder::like(data);
     let mut unknown = 0;
     for (part, builder) in held_out.chunks(count).zip([&mut validation, &mut test]) {
         let mut part = part.to_vec();
         part.sort_unstable();
         for user in part {
-            unknown += hold_out(user, data.row(user), &frequencies, settings, builder)?;
+            let mut generator = generator(settings.seed, user as u64);
+            unknown += hold_out(user, data.row(user), &frequencies, settings, &mut generator, builder)?;
         }
     }
-    let mut notes = vec!["the final fit sees the training users only".to_owned()];
+    let mut validation_users = held_out[..count].to_vec();
+    validation_users.sort_unstable();
+    for user in validation_users {
+        // One stream for all draws of a user, so that the first is that of the validation part.
+        let mut generator = generator(settings.seed, user as u64);
+        for _ in 0..settings.validation_draws {
+            hold_out(user, data.row(user), &frequencies, settings, &mut generator, &mut choices)?;
+        }
+    }
+    let draws = settings.validation_draws;
+    let mut notes = vec![
+        "the final fit sees the training users only".to_owned(),
+        format!("settings and blend are chosen on {draws} draws of targets of each validation user"),
+    ];
     if unknown > 0 {
         notes.push(format!(
             "{unknown} held-out interactions with items that no training user has are dropped"
@@ -97,6 +118,7 @@ pub fn split(data: &Interactions, settings: &Settings) -> Result<Split, Evaluati
         fit: Arc::clone(&fit),
         final_fit: fit,
         validation,
+        choices: Some(choices),
         test,
         notes,
     }
@@ -130,13 +152,14 @@ fn hold_out(
     row: History<'_>,
     frequencies: &[u32],
     settings: &Settings,
+    generator: &mut ChaCha8Rng,
     builder: &mut Builder,
 ) -> Result<usize, EvaluationError> {
     let known: Vec<usize> =
         (0..row.len()).filter(|&entry| frequencies[row.items[entry] as usize] > 0).collect();
     // A hair above, so that 0.2 of 5 is 1 whatever the rounding.
     let target_count = ((1.0 - settings.fold_in_share) * known.len() as f64 + 1e-9) as usize;
-    let chosen = choose(known.len(), target_count, &mut generator(settings.seed, user as u64));
+    let chosen = choose(known.len(), target_count, generator);
     let part = |is_target: bool| -> Result<Interactions, EvaluationError> {
         let mut is_part = vec![false; row.len()];
         known.iter().zip(&chosen).for_each(|(&entry, &chosen)| is_part[entry] = chosen == is_target);

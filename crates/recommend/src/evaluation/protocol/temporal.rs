@@ -73,6 +73,7 @@ pub fn split(data: &Interactions, settings: &Settings) -> Result<Split, Evaluati
         fit: Arc::new(fit.finish()?),
         final_fit: Arc::new(final_fit.finish()?),
         validation,
+        choices: None,
         test,
         notes: vec![format!("{cold_users} users have no history before the test and are {used}")],
     }

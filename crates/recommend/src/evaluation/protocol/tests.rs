@@ -136,6 +136,42 @@ fn strong_generalisation_filters_as_the_paper_does() {
 }
 
 #[test]
+fn targets_are_drawn_again_where_chance_draws_them() {
+    let data = interactions(60, 50, |_| 20);
+    let split = |validation_draws| {
+        let settings = strong_generalisation::Settings { validation_draws, ..Default::default() };
+        strong_generalisation::split(&data, &settings).unwrap()
+    };
+    let (one, four) = (split(1), split(4));
+    assert_eq!(one.test, four.test);
+    assert_eq!(one.training.validation, four.training.validation);
+    assert_eq!(one.training.choices(), &one.training.validation);
+    let (validation, choices) = (&four.training.validation, four.training.choices());
+    assert_eq!(choices.len(), 4 * validation.len());
+    assert_eq!(&choices.subset(&(0..validation.len()).map(|user| 4 * user).collect::<Vec<_>>()), validation);
+    assert_ne!(choices.targets().row(0).items, choices.targets().row(1).items);
+    let last = Protocol::LastItemOut.split(&data).unwrap();
+    assert_eq!(last.training.choices(), &last.training.validation);
+}
+
+#[test]
+fn a_test_file_is_later_where_most_of_its_users_are() {
+    let check = |expected: bool, train: &[(u32, i64)], test: &[(u32, i64)]| {
+        let part = |events: &[(u32, i64)]| {
+            let events: Vec<_> = events.iter().map(|&(user, time)| (user, 0, 1.0, time)).collect();
+            Interactions::from_events(3, 1, &events).unwrap()
+        };
+        assert_eq!(given::is_later(&part(train), &part(test)), expected, "{train:?} {test:?}");
+    };
+    check(true, &[(0, 10), (1, 50)], &[(0, 10), (1, 51), (2, 5)]);
+    check(false, &[(0, 10), (1, 50)], &[(0, 11), (1, 49)]);
+    check(false, &[(0, 10)], &[(1, 11)]);
+    check(false, &[], &[]);
+    let untimed = Interactions::from_rows(&[vec![0]], 1).unwrap();
+    assert!(!given::is_later(&untimed, &untimed));
+}
+
+#[test]
 fn a_temporal_split_is_cut_at_one_time_for_all() {
     let data = interactions(10, 90, |_| 10);
     let settings = temporal::Settings { test_from: temporal::Point::Time(8_000), ..Default::default() };

@@ -27,6 +27,8 @@ pub struct Entry {
     pub algorithm: String,
     /// The settings that were chosen.
     pub settings: SettingsMap,
+    /// How they were found; `None` where they were not searched for.
+    pub search: Option<SearchSummary>,
     /// The names of the entries that it combines; empty for most.
     pub parts: Vec<String>,
     /// Time of the final fit.
@@ -57,6 +59,9 @@ pub struct Row {
     pub algorithm: String,
     /// The settings that were chosen.
     pub settings: SettingsMap,
+    /// How they were found; absent where they were not searched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchSummary>,
     /// In the same order in every row.
     pub measures: Vec<Figure>,
     /// Mean self-information of the lists, in bits.
@@ -69,6 +74,19 @@ pub struct Row {
     pub invalid_scores: u64,
     /// `None` where timings were dropped.
     pub timing: Option<Timing>,
+}
+
+/// How settings were found on the validation part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchSummary {
+    /// What was maximised, such as `ndcg@20`.
+    pub measure: String,
+    /// Settings that were tried.
+    pub trials: usize,
+    /// What the settings reached that the search began with, on validation; `None` where they could not be fitted.
+    pub first: Option<f64>,
+    /// What the best reached there. It is the best of many and so too high.
+    pub best: f64,
 }
 
 /// One measure of one algorithm.
@@ -245,6 +263,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
     Ok(Row {
         algorithm: entry.algorithm.clone(),
         settings: entry.settings.clone(),
+        search: entry.search.clone(),
         measures,
         novelty,
         coverage: evaluation.coverage,

@@ -95,8 +95,16 @@ fn over_parts(report: &Report) -> Vec<Vec<String>> {
 }
 
 fn settings(report: &Report) -> Vec<Vec<String>> {
-    let line =
-        |row: &Row| vec![row.algorithm.clone(), serde_json::Value::from(row.settings.clone()).to_string()];
+    let line = |row: &Row| {
+        let mut cells =
+            vec![row.algorithm.clone(), serde_json::Value::from(row.settings.clone()).to_string()];
+        cells.extend(row.search.as_ref().map(|search| {
+            let first = search.first.map_or_else(|| "-".to_owned(), |first| format!("{first:.4}"));
+            let (measure, trials) = (&search.measure, search.trials);
+            format!("best of {trials} trials, validation {measure} {first} -> {:.4}", search.best)
+        }));
+        cells
+    };
     report.rows.iter().map(line).collect()
 }
 

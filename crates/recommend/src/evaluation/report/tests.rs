@@ -19,7 +19,14 @@ fn entry(algorithm: &str, slope: f32, candidates: Candidates, parts: &[&str]) ->
     let parts = parts.iter().map(|&part| part.to_owned()).collect();
     (
         split.description,
-        Entry { algorithm: algorithm.to_owned(), settings, parts, fit_seconds: 1.5, evaluation },
+        Entry {
+            algorithm: algorithm.to_owned(),
+            settings,
+            search: None,
+            parts,
+            fit_seconds: 1.5,
+            evaluation,
+        },
     )
 }
 
