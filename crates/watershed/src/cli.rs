@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Train the models on what was taken in, and promote them
     Train(Train),
     /// Compare how algorithms rank held-out data
-    Evaluate(Evaluate),
+    Evaluate(Box<Evaluate>),
     /// Print recommendations for a user
     Recommend(Recommend),
     /// Make, list, rotate and revoke API keys
@@ -136,35 +136,47 @@ pub(crate) struct Train {
 
 /// `evaluate`
 #[derive(Debug, Args)]
+#[command(after_long_help = EVALUATE_HELP)]
 pub(crate) struct Evaluate {
     /// Evaluate on this data set instead of on what was taken in
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The format of the data set; found out where missing
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "data")]
     pub format: Option<String>,
     /// Which column is what, for CSV, NDJSON and Parquet
-    #[arg(long, value_name = "MAPPING")]
+    #[arg(long, value_name = "MAPPING", requires = "data")]
     pub map: Option<String>,
     /// How the data are split
     #[arg(long, default_value = "last-item-out", value_name = "NAME",
           value_parser = ["last-item-out", "liang", "temporal", "given"])]
     pub protocol: String,
-    /// The test part, for `given`
-    #[arg(long, value_name = "PATH", required_if_eq("protocol", "given"))]
+    /// The test part, for `given`; without it what the data set marks as held out, such as the test.txt beside a train.txt
+    #[arg(long, value_name = "PATH", requires = "data")]
     pub test: Option<PathBuf>,
-    /// The algorithms, separated by commas
+    /// The lists of the data set are in the order of time and those of the test part are later, for `given`; where there
+    /// are times this is found out
+    #[arg(long, requires = "data")]
+    pub ordered_lists: bool,
+    /// The algorithms, separated by commas; all that fit the data where missing
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub algorithms: Vec<String>,
-    /// Only ratings of at least this count
-    #[arg(long, value_name = "VALUE")]
+    /// Only ratings of at least this count, and each counts 1
+    #[arg(long, value_name = "VALUE", requires = "data")]
     pub min_rating: Option<f64>,
+    /// Ratings that are kept count as much as they are, also with --min-rating
+    #[arg(long, requires = "min_rating")]
+    pub keep_weights: bool,
     /// The measures are taken at these lengths of list
-    #[arg(long, value_delimiter = ',', default_values_t = [10, 20])]
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 20], value_parser = cutoff)]
     pub cutoffs: Vec<usize>,
-    /// Tune each algorithm on the validation part with this many trials
-    #[arg(long, default_value_t = 0, value_name = "TRIALS")]
-    pub tune: usize,
+    /// Search for better settings of each algorithm on the validation part
+    #[arg(long)]
+    pub tune: bool,
+    /// How long to search for each algorithm: trials, minutes or both, such as 30, 5min or 100,10min. With trials alone
+    /// twice is the same
+    #[arg(long, default_value = "20", value_name = "BUDGET", value_parser = TuneBudget::parse, requires = "tune")]
+    pub tune_budget: TuneBudget,
     /// Rank against this many sampled negatives instead of the whole catalogue; labelled as such
     #[arg(long, value_name = "COUNT")]
     pub sampled_negatives: Option<usize>,
@@ -180,6 +192,60 @@ pub(crate) struct Evaluate {
     /// Draw the results as SVG to this file
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+    /// Write the split to this folder as lists `user item item ...`, for other programs: train, test-known and test, and
+    /// the same for validation
+    #[arg(long, value_name = "FOLDER")]
+    pub export_split: Option<PathBuf>,
+}
+
+const EVALUATE_HELP: &str = "\
+Nothing is chosen on the test part. --tune fits each algorithm on the training part, compares settings by NDCG at the \
+longest cutoff on the validation part (of at most 5,000 users), and begins with the settings in force; then the \
+algorithm is fitted anew with the best. It searches linear, factors, neighbours, graph and transitions; sequence takes \
+too long, popularity and content have nothing to find. The table and the JSON tell what was found; \
+recommend.training.algorithm_settings trains with it.
+
+Where targets come after the history (last-item-out, temporal, and given with later or ordered lists) the order counts: \
+transitions and sequence are compared, and tuning may let old history fade. Under liang, and given without order, it \
+does not.";
+
+/// What a search for settings may cost for each algorithm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TuneBudget {
+    /// Settings that are tried.
+    pub trials: usize,
+    /// Minutes after which no further trial begins.
+    pub minutes: Option<f64>,
+}
+
+impl TuneBudget {
+    /// More than any patience.
+    const MOST_TRIALS: usize = 100_000;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (mut trials, mut minutes) = (None, None);
+        for word in text.split(',').map(str::trim) {
+            let refused = || format!("`{word}` is neither trials, such as 30, nor minutes, such as 5min");
+            if let Some(number) = word.strip_suffix("min") {
+                let value: f64 = number.trim().parse().map_err(|_| refused())?;
+                if !(value > 0.0 && value.is_finite()) {
+                    return Err(refused());
+                }
+                minutes = Some(value);
+            } else {
+                let value = word.parse().ok().filter(|value| (1..=Self::MOST_TRIALS).contains(value));
+                trials = Some(value.ok_or_else(refused)?);
+            }
+        }
+        Ok(Self { trials: trials.unwrap_or(Self::MOST_TRIALS), minutes })
+    }
+}
+
+fn cutoff(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|cutoff| *cutoff > 0)
+        .ok_or_else(|| "a length is a whole number from 1".to_owned())
 }
 
 /// `recommend`
@@ -264,4 +330,23 @@ pub(crate) struct ConfigCommand {
     /// Print the JSON schema of the file
     #[arg(long)]
     pub schema: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tuning_budget_is_trials_or_minutes_or_both() {
+        let check = |text: &str, expected: Option<(usize, Option<f64>)>| {
+            let found = TuneBudget::parse(text).ok().map(|budget| (budget.trials, budget.minutes));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("30", Some((30, None)));
+        check("5min", Some((TuneBudget::MOST_TRIALS, Some(5.0))));
+        check("100, 0.5min", Some((100, Some(0.5))));
+        for text in ["", "0", "-1", "5 hours", "NaNmin", "0min", "infmin", "20,"] {
+            check(text, None);
+        }
+    }
 }

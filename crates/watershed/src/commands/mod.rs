@@ -42,7 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
 fn run_configured(command: Command, config: Config) -> Result<()> {
     match command {
         Command::Config(_) => settings::effective(&config),
-        Command::Evaluate(evaluate) => runtime(&config)?.block_on(evaluate::run(evaluate, config)),
+        Command::Evaluate(evaluate) => runtime(&config)?.block_on(evaluate::run(*evaluate, config)),
         Command::Serve(serve) => runtime(&config)?.block_on(serve::run(serve, config)),
         Command::Demo(demo) => runtime(&config)?.block_on(demo::run(demo, config)),
         Command::Import(import) => runtime(&config)?.block_on(import::run(import, config)),

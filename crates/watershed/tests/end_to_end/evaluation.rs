@@ -75,12 +75,101 @@ fn every_protocol_runs_and_samples_are_labelled() {
 }
 
 #[test]
+fn tuning_is_told_and_twice_the_same() {
+    let home = Home::new();
+    home.write("ratings.csv", ratings());
+    let run = |json: &str| {
+        let algorithms = "linear,factors,neighbours,graph,transitions,content,hybrid";
+        let flags = ["evaluate", "--data", "ratings.csv", "--cutoffs", "5", "--algorithms", algorithms];
+        home.run(&[&flags[..], &["--tune", "--tune-budget", "4", "--json", json]].concat()).succeeded()
+    };
+    let first = run("one.json");
+    assert!(first.stderr.contains("tuning linear: ndcg@5"), "{}", first.stderr);
+    assert!(first.stdout.contains("best of 4 trials, validation ndcg@5"), "{}", first.stdout);
+    run("two.json");
+    let report = without_timings(&home.path("one.json"));
+    assert_eq!(report, without_timings(&home.path("two.json")));
+    for row in report["rows"].as_array().unwrap() {
+        let name = row["algorithm"].as_str().unwrap();
+        let is_searched = !["popular", "content_based", "hybrid"].contains(&name);
+        assert_eq!(row.get("search").is_some(), is_searched, "{name}");
+        if let Some(search) = row.get("search") {
+            assert_eq!((&search["measure"], &search["trials"]), (&"ndcg@5".into(), &4.into()), "{name}");
+            assert!(search["best"].as_f64() >= search["first"].as_f64(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_split_can_be_taken_elsewhere() {
+    let home = Home::new();
+    home.write("ratings.csv", ratings());
+    let check = |protocol: &str, pairs: usize| {
+        let folder = format!("split-{protocol}");
+        let flags = ["evaluate", "--data", "ratings.csv", "--algorithms", "popularity", "--min-rating", "2"];
+        let ran = home.run(&[&flags[..], &["--protocol", protocol, "--export-split", &folder]].concat());
+        assert!(ran.succeeded().stdout.contains("ratings of at least 2; each counts 1"), "{protocol}");
+        let read = |name: &str| std::fs::read_to_string(home.path(&format!("{folder}/{name}"))).unwrap();
+        for part in ["validation", "test"] {
+            let (known, wanted) = (read(&format!("{part}-known.txt")), read(&format!("{part}.txt")));
+            let user = |line: &str| line.split(' ').next().unwrap().to_owned();
+            assert_eq!(
+                known.lines().map(user).collect::<Vec<_>>(),
+                wanted.lines().map(user).collect::<Vec<_>>()
+            );
+            assert_eq!(wanted.lines().count(), pairs, "{protocol} {part}");
+        }
+        assert_eq!(read("train.txt") == read("validation-train.txt"), protocol == "liang");
+    };
+    check("liang", 6);
+    check("last-item-out", 60);
+}
+
+#[test]
+fn lists_bring_their_test_part_and_their_order() {
+    let home = Home::new();
+    let list = |user: usize, steps: std::ops::Range<usize>| {
+        let items: Vec<String> =
+            steps.map(|step| ((user % 4) * 6 + (user / 4 + step * 3) % 10).to_string()).collect();
+        format!("{user} {}\n", items.join(" "))
+    };
+    home.write("lists/train.txt", (0..60).map(|user| list(user, 0..6)).collect::<String>());
+    home.write("lists/test.txt", (0..60).map(|user| list(user, 6..8)).collect::<String>());
+    let base = ["evaluate", "--data", "lists", "--cutoffs", "5", "--algorithms", "linear"];
+    let check = |flags: &[&str], expected: &[&str]| {
+        let told = home.run(&[&base[..], flags].concat()).succeeded().stdout;
+        expected.iter().for_each(|part| assert!(told.contains(part), "no `{part}` in {told}"));
+    };
+    let given = ["--protocol", "given"];
+    let random = ["a random 10 % of each", "--ordered-lists says that it is"];
+    check(&given, &[&["480 interactions"][..], &random].concat());
+    check(&[&given[..], &["--test", "lists/test.txt"]].concat(), &["480 interactions"]);
+    let ordered = ["the last 10 % of each", "the order of the lists is used as that of time"];
+    check(&[&given[..], &["--ordered-lists"]].concat(), &ordered);
+    check(&[], &["360 interactions", "120 interactions that the data mark as held out are left out"]);
+    home.run(&[&base[..], &["--protocol", "temporal"]].concat()).failed_with("needs the times");
+    home.run(&["evaluate", "--data", "lists/train.txt", "--protocol", "given"]).failed_with("--test");
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_told() {
     let home = Home::new();
     home.write("ratings.csv", ratings());
     home.run(&["evaluate"]).failed_with("import");
     home.run(&["evaluate", "--data", "missing.csv"]).failed_with("missing.csv");
     home.run(&["evaluate", "--data", "ratings.csv", "--algorithms", "magic"]).failed_with("--algorithms");
+    home.run(&["evaluate", "--data", "ratings.csv", "--protocol", "given"]).failed_with("--test");
+    let misused: [(&[&str], &str); 5] = [
+        (&["--data", "ratings.csv", "--tune-budget", "5"], "--tune"),
+        (&["--data", "ratings.csv", "--tune", "--tune-budget", "soon"], "neither trials"),
+        (&["--data", "ratings.csv", "--keep-weights"], "--min-rating"),
+        (&["--data", "ratings.csv", "--cutoffs", "0"], "whole number from 1"),
+        (&["--min-rating", "4"], "--data"),
+    ];
+    for (flags, part) in misused {
+        let ran = home.run(&[&["evaluate"], flags].concat());
+        assert!(ran.status.code() == Some(2) && ran.stderr.contains(part), "{}", ran.stderr);
+    }
     home.write("tiny.csv", "user_id,item_id\nu,i\n");
     home.run(&["evaluate", "--data", "tiny.csv"]).failed_with("error");
 }
