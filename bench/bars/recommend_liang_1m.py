@@ -8,4 +8,4 @@ BAR = "each >= 0.99 x its reference on the same split; the hybrid above each par
 
 
 def measure(workbench):
-    return _liang.measure(workbench, workbench.data("ml-1m"))
+    return _liang.measure(workbench, workbench.data("ml-1m"), [42])

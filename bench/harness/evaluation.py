@@ -24,7 +24,7 @@ def notes(report, measures):
     """Every row of the table, so that none is picked for the reader."""
     split = report["split"]
     sizes = f"{split['users']} users, {split['items']} items, {split['test_users']} tested"
-    lines = [f"split: {split['protocol']}; {sizes}"]
+    lines = [f"split: {split['protocol']}; {sizes}", *(f"  {note}" for note in split["notes"])]
     for name, row in report["rows"].items():
         parts = []
         for measure in measures:
@@ -32,4 +32,8 @@ def notes(report, measures):
             parts.append(f"{measure} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
         seconds = row["timing"]["fit_seconds"] if row["timing"] else 0.0
         lines.append(f"  {name:12} " + "  ".join(parts) + f"  fit {seconds:.1f} s")
+        if row.get("search"):
+            search = row["search"]
+            gain = f"{search['measure']} {search['first'] or 0.0:.4f} -> {search['best']:.4f}"
+            lines.append(f"  {'':12} validation {gain} in {search['trials']} trials: {json.dumps(row['settings'])}")
     return lines
