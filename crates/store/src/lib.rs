@@ -18,15 +18,18 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letters;
+mod leases;
 mod limits;
 pub mod memory;
 mod object_blobs;
 mod object_parts;
 mod port;
+mod record_blobs;
 mod repository;
 mod secret;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use leases::Leases;
 pub use limits::SharedOrLocal;
 pub use object_blobs::ObjectBlobs;
 pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
@@ -41,5 +44,6 @@ pub use port::records::{
     Query, Record, Records, Selection, Table, Write,
 };
 pub use port::vectors::{Collection, MAX_DIMENSIONS, Match, Metric, VectorFilter, VectorItem, Vectors};
+pub use record_blobs::RecordBlobs;
 pub use repository::{Document, Repository, Versioned};
 pub use secret::Secret;
