@@ -37,6 +37,12 @@ def memory(pid):
     return tuple(int(_field(status, name).split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
 
 
+def processor_seconds(pid):
+    """User and system time of a process since its start."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def fsync_milliseconds(folder, rounds=200):
     """The median and the 99th percentile of writing 4 KiB and making it durable."""
     path = pathlib.Path(folder, "fsync-probe")

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 from .figures import CannotMeasure
+from . import machine
 from .workbench import clean_environment
 
 KEY = "bench-key-0123456789abcdef"
@@ -21,6 +22,7 @@ UNLIMITED = {
 }
 READY_SECONDS_MAX = 300
 STOP_SECONDS_MAX = 60
+SETTLE_SECONDS_MAX = 120
 
 
 class Server:
@@ -76,6 +78,17 @@ class Server:
                 raise CannotMeasure("the server did not become ready: " + "\n".join(last))
             time.sleep(0.002)
         self.ready_seconds = time.monotonic() - began
+
+    def settle(self):
+        """Waits until the work that follows a start is done: two quiet seconds. Returns its processor seconds."""
+        began = time.monotonic()
+        spent = machine.processor_seconds(self.pid)
+        while time.monotonic() - began < SETTLE_SECONDS_MAX:
+            time.sleep(2)
+            before, spent = spent, machine.processor_seconds(self.pid)
+            if spent - before < 0.05:
+                return spent
+        raise CannotMeasure("the server did not come to rest")
 
     def _is_ready(self, address_file):
         try:

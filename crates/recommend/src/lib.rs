@@ -35,7 +35,7 @@ use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result, Scope};
 use models::Registry;
 use prometheus_client::registry::Registry as Metrics;
-use store::{Blobs, DeadLetters, EventLog, Records};
+use store::{Blobs, DeadLetters, EventLog, Leases, Records};
 use stream::{Projector, ProjectorParts, ProjectorSettings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,7 @@ impl Recommend {
             Arc::clone(&views),
             settings.answers.clone(),
             Arc::clone(&parts.clock),
-            parts.entropy,
+            Arc::clone(&parts.entropy),
             metrics.clone(),
         ));
         let projector = Projector::start(
@@ -119,9 +119,11 @@ impl Recommend {
         .await?;
         let projector = Arc::new(projector);
         owner.follow(Arc::clone(&projector));
+        let holder = format!("{:016x}", parts.entropy.next_u64());
+        let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
         let registry = Registry::new(parts.records, parts.blobs);
-        let trainer =
-            Trainer::new(Arc::clone(&views), Arc::clone(&service), registry, settings, parts.clock, metrics);
+        let (views_of, served_by) = (Arc::clone(&views), Arc::clone(&service));
+        let trainer = Trainer::new(views_of, served_by, registry, settings, parts.clock, metrics, leases);
         trainer.restore().await?;
         Ok(Self { views, owner, service, trainer, projector, log: parts.log, background: None })
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use kernel::{Clock, Error, Permission, Result, Scope};
 use models::Registry;
+use store::Leases;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::metrics::RecommendMetrics;
 use crate::service::Service;
@@ -21,6 +22,10 @@ use crate::views::Views;
 /// The alias of the version that is served.
 const PRODUCTION: &str = "production";
 
+/// Held by the replica that trains for a tenant.
+const LEASE: &str = "recommend.train";
+const LEASE_LASTS: Duration = Duration::from_secs(60);
+
 /// Trains, publishes, promotes, serves.
 #[derive(Debug, Clone)]
 pub struct Trainer {
@@ -30,6 +35,7 @@ pub struct Trainer {
     settings: Arc<RecommendSettings>,
     clock: Arc<dyn Clock>,
     metrics: RecommendMetrics,
+    leases: Leases,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -43,8 +49,9 @@ impl Trainer {
         settings: Arc<RecommendSettings>,
         clock: Arc<dyn Clock>,
         metrics: RecommendMetrics,
+        leases: Leases,
     ) -> Self {
-        Self { views, service, registry, settings, clock, metrics, turn: Arc::default() }
+        Self { views, service, registry, settings, clock, metrics, leases, turn: Arc::default() }
     }
 
     /// Serves the promoted model of every tenant, or the last good one.
@@ -54,20 +61,41 @@ impl Trainer {
     pub async fn restore(&self) -> Result<()> {
         for tenant in self.views.tenants() {
             let scope = Scope::system(tenant, "trainer");
-            let Some((version, artifact)) = self.registry.load(&scope, MODEL, PRODUCTION).await? else {
-                continue;
-            };
-            match training::from_artifact(artifact) {
-                Ok((trained, interactions)) => {
-                    let (number, at) = (version.version, version.created_at);
-                    let model = self.snapshot(&scope, number, at, interactions, trained);
-                    self.serve(&scope, model);
-                }
-                Err(error) => {
-                    error!(error = %error.chain(), "the model cannot be served; it will be trained anew");
-                }
+            if let Some(model) = self.promoted(&scope).await? {
+                self.serve(&scope, model);
             }
         }
+        Ok(())
+    }
+
+    /// The promoted model, or the last good one; none where there is none that can be served.
+    async fn promoted(&self, scope: &Scope) -> Result<Option<Arc<Recommenders>>> {
+        let Some((version, artifact)) = self.registry.load(scope, MODEL, PRODUCTION).await? else {
+            return Ok(None);
+        };
+        match training::from_artifact(artifact) {
+            Ok((trained, interactions)) => {
+                let (number, at) = (version.version, version.created_at);
+                Ok(Some(self.snapshot(scope, number, at, interactions, trained)))
+            }
+            Err(error) => {
+                error!(error = %error.chain(), "the model cannot be served; it will be trained anew");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Serves what another replica promoted since.
+    async fn follow(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
+        let Some(promoted) = self.registry.resolve(scope, MODEL, PRODUCTION).await? else { return Ok(()) };
+        let served = self.service.served(scope).and_then(|served| served.current());
+        if served.is_some_and(|served| served.version >= promoted.version) {
+            return Ok(());
+        }
+        let Some(model) = self.promoted(scope).await? else { return Ok(()) };
+        self.warm(scope, &model, stop).await?;
+        info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
+        self.serve(scope, model);
         Ok(())
     }
 
@@ -175,18 +203,40 @@ impl Trainer {
             }
             for tenant in self.views.tenants() {
                 let scope = Scope::system(tenant, "trainer");
-                if !self.is_due(&scope) {
-                    self.refresh(&scope);
-                    continue;
-                }
-                let trained = tokio::select! {
-                    // Nothing is lost: what is published is whole, and the next start trains again.
-                    () = stop.cancelled() => return,
-                    trained = self.train(&scope, |_| ()) => trained,
-                };
-                if let Err(error) = trained {
+                if let Err(error) = self.look_after(&scope, &stop).await {
                     error!(tenant = %scope.tenant(), error = %error.chain(), "training failed");
                 }
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes in what changed, and trains where that is due and no other replica is at it.
+    async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
+        self.follow(scope, stop).await?;
+        self.refresh(scope);
+        if !self.is_due(scope) || !self.leases.acquire(scope, LEASE, LEASE_LASTS).await? {
+            return Ok(());
+        }
+        let trained = tokio::select! {
+            // Nothing is lost: what is published is whole, and the next start trains again.
+            () = stop.cancelled() => Ok(()),
+            trained = self.train(scope, |_| ()) => trained.map(drop),
+            lost = self.keep_lease(scope) => lost,
+        };
+        self.leases.release(scope, LEASE).await?;
+        trained
+    }
+
+    /// Makes the lease last, for as long as it is waited for.
+    async fn keep_lease(&self, scope: &Scope) -> Result<()> {
+        loop {
+            tokio::time::sleep(LEASE_LASTS / 3).await;
+            // Training goes on where the lease cannot be renewed: two models are waste, not harm.
+            if let Err(error) = self.leases.acquire(scope, LEASE, LEASE_LASTS).await {
+                warn!(tenant = %scope.tenant(), error = %error.chain(), "the lease of training is not renewed");
             }
         }
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use kernel::{Error, Result, codes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::config::{Host, SslMode};
 
@@ -129,14 +130,16 @@ impl From<String> for DatabaseUrl {
 }
 
 /// The settings of a [`PostgresStore`](crate::PostgresStore).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The server that takes every write, and every read that must see the writes before it (`DATABASE_WRITE_URL`,
     /// else `DATABASE_URL`).
+    #[schemars(with = "Option<String>")]
     pub url: Option<DatabaseUrl>,
     /// A replica that may lag behind (`DATABASE_READ_URL`). It serves reads of the event log as far as it has come,
     /// because an event never changes; every other read must see the newest write.
+    #[schemars(with = "Option<String>")]
     pub read_url: Option<DatabaseUrl>,
     /// The schema that everything lives in: `a-z 0-9 _`, not a digit first, at most 40 characters.
     pub schema: String,

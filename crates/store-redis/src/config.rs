@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kernel::{Error, Result, codes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Secret;
 
@@ -51,16 +52,19 @@ impl TryFrom<String> for Mode {
 }
 
 /// The settings of a [`RedisStore`](crate::RedisStore).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where it is: `redis://` or `rediss://` (TLS), `[user][:password]@`, one or more `host[:port]` with commas
     /// between them, and after a `/` the database of a plain server or the service that the sentinels watch
     /// (`mymaster` where none is given). Special characters of a password are percent-encoded.
+    #[schemars(with = "String")]
     pub url: Secret,
     /// How the servers stand together.
+    #[schemars(with = "String")]
     pub mode: Mode,
     /// What the sentinels themselves ask for; the password in the address is the servers'.
+    #[schemars(with = "String")]
     pub sentinel_password: Secret,
     /// A file with the certificates of the authority that vouches for the servers, in PEM; empty for those that the
     /// machine trusts.
@@ -79,7 +83,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            url: Secret::new("redis://127.0.0.1:6379"),
+            url: Secret::default(),
             mode: Mode::Plain,
             sentinel_password: Secret::default(),
             ca_file: String::new(),

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use kernel::{Error, Result, codes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{Secret, check_path};
 
 /// The settings of an [`S3Store`](crate::S3Store). What is left empty is taken from the `AWS_*` variables that
 /// [`S3Store::open`](crate::S3Store::open) is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The bucket. It must be there.
@@ -24,8 +25,10 @@ pub struct Settings {
     /// Who signs, with `secret_access_key`. Where both are empty and the variables name nobody, the machine's own role.
     pub access_key_id: String,
     /// The key that goes with `access_key_id`.
+    #[schemars(with = "String")]
     pub secret_access_key: Secret,
     /// The token of a session, where the key is of one.
+    #[schemars(with = "String")]
     pub session_token: Secret,
     /// Larger objects go and come in parts of this size, four at a time. 5 to 512.
     pub part_size_mb: u64,

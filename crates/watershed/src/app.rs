@@ -15,13 +15,13 @@ use edge::{ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics,
 use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
-use store::memory::MemoryLimiter;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::{AuthSettings, Config};
+use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
 
 /// Time and randomness of the process.
@@ -57,11 +57,9 @@ impl App {
     /// Those of the engines; damaged data.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let ambient = Ambient::of_system();
-        let (settings, clock) = (config.storage.clone(), Arc::clone(&ambient.clock));
-        let engines = tokio::task::spawn_blocking(move || Engines::open(&settings, clock))
-            .await
-            .map_err(Error::internal)??;
+        let engines = Engines::open(&config.storage, &ambient).await?;
         let mut registry = Registry::default();
+        registry.register_collector(Box::new(EngineMetrics(engines.clone())));
         let http_metrics = HttpMetrics::register(&mut registry);
         let parts = RecommendParts {
             log: Arc::clone(&engines.log),
@@ -113,8 +111,7 @@ impl App {
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
             .route("/api/config", get(show_config).with_state(Arc::new(config.clone())))
             .method_not_allowed_fallback(method_not_allowed);
-        let limiter = Arc::new(MemoryLimiter::new(Arc::clone(&self.ambient.clock)));
-        let api = match config.server.rate_limit.limits(limiter)? {
+        let api = match config.server.rate_limit.limits(Arc::clone(&self.engines.limiter))? {
             Some(limits) => api.layer(middleware::from_fn_with_state(limits, edge::limits::limit)),
             None => api,
         };
@@ -122,7 +119,9 @@ impl App {
             .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
             .layer(middleware::from_fn_with_state(authenticators, edge::auth::require));
         let registry = Arc::new(std::mem::take(&mut self.registry));
-        let probes = health::Health::new(vec![self.recommend.check()], stopping, registry);
+        let mut checks = vec![self.recommend.check()];
+        checks.extend(self.engines.pulses.iter().map(|pulse| Arc::clone(pulse) as Arc<dyn health::Check>));
+        let probes = health::Health::new(checks, stopping, registry);
         let limits = Limits {
             request_timeout: Duration::from_millis(config.server.request_timeout_ms),
             concurrency: config.server.max_concurrent_requests,

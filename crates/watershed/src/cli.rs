@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Evaluate(Box<Evaluate>),
     /// Print recommendations for a user
     Recommend(Recommend),
+    /// Move the database's schema
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Migrate(Migrate),
     /// Make, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -265,6 +269,24 @@ pub(crate) struct Recommend {
     /// Tell what each recommendation rests on
     #[arg(long)]
     pub explain: bool,
+}
+
+/// `migrate`
+#[cfg(feature = "postgres")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Migrate {
+    /// Do every step that is left
+    Up,
+    /// Take back every step after this one; what the steps stored is lost
+    Down {
+        /// The step to go back to; 0 for none
+        #[arg(long, value_name = "STEP")]
+        to: i32,
+    },
+    /// Print what was done and what is left
+    Status,
+    /// Print the statements that `up` would run
+    Plan,
 }
 
 /// `keys`

@@ -1,12 +1,19 @@
-//! Opens the engines that the URLs of the `storage` section name. This is the only file that knows them.
+//! Opens the engines that the `storage` section names. This is the only file that knows them.
+//!
+//! To add an engine: its section and its ports in `config/storage.rs`, a line in each `match` here.
 
 use std::sync::Arc;
 
-use kernel::{Clock, Result};
-use store::{Blobs, DeadLetters, EventLog, Records};
+use edge::http::health::Check;
+use kernel::{Error, Result, codes};
+use store::memory::MemoryLimiter;
+use store::{Blobs, DeadLetters, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::StorageSettings;
+use crate::app::Ambient;
+use crate::config::{Engine, StorageSettings};
+use crate::pulse::Pulse;
 
 /// The open ports. An engine is closed when its last port is dropped.
 #[derive(Debug, Clone)]
@@ -14,22 +21,159 @@ pub(crate) struct Engines {
     pub records: Arc<dyn Records>,
     pub log: Arc<dyn EventLog>,
     pub blobs: Arc<dyn Blobs>,
+    pub limiter: Arc<dyn Limiter>,
     pub dead_letters: DeadLetters,
+    /// Whether the servers that these ports stand on answer.
+    pub pulses: Vec<Arc<Pulse>>,
+    #[cfg(feature = "postgres")]
+    pub postgres: Option<store_postgres::PostgresStore>,
+    #[cfg(feature = "redis")]
+    pub redis: Option<store_redis::RedisStore>,
+}
+
+/// The engines themselves, each opened once.
+#[derive(Default)]
+struct Opened {
+    embedded: Option<EmbeddedStore>,
+    #[cfg(feature = "postgres")]
+    postgres: Option<store_postgres::PostgresStore>,
+    #[cfg(feature = "redis")]
+    redis: Option<store_redis::RedisStore>,
+    #[cfg(feature = "s3")]
+    s3: Option<store_s3::S3Store>,
 }
 
 impl Engines {
     /// Opens every port.
     ///
     /// # Errors
-    /// Those of the engine, naming the folder.
-    pub(crate) fn open(settings: &StorageSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let embedded = EmbeddedStore::open(&settings.data_dir, Options::default(), clock)?;
-        let records = embedded.records();
+    /// Those of the engine, naming the folder or the setting.
+    pub(crate) async fn open(settings: &StorageSettings, ambient: &Ambient) -> Result<Self> {
+        let chosen = settings.chosen();
+        let opened = Opened::open(settings, ambient).await?;
+        let local = Arc::new(MemoryLimiter::new(Arc::clone(&ambient.clock)));
+        let records = opened.records(chosen.records)?;
         Ok(Self {
+            log: opened.log(chosen.log)?,
+            blobs: opened.blobs(chosen.blobs, ambient)?,
+            limiter: opened.limiter(chosen.cache, local),
             dead_letters: DeadLetters::new(Arc::clone(&records)),
+            pulses: opened.pulses(),
             records,
-            log: embedded.event_log(),
-            blobs: embedded.blobs(),
+            #[cfg(feature = "postgres")]
+            postgres: opened.postgres,
+            #[cfg(feature = "redis")]
+            redis: opened.redis,
         })
     }
+
+    /// How many of the servers answer.
+    pub(crate) fn answering(&self) -> usize {
+        self.pulses.iter().filter(|pulse| pulse.fault().is_none()).count()
+    }
+
+    /// Listens to the servers until `stop`.
+    pub(crate) fn watch(&self, stop: &CancellationToken) {
+        for pulse in &self.pulses {
+            tokio::spawn(Arc::clone(pulse).run(stop.clone()));
+        }
+    }
+}
+
+impl Opened {
+    async fn open(settings: &StorageSettings, ambient: &Ambient) -> Result<Self> {
+        let chosen = settings.chosen();
+        let mut opened = Self::default();
+        if chosen.needs_folder() {
+            let (folder, clock) = (settings.data_dir.clone(), Arc::clone(&ambient.clock));
+            let open = move || EmbeddedStore::open(&folder, Options::default(), clock);
+            opened.embedded = Some(tokio::task::spawn_blocking(open).await.map_err(Error::internal)??);
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = settings.postgres.clone().filter(|_| chosen.uses(Engine::Postgres)) {
+            let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+            opened.postgres = Some(store_postgres::PostgresStore::open(postgres, clock, entropy).await?);
+        }
+        #[cfg(feature = "redis")]
+        if let Some(redis) = settings.redis.as_ref().filter(|_| chosen.uses(Engine::Redis)) {
+            let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+            opened.redis = Some(store_redis::RedisStore::open(redis, clock, entropy).await?);
+        }
+        #[cfg(feature = "s3")]
+        if let Some(s3) = settings.s3.as_ref().filter(|_| chosen.uses(Engine::S3)) {
+            let variables = crate::config::aws_variables();
+            opened.s3 = Some(store_s3::S3Store::open(s3, variables, Arc::clone(&ambient.entropy))?);
+        }
+        Ok(opened)
+    }
+
+    fn records(&self, engine: Engine) -> Result<Arc<dyn Records>> {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::records),
+            _ => self.embedded.as_ref().map(EmbeddedStore::records),
+        }
+        .ok_or_else(|| not_open("storage.records"))
+    }
+
+    fn log(&self, engine: Engine) -> Result<Arc<dyn EventLog>> {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::event_log),
+            _ => self.embedded.as_ref().map(EmbeddedStore::event_log),
+        }
+        .ok_or_else(|| not_open("storage.log"))
+    }
+
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "only for blobs in a database"))]
+    fn blobs(&self, engine: Engine, ambient: &Ambient) -> Result<Arc<dyn Blobs>> {
+        match engine {
+            #[cfg(feature = "s3")]
+            Engine::S3 => self.s3.as_ref().map(store_s3::S3Store::blobs),
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().map(|postgres| {
+                let entropy = Arc::clone(&ambient.entropy);
+                Arc::new(store::RecordBlobs::new(postgres.records(), entropy)) as Arc<dyn Blobs>
+            }),
+            _ => self.embedded.as_ref().map(EmbeddedStore::blobs),
+        }
+        .ok_or_else(|| not_open("storage.blobs"))
+    }
+
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only for shared limits"))]
+    fn limiter(&self, engine: Engine, local: Arc<dyn Limiter>) -> Arc<dyn Limiter> {
+        #[cfg(feature = "redis")]
+        if let (Engine::Redis, Some(redis)) = (engine, &self.redis) {
+            return Arc::new(store::SharedOrLocal::new(redis.limiter(), local));
+        }
+        local
+    }
+
+    fn pulses(&self) -> Vec<Arc<Pulse>> {
+        #[cfg_attr(
+            not(any(feature = "postgres", feature = "redis")),
+            expect(unused_mut, reason = "nothing to add")
+        )]
+        let mut pulses = Vec::new();
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = self.postgres.clone() {
+            pulses.push(Pulse::new("database", true, move |limit| {
+                let postgres = postgres.clone();
+                Box::pin(async move { postgres.ping(limit).await })
+            }));
+        }
+        #[cfg(feature = "redis")]
+        if let Some(redis) = self.redis.clone() {
+            pulses.push(Pulse::new("cache", false, move |_| {
+                let redis = redis.clone();
+                Box::pin(async move { redis.ping().await })
+            }));
+        }
+        pulses
+    }
+}
+
+fn not_open(setting: &str) -> Error {
+    let message = "names an engine that is not configured, or that this build does not have";
+    Error::new(codes::VALIDATION_ERROR, message).with_field(setting)
 }

@@ -1,14 +1,16 @@
 //! The `watershed` binary: it knows every engine and every domain, and nothing knows it.
 //!
 //! `cli` says what can be asked, `commands` has a file for each, `config` reads the settings, `engines` opens
-//! what the URLs name, `app` mounts the domains.
+//! what the settings name, `pulse` listens whether it answers, `app` mounts the domains.
 
 mod app;
 mod cli;
 mod commands;
 mod config;
+mod engine_metrics;
 mod engines;
 mod logging;
+mod pulse;
 mod terminal;
 
 use std::process::ExitCode;

@@ -18,7 +18,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
     ("recommend", &["edge", "kernel", "models", "store", "stream"]),
-    ("watershed", &["edge", "kernel", "models", "recommend", "store", "store-embedded", "stream"]),
+    (
+        "watershed",
+        &[
+            "edge",
+            "kernel",
+            "models",
+            "recommend",
+            "store",
+            "store-embedded",
+            "store-postgres",
+            "store-redis",
+            "store-s3",
+            "stream",
+        ],
+    ),
 ];
 
 const KERNEL_LINES_MAX: usize = 1_500;

@@ -27,6 +27,11 @@ pub trait Check: Send + Sync + Debug {
 
     /// Nothing when it works, else why not. Must not block.
     fn fault(&self) -> Option<String>;
+
+    /// Whether the server is not ready without it; otherwise the probe only tells.
+    fn is_needed(&self) -> bool {
+        true
+    }
 }
 
 /// What the probes look at.
@@ -82,7 +87,7 @@ async fn ready(State(health): State<Health>) -> Response {
     let mut reason = stopping.then(|| "the server is shutting down".to_owned());
     for check in health.checks.iter() {
         let fault = check.fault();
-        if let Some(fault) = &fault {
+        if let Some(fault) = fault.as_ref().filter(|_| check.is_needed()) {
             reason.get_or_insert_with(|| format!("{}: {fault}", check.name()));
         }
         checks.insert(check.name(), fault.unwrap_or_else(|| "running".to_owned()));

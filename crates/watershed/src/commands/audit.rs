@@ -11,7 +11,7 @@ use crate::terminal;
 
 pub(super) async fn run(command: Audit, config: Config) -> Result<()> {
     let ambient = Ambient::of_system();
-    let engines = Engines::open(&config.storage, std::sync::Arc::clone(&ambient.clock))?;
+    let engines = Engines::open(&config.storage, &ambient).await?;
     let (audit, _) = app::access(&engines, &ambient).await?;
     let scope = scope(&config, "audit")?;
     match command {

@@ -16,7 +16,7 @@ use crate::terminal;
 
 pub(super) async fn run(command: Keys, config: Config) -> Result<()> {
     let ambient = Ambient::of_system();
-    let engines = Engines::open(&config.storage, std::sync::Arc::clone(&ambient.clock))?;
+    let engines = Engines::open(&config.storage, &ambient).await?;
     let (_, keys) = app::access(&engines, &ambient).await?;
     let scope = scope(&config, "keys")?;
     match command {

@@ -7,6 +7,8 @@ mod doctor;
 mod evaluate;
 mod import;
 mod keys;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod recommend;
 mod serve;
 mod settings;
@@ -48,6 +50,8 @@ fn run_configured(command: Command, config: Config) -> Result<()> {
         Command::Import(import) => runtime(&config)?.block_on(import::run(import, config)),
         Command::Train(train) => runtime(&config)?.block_on(train::run(train, config)),
         Command::Recommend(recommend) => runtime(&config)?.block_on(recommend::run(recommend, config)),
+        #[cfg(feature = "postgres")]
+        Command::Migrate(migrate) => runtime(&config)?.block_on(migrate::run(migrate, config)),
         Command::Keys(keys) => runtime(&config)?.block_on(keys::run(keys, config)),
         Command::Audit(audit) => runtime(&config)?.block_on(audit::run(audit, config)),
         Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),

@@ -34,6 +34,7 @@ pub(super) async fn listen(
     let address = listener.local_addr().map_err(Error::internal)?;
     watch_signals(stopping.clone())?;
     app.recommend.start(stopping.clone());
+    app.engines.watch(&stopping);
     let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
     info!(%address, "serving");
     if let Some(path) = &key_file {

@@ -32,6 +32,20 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("API_KEY", "auth.api_key", Kind::Text),
     ("DEFAULT_TENANT_ID", "auth.tenant", Kind::Text),
     ("WATERSHED_DATA_DIR", "storage.data_dir", Kind::Text),
+    ("DATABASE_URL", "storage.postgres.url", Kind::Text),
+    ("DATABASE_WRITE_URL", "storage.postgres.url", Kind::Text),
+    ("DATABASE_READ_URL", "storage.postgres.read_url", Kind::Text),
+    ("DATABASE_MAX_CONNECTIONS", "storage.postgres.max_connections", Kind::Integer),
+    ("DATABASE_MIN_CONNECTIONS", "storage.postgres.min_connections", Kind::Integer),
+    ("DATABASE_ACQUIRE_TIMEOUT_SECS", "storage.postgres.acquire_timeout_seconds", Kind::Number),
+    ("DATABASE_IDLE_TIMEOUT_SECS", "storage.postgres.idle_timeout_seconds", Kind::Number),
+    ("DATABASE_MAX_LIFETIME_SECS", "storage.postgres.max_lifetime_seconds", Kind::Number),
+    ("REDIS_URL", "storage.redis.url", Kind::Text),
+    ("REDIS_CLUSTER_MODE", "storage.redis.mode", Kind::Text),
+    ("REDIS_POOL_SIZE", "storage.redis.pool_size", Kind::Integer),
+    ("REDIS_CONNECTION_TIMEOUT_SECS", "storage.redis.connection_timeout_secs", Kind::Integer),
+    ("S3_BUCKET", "storage.s3.bucket", Kind::Text),
+    ("S3_ENDPOINT", "storage.s3.endpoint", Kind::Text),
     ("LOG_LEVEL", "log.level", Kind::Text),
     ("RUST_LOG", "log.filter", Kind::Text),
     ("LOG_FORMAT", "log.format", Kind::Text),
@@ -78,6 +92,13 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+/// The variables that every client of S3 knows.
+#[cfg(feature = "s3")]
+#[expect(clippy::disallowed_methods, reason = "the other place that reads the environment")]
+pub(crate) fn aws_variables() -> Vec<(String, String)> {
+    std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect()
 }
 
 fn value_of(name: &str, text: &str, kind: Kind) -> Result<Value> {

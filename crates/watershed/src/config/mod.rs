@@ -6,6 +6,7 @@
 
 mod environment;
 mod sections;
+mod storage;
 
 use std::path::Path;
 
@@ -16,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub(crate) use environment::Environment;
-pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, StorageSettings};
+#[cfg(feature = "s3")]
+pub(crate) use environment::aws_variables;
+pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings};
+pub(crate) use storage::{Engine, StorageSettings};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

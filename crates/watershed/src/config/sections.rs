@@ -1,7 +1,6 @@
 //! The sections that belong to the binary.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,54 +159,6 @@ impl fmt::Debug for AuthSettings {
     }
 }
 
-/// Which engine serves each port, by URL. `embedded:` keeps everything in the data folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StorageSettings {
-    /// The folder of the embedded engines.
-    pub data_dir: PathBuf,
-    /// Documents.
-    pub records: String,
-    /// Events.
-    pub log: String,
-    /// What may vanish.
-    pub cache: String,
-    /// Nearest neighbours.
-    pub vectors: String,
-    /// Artifacts and checkpoints.
-    pub blobs: String,
-}
-
-impl Default for StorageSettings {
-    fn default() -> Self {
-        let embedded = || "embedded:".to_owned();
-        Self {
-            data_dir: PathBuf::from("watershed-data"),
-            records: embedded(),
-            log: embedded(),
-            cache: embedded(),
-            vectors: embedded(),
-            blobs: embedded(),
-        }
-    }
-}
-
-impl StorageSettings {
-    pub(super) fn validate(&self) -> Result<()> {
-        let ports = [
-            ("storage.records", &self.records),
-            ("storage.log", &self.log),
-            ("storage.cache", &self.cache),
-            ("storage.vectors", &self.vectors),
-            ("storage.blobs", &self.blobs),
-        ];
-        for (name, url) in ports {
-            require(url == "embedded:", name, "this build has one engine: `embedded:`")?;
-        }
-        Ok(())
-    }
-}
-
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -237,6 +188,6 @@ impl Default for LogSettings {
     }
 }
 
-fn require(holds: bool, setting: &str, rule: &str) -> Result<()> {
+pub(super) fn require(holds: bool, setting: &str, rule: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::new(codes::VALIDATION_ERROR, rule).with_field(setting)) }
 }

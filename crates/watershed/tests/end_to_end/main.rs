@@ -22,5 +22,7 @@ mod operations;
 mod pages;
 mod parameters;
 mod questions;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod replicas;
 mod support;
 mod users;

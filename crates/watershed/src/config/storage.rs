@@ -1,0 +1,227 @@
+//! The `storage` section: which engine serves each port, and where the engines are.
+
+use std::path::PathBuf;
+
+use kernel::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::sections::require;
+
+#[cfg(feature = "postgres")]
+pub(crate) type PostgresSettings = store_postgres::Settings;
+#[cfg(not(feature = "postgres"))]
+pub(crate) type PostgresSettings = not_built::NotBuilt<not_built::Postgres>;
+#[cfg(feature = "redis")]
+pub(crate) type RedisSettings = store_redis::Settings;
+#[cfg(not(feature = "redis"))]
+pub(crate) type RedisSettings = not_built::NotBuilt<not_built::Redis>;
+#[cfg(feature = "s3")]
+pub(crate) type S3Settings = store_s3::Settings;
+#[cfg(not(feature = "s3"))]
+pub(crate) type S3Settings = not_built::NotBuilt<not_built::S3>;
+
+/// An engine that a port can be served by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// The best one that is configured, else the embedded one.
+    #[default]
+    Auto,
+    /// The data folder.
+    Embedded,
+    /// The server of `storage.postgres`.
+    Postgres,
+    /// The servers of `storage.redis`.
+    Redis,
+    /// The bucket of `storage.s3`.
+    S3,
+}
+
+/// Which engine serves each port, and where the engines are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StorageSettings {
+    /// The folder of the embedded engines.
+    pub data_dir: PathBuf,
+    /// Documents: `auto`, `embedded` or `postgres`.
+    pub records: Engine,
+    /// Events: `auto`, `embedded` or `postgres`.
+    pub log: Engine,
+    /// What may vanish: `auto`, `embedded` or `redis`.
+    pub cache: Engine,
+    /// Nearest neighbours: `auto`, `embedded` or `postgres`.
+    pub vectors: Engine,
+    /// Artifacts and checkpoints: `auto`, `embedded`, `postgres` or `s3`.
+    pub blobs: Engine,
+    /// The database.
+    pub postgres: Option<PostgresSettings>,
+    /// The cache servers.
+    pub redis: Option<RedisSettings>,
+    /// The bucket.
+    pub s3: Option<S3Settings>,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("watershed-data"),
+            records: Engine::Auto,
+            log: Engine::Auto,
+            cache: Engine::Auto,
+            vectors: Engine::Auto,
+            blobs: Engine::Auto,
+            postgres: None,
+            redis: None,
+            s3: None,
+        }
+    }
+}
+
+/// The engine of each port, once `auto` is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub records: Engine,
+    pub log: Engine,
+    pub cache: Engine,
+    pub vectors: Engine,
+    pub blobs: Engine,
+}
+
+impl Chosen {
+    /// Whether any port is served by this engine.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "redis", feature = "s3")),
+        expect(dead_code, reason = "there is one engine")
+    )]
+    pub(crate) fn uses(&self, engine: Engine) -> bool {
+        [self.records, self.log, self.cache, self.vectors, self.blobs].contains(&engine)
+    }
+
+    /// Whether any port is served from the data folder.
+    pub(crate) fn needs_folder(&self) -> bool {
+        [self.records, self.log, self.vectors, self.blobs].contains(&Engine::Embedded)
+    }
+}
+
+impl StorageSettings {
+    /// Settles `auto`.
+    pub(crate) fn chosen(&self) -> Chosen {
+        let first = |asked: Engine, configured: &[(bool, Engine)]| match asked {
+            Engine::Auto => {
+                let found = configured.iter().find(|(is_configured, _)| *is_configured);
+                found.map_or(Engine::Embedded, |(_, engine)| *engine)
+            }
+            named => named,
+        };
+        let postgres = (self.is_configured(Engine::Postgres), Engine::Postgres);
+        Chosen {
+            records: first(self.records, &[postgres]),
+            log: first(self.log, &[postgres]),
+            cache: first(self.cache, &[(self.is_configured(Engine::Redis), Engine::Redis)]),
+            vectors: first(self.vectors, &[postgres]),
+            blobs: first(self.blobs, &[(self.is_configured(Engine::S3), Engine::S3), postgres]),
+        }
+    }
+
+    /// Whether it is known where the engine is: a pool size alone names no server.
+    fn is_configured(&self, engine: Engine) -> bool {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().is_some_and(|postgres| postgres.url.is_some()),
+            #[cfg(feature = "redis")]
+            Engine::Redis => self.redis.as_ref().is_some_and(|redis| !redis.url.is_empty()),
+            #[cfg(feature = "s3")]
+            Engine::S3 => self.s3.as_ref().is_some_and(|s3| !s3.bucket.is_empty()),
+            Engine::Embedded | Engine::Auto => true,
+            #[cfg(not(all(feature = "postgres", feature = "redis", feature = "s3")))]
+            _ => false,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let documents: &[Engine] = &[Engine::Embedded, Engine::Postgres];
+        let chosen = self.chosen();
+        let ports: [(&str, Engine, &[Engine]); 5] = [
+            ("storage.records", chosen.records, documents),
+            ("storage.log", chosen.log, documents),
+            ("storage.vectors", chosen.vectors, documents),
+            ("storage.cache", chosen.cache, &[Engine::Embedded, Engine::Redis]),
+            ("storage.blobs", chosen.blobs, &[Engine::Embedded, Engine::Postgres, Engine::S3]),
+        ];
+        for (name, engine, able) in ports {
+            require(able.contains(&engine), name, "this engine does not serve this port; see the schema")?;
+            let is_configured = self.is_configured(engine);
+            require(is_configured, name, "says an engine that is not configured; give its section too")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(all(feature = "postgres", feature = "redis", feature = "s3")))]
+mod not_built {
+    //! The sections of engines that this build leaves out: they are refused with what to do about it.
+
+    use std::borrow::Cow;
+    use std::marker::PhantomData;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// An engine's name and feature.
+    pub(crate) trait Named {
+        const NAME: &'static str;
+    }
+
+    macro_rules! named {
+        ($($feature:literal $engine:ident $name:literal;)*) => {$(
+            #[cfg(not(feature = $feature))]
+            #[derive(Debug, Clone, PartialEq)]
+            pub(crate) struct $engine;
+            #[cfg(not(feature = $feature))]
+            impl Named for $engine {
+                const NAME: &'static str = $name;
+            }
+        )*};
+    }
+
+    named! {
+        "postgres" Postgres "postgres";
+        "redis" Redis "redis";
+        "s3" S3 "s3";
+    }
+
+    /// Settings that no value of exists.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(crate) enum NotBuilt<E> {
+        #[expect(dead_code, reason = "it only carries the engine's type")]
+        Never(std::convert::Infallible, PhantomData<E>),
+    }
+
+    impl<E> Serialize for NotBuilt<E> {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Never(never, _) => match *never {},
+            }
+        }
+    }
+
+    impl<'de, E: Named> Deserialize<'de> for NotBuilt<E> {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            let name = E::NAME;
+            let message =
+                format!("this build has no {name} engine; build with `cargo build --features {name}`");
+            Err(serde::de::Error::custom(message))
+        }
+    }
+
+    impl<E> JsonSchema for NotBuilt<E> {
+        fn schema_name() -> Cow<'static, str> {
+            "NotBuilt".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            Schema::from(false)
+        }
+    }
+}

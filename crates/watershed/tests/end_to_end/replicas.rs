@@ -1,0 +1,159 @@
+//! Several servers on one PostgreSQL and one Redis agree: on events, keys, limits and models.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, KEY, Server, ids, wait};
+
+/// A change that was made on one replica shows on the others by then.
+const SOON: Duration = Duration::from_secs(1);
+
+fn engine(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run `scripts/with-engines cargo nextest run --all-features`, or `make test`")
+    })
+}
+
+/// Settings of replicas that share a schema of their own.
+fn shared(extra: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    format!(
+        "[storage.postgres]\nurl = \"{}\"\nschema = \"{name}\"\nmax_connections = 5\nmin_connections = 1\n\
+         [storage.redis]\nurl = \"{}\"\nprefix = \"{name}\"\n\
+         [recommend.training]\nblend_users = 50\n[recommend.training.algorithms]\nsequence = false\n{extra}",
+        engine("WATERSHED_TEST_POSTGRES_URL"),
+        engine("WATERSHED_TEST_REDIS_URL"),
+    )
+}
+
+const NO_LIMIT: &str = "[server.rate_limit]\nenabled = false\n";
+const NO_TRAINING: &str = "[recommend.schedule]\nincremental_update_interval_secs = 3600\n";
+
+fn replicas(settings: &str) -> (Server, Server) {
+    let home = Home::with_settings(settings);
+    let done = home.run(&["migrate", "up"]).succeeded().stdout;
+    assert!(done.contains("done: 0001"), "{done}");
+    (home.serve(), Home::with_settings(settings).serve())
+}
+
+/// Takes the schema away again. Servers must have stopped.
+fn drop_schema(home: &Home) {
+    home.run(&["migrate", "down", "--to", "0"]).succeeded();
+}
+
+/// Fails unless it is so before long.
+#[track_caller]
+fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    assert!(wait(&mut is_so), "{what}: never");
+    let took = began.elapsed();
+    assert!(took <= SOON, "{what}: only after {took:?}");
+}
+
+fn interactions(users: u32) -> Value {
+    let pairs = (0..users).flat_map(|user| (0..6_u32).map(move |step| (user, step)));
+    let one = |(user, step): (u32, u32)| {
+        let entity = (user % 3) * 4 + (user / 3 + step) % 6;
+        json!({"user_id": format!("u-{user}"), "entity_id": format!("e-{entity}"), "interaction_type": "view"})
+    };
+    json!({"interactions": pairs.map(one).collect::<Vec<_>>()})
+}
+
+#[test]
+fn what_one_is_told_the_others_know() {
+    let (one, two) = replicas(&shared(&format!("{NO_LIMIT}{NO_TRAINING}")));
+    let ready = one.send("GET", "/ready", &[], None).json();
+    assert_eq!(
+        (&ready["checks"]["database"], &ready["checks"]["cache"]),
+        (&json!("running"), &json!("running"))
+    );
+    one.create("/api/v1/entities", &json!({"entity_id": "a", "attributes": {"color": "red"}}));
+    one.create(
+        "/api/v1/interactions",
+        &json!({"user_id": "ada", "entity_id": "a", "interaction_type": "view"}),
+    );
+    soon("an entity", || two.get("/api/v1/entities/a?entity_type=item").0 == 200);
+    soon("an interaction", || {
+        let (status, body) = two.get("/api/v1/interactions/user/ada");
+        status == 200 && body.as_array().unwrap().len() == 1
+    });
+    soon("an answer", || ids(&two.read("/api/v1/recommendations/popular")) == ["a"]);
+    // The same event again, to the other one: stored once.
+    let event = json!({"specversion": "1.0", "id": "same", "source": "/t", "type": "recommend.interaction.recorded.v1",
+        "data": {"user_id": "bob", "entity_id": "a", "interaction_type": "view"}});
+    for server in [&one, &two] {
+        let (status, _) = server.post_as("application/cloudevents+json", "/api/v1/events", event.to_string());
+        assert!(status < 300, "{status}");
+    }
+    for server in [&one, &two] {
+        soon("an event sent twice", || {
+            let (status, body) = server.get("/api/v1/interactions/user/bob");
+            status == 200 && body.as_array().unwrap().len() == 1
+        });
+    }
+    let _ = one.stop();
+    drop_schema(&two.stop());
+}
+
+#[test]
+fn keys_and_limits_are_shared() {
+    let limits = "[server.rate_limit]\nrequests_per_minute = 1\nburst_size = 4\n";
+    let (one, two) = replicas(&shared(&format!("{limits}{NO_TRAINING}")));
+    let status = |server: &Server, key: &str| {
+        server.send("GET", "/api/v1/export/users", &[("x-api-key", key)], None).status
+    };
+    let made = one.create("/api/v1/keys", &json!({"name": "shop", "permission": "read"}));
+    let key = made["api_key"].as_str().unwrap();
+    assert_eq!(status(&one, key), 200);
+    soon("a key", || status(&two, key) == 200);
+    assert_eq!((status(&one, key), status(&two, key)), (200, 200), "four in all");
+    assert_eq!((status(&one, key), status(&two, key)), (429, 429));
+    assert_eq!(one.delete(&format!("/api/v1/keys/{}", made["id"].as_str().unwrap())).0, 204);
+    assert_eq!(status(&one, key), 401);
+    soon("a revocation", || status(&two, key) == 401);
+    let _ = one.stop();
+    let home = two.stop();
+    assert!(home.run(&["audit", "verify"]).succeeded().stdout.contains("whole: 2 entries"));
+    drop_schema(&home);
+}
+
+#[test]
+fn one_trains_and_all_serve_it() {
+    let schedule = "[recommend.schedule]\nincremental_update_interval_secs = 1\nmin_interactions = 30\nrebuild_growth = 5.0\n";
+    let (one, two) = replicas(&shared(&format!("{NO_LIMIT}{schedule}")));
+    let (status, told) = one.post("/api/v1/interactions/bulk", &interactions(30));
+    assert_eq!((status, told["successful"].as_u64()), (202, Some(180)), "{told}");
+    let version = |server: &Server| {
+        server.read("/api/v1/recommendations/user/u-1?exclude_seen=false")["model_version"].as_u64()
+    };
+    for server in [&one, &two] {
+        assert!(wait(|| version(server) == Some(1)), "{:?}", version(server));
+    }
+    let answers = |server: &Server| {
+        let answer = server.read("/api/v1/recommendations/user/u-1?exclude_seen=false&count=12");
+        ids(&answer)
+    };
+    assert_eq!(answers(&one), answers(&two));
+    // A replica that comes later serves the same at once.
+    let home = one.stop();
+    let late = home.serve();
+    assert_eq!((version(&late), answers(&late)), (Some(1), answers(&two)));
+    let _ = late.stop();
+    drop_schema(&two.stop());
+}
+
+#[test]
+fn a_schema_that_is_not_there_is_told_with_what_to_do() {
+    let home = Home::with_settings(&shared(NO_LIMIT));
+    home.run(&["serve"]).failed_with("watershed migrate up");
+    let status = home.run(&["migrate", "status"]).succeeded().stdout;
+    assert!(status.contains("pending  0001"), "{status}");
+    assert!(home.run(&["migrate", "plan"]).succeeded().stdout.to_lowercase().contains("create table"));
+    let config = home.run(&["config"]).succeeded().stdout;
+    let password = engine("WATERSHED_TEST_REDIS_URL");
+    let password = password.split(['@', ':']).nth(2).unwrap_or("none-in-the-address");
+    assert!(!config.contains(password) && !config.contains(KEY), "{config}");
+}
