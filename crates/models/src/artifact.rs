@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use kernel::{Error, Result, codes};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
@@ -18,8 +19,8 @@ pub enum Tensor {
     U32(Vec<usize>, Vec<u32>),
     /// Signed bytes of the given shape.
     I8(Vec<usize>, Vec<i8>),
-    /// Bytes of the given shape, for example text.
-    U8(Vec<usize>, Vec<u8>),
+    /// Bytes of the given shape, for example an encoded struct. Read, they share the memory of the file.
+    U8(Vec<usize>, Bytes),
 }
 
 /// A model as it is stored: tensors by name and metadata.
@@ -32,12 +33,12 @@ pub struct Artifact {
 }
 
 macro_rules! take {
-    ($name:ident, $variant:ident, $type:ty, $title:literal) => {
+    ($name:ident, $variant:ident, $values:ty, $title:literal) => {
         #[doc = concat!("Takes the ", $title, " tensor `name` out, with its shape.")]
         ///
         /// # Errors
         /// `CORRUPTED` when there is none of that name and type.
-        pub fn $name(&mut self, name: &str) -> Result<(Vec<usize>, Vec<$type>)> {
+        pub fn $name(&mut self, name: &str) -> Result<(Vec<usize>, $values)> {
             match self.tensors.remove(name) {
                 Some(Tensor::$variant(shape, values)) => Ok((shape, values)),
                 Some(_) => Err(damaged(format!("tensor `{name}` is not of type {}", $title))),
@@ -48,11 +49,11 @@ macro_rules! take {
 }
 
 impl Artifact {
-    take!(take_f32, F32, f32, "f32");
-    take!(take_f64, F64, f64, "f64");
-    take!(take_u32, U32, u32, "u32");
-    take!(take_i8, I8, i8, "i8");
-    take!(take_u8, U8, u8, "u8");
+    take!(take_f32, F32, Vec<f32>, "f32");
+    take!(take_f64, F64, Vec<f64>, "f64");
+    take!(take_u32, U32, Vec<u32>, "u32");
+    take!(take_i8, I8, Vec<i8>, "i8");
+    take!(take_u8, U8, Bytes, "u8");
 
     /// Adds a one-dimensional tensor.
     pub fn put(&mut self, name: impl Into<String>, tensor: Tensor) {
@@ -89,7 +90,7 @@ impl Artifact {
     ///
     /// # Errors
     /// `CORRUPTED` when it is anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|cause| unreadable(cause.into()))?;
         let metadata = header
             .metadata()
@@ -106,7 +107,7 @@ impl Artifact {
                 Dtype::F64 => Tensor::F64(shape, words(data, f64::from_le_bytes)),
                 Dtype::U32 => Tensor::U32(shape, words(data, u32::from_le_bytes)),
                 Dtype::I8 => Tensor::I8(shape, words(data, i8::from_le_bytes)),
-                Dtype::U8 => Tensor::U8(shape, data.to_vec()),
+                Dtype::U8 => Tensor::U8(shape, bytes.slice_ref(data)),
                 other => return Err(damaged(format!("tensor `{name}` has the unknown type {other:?}"))),
             };
             tensors.insert(name.to_owned(), tensor);
@@ -183,18 +184,19 @@ mod tests {
         artifact.put("weights", Tensor::F32(vec![2, 2], vec![1.0, -2.5, f32::MIN_POSITIVE, 0.0]));
         artifact.put("ids", Tensor::U32(vec![3], vec![7, 8, 9]));
         artifact.put("quantised", Tensor::I8(vec![1], vec![-3]));
-        artifact.put("text", Tensor::U8(vec![2], b"ab".to_vec()));
+        artifact.put("text", Tensor::U8(vec![2], Bytes::from_static(b"ab")));
         artifact.put("exact", Tensor::F64(vec![1], vec![0.1]));
         artifact.put("empty", Tensor::F32(vec![0], vec![]));
         let bytes = artifact.to_bytes().unwrap();
         assert_eq!(bytes, artifact.to_bytes().unwrap());
+        let bytes = Bytes::from(bytes);
         let mut again = Artifact::from_bytes(&bytes).unwrap();
         assert_eq!(again, artifact);
         assert_eq!(again.take_u32("ids").unwrap(), (vec![3], vec![7, 8, 9]));
         assert!(again.take_u32("ids").is_err());
         assert!(again.take_u32("weights").is_err());
         for length in [0, 7, 8, 40, bytes.len() - 1] {
-            assert!(Artifact::from_bytes(&bytes[..length]).is_err(), "cut at {length}");
+            assert!(Artifact::from_bytes(&bytes.slice(..length)).is_err(), "cut at {length}");
         }
     }
 }

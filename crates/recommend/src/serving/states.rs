@@ -25,7 +25,7 @@ pub struct UserState {
     interactions: usize,
     latest: Option<(u32, i64)>,
     pub(super) sequence: Option<State>,
-    pub(super) factor: Option<Vec<f32>>,
+    pub(super) factor: Option<Box<[f32]>>,
 }
 
 impl UserState {
@@ -118,7 +118,13 @@ impl Recommenders {
         for part in &self.trained.parts {
             match &**part {
                 Part::Als(als) => {
-                    state.factor = Some(with_scratch(|scratch| als.fold_in(known.history(), scratch)));
+                    state.factor = Some(with_scratch(|scratch| {
+                        let factor = als.fold_in(known.history(), scratch);
+                        // Scratch memory is far larger than a factor, and must not be kept with it.
+                        let kept = factor.as_slice().into();
+                        scratch.give_back(factor);
+                        kept
+                    }));
                 }
                 Part::Sequence(model) => {
                     let grown = kept.and_then(|kept| self.grown_by(kept, context));

@@ -77,7 +77,7 @@ pub fn from_artifact(mut artifact: Artifact) -> Result<(Trained, u64)> {
 
 fn put<T: Serialize>(artifact: &mut Artifact, name: &str, value: &T) -> Result<()> {
     let bytes = postcard::to_stdvec(value).map_err(Error::internal)?;
-    artifact.put(name, Tensor::U8(vec![bytes.len()], bytes));
+    artifact.put(name, Tensor::U8(vec![bytes.len()], bytes.into()));
     Ok(())
 }
 
