@@ -71,6 +71,9 @@ impl Document for Alias {
     }
 }
 
+/// Others who publish the same model at the same time, at most.
+const MAX_PUBLISHERS: usize = 16;
+
 /// The versions and aliases of every tenant's models.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -104,13 +107,16 @@ impl Registry {
         let size_bytes = bytes.len() as u64;
         let mut version = self.newest(scope, model).await?.map_or(0, |newest| newest.version) + 1;
         let bytes = bytes::Bytes::from(bytes);
-        for _ in 0..16 {
-            match self.blobs.put(scope, &path(model, version), bytes.clone(), PutMode::Create).await {
-                Ok(()) => break,
-                // Left by a publisher that died before its version was written, or by one that is at it now.
-                Err(error) if error.code() == codes::CONFLICT => version += 1,
-                Err(error) => return Err(error),
+        let mut attempts = 0;
+        while let Err(error) =
+            self.blobs.put(scope, &path(model, version), bytes.clone(), PutMode::Create).await
+        {
+            attempts += 1;
+            // Left by a publisher that died before its version was written, or by one that is at it now.
+            if error.code() != codes::CONFLICT || attempts == MAX_PUBLISHERS {
+                return Err(error);
             }
+            version += 1;
         }
         let published = ModelVersion {
             model: model.to_owned(),
@@ -161,22 +167,23 @@ impl Registry {
         Ok(self.versions.get(scope, &key).await?.map(|found| found.document))
     }
 
-    /// The artifact that an alias points at, or the newest older one whose bytes are whole; none where the alias
-    /// does not exist or no version is whole.
+    /// What `decode` makes of the artifact that an alias points at, or of the newest older one that is whole and can be
+    /// decoded; none where the alias does not exist or there is no such version.
     ///
     /// # Errors
-    /// Those of the engines.
-    pub async fn load(
+    /// Those of the engines, and those of `decode` but for `CORRUPTED`.
+    pub async fn load<T>(
         &self,
         scope: &Scope,
         model: &str,
         alias: &str,
-    ) -> Result<Option<(ModelVersion, Artifact)>> {
+        decode: impl Fn(Artifact) -> Result<T>,
+    ) -> Result<Option<(ModelVersion, T)>> {
         let Some(wanted) = self.resolve(scope, model, alias).await? else { return Ok(None) };
         let older = self.versions(scope, model).await?.into_iter().filter(|v| v.version < wanted.version);
         for version in std::iter::once(wanted.clone()).chain(older) {
-            match self.read(scope, &version).await {
-                Ok(artifact) => return Ok(Some((version, artifact))),
+            match self.read(scope, &version).await.and_then(&decode) {
+                Ok(decoded) => return Ok(Some((version, decoded))),
                 Err(error) if matches!(error.code(), codes::CORRUPTED | codes::NOT_FOUND) => {
                     warn!(model, version = version.version, error = %error.chain(), "a model version is damaged");
                 }
@@ -285,7 +292,7 @@ mod tests {
     async fn versions_grow_and_aliases_move() {
         let (registry, _) = registry();
         let scope = scope("shop");
-        assert!(registry.load(&scope, "recommender", "production").await.unwrap().is_none());
+        assert!(registry.load(&scope, "recommender", "production", Ok).await.unwrap().is_none());
         for mark in 1..=3 {
             let published = registry
                 .publish(
@@ -301,12 +308,15 @@ mod tests {
         }
         let promoted = registry.promote(&scope, "recommender", "production", 2, Timestamp::UNIX_EPOCH).await;
         assert_eq!(promoted.unwrap().version, 2);
-        let (version, loaded) = registry.load(&scope, "recommender", "production").await.unwrap().unwrap();
+        let (version, loaded) =
+            registry.load(&scope, "recommender", "production", Ok).await.unwrap().unwrap();
         assert_eq!((version.version, loaded), (2, artifact(2.0)));
         let missing = registry.promote(&scope, "recommender", "production", 9, Timestamp::UNIX_EPOCH).await;
         assert_eq!(missing.unwrap_err().code(), codes::NOT_FOUND);
         assert_eq!(registry.prune(&scope, "recommender", 1).await.unwrap(), 1, "3 is newest, 2 is held");
-        assert!(registry.load(&self::scope("other"), "recommender", "production").await.unwrap().is_none());
+        assert!(
+            registry.load(&self::scope("other"), "recommender", "production", Ok).await.unwrap().is_none()
+        );
     }
 
     #[tokio::test]
@@ -321,7 +331,16 @@ mod tests {
         }
         registry.promote(&scope, "m", "production", 2, Timestamp::UNIX_EPOCH).await.unwrap();
         blobs.put(&scope, &path("m", 2), Bytes::from_static(b"damage"), PutMode::Replace).await.unwrap();
-        let (version, loaded) = registry.load(&scope, "m", "production").await.unwrap().unwrap();
+        let (version, loaded) = registry.load(&scope, "m", "production", Ok).await.unwrap().unwrap();
         assert_eq!((version.version, loaded), (1, artifact(1.0)));
+        // What is whole but cannot be understood is passed over like what is damaged.
+        let picky = |found: Artifact| {
+            if found == artifact(1.0) {
+                Err(Error::new(codes::CORRUPTED, "unknown format"))
+            } else {
+                Ok(found)
+            }
+        };
+        assert!(registry.load(&scope, "m", "production", picky).await.unwrap().is_none());
     }
 }

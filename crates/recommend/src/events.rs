@@ -303,8 +303,8 @@ impl InteractionData {
     }
 }
 
-/// Passes when an interaction could have happened: not before 1970 and not later than `now` by more than five
-/// minutes of clock difference.
+/// Passes when an event could have happened: not before 1970 and not later than `now` by more than five minutes of
+/// clock difference.
 ///
 /// # Errors
 /// `VALIDATION_ERROR` naming the time.

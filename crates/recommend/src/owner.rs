@@ -53,7 +53,6 @@ impl RecommendOwner {
         event: &mut Event,
         mut interaction: InteractionData,
     ) -> Result<()> {
-        events::check_time(event.time, self.clock.now())?;
         let view = self.views.of(scope);
         let view = view.read();
         if !self.settings.auto_register_entities {
@@ -85,6 +84,7 @@ impl EventOwner for RecommendOwner {
     }
 
     fn admit(&self, scope: &Scope, event: &mut Event) -> Result<()> {
+        events::check_time(event.time, self.clock.now())?;
         match RecommendEvent::read(event)? {
             Some(RecommendEvent::Interaction(interaction)) => {
                 self.admit_interaction(scope, event, interaction)

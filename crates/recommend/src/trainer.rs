@@ -3,11 +3,13 @@
 //! One training at a time for each tenant, on a pool of threads of its own, so that requests keep their share of the
 //! processors. A training that fails leaves the served model where it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Clock, Error, Permission, Result, Scope};
+use kernel::{Clock, Error, Permission, Result, Scope, TenantId};
 use models::Registry;
+use parking_lot::Mutex;
 use store::Leases;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -25,6 +27,8 @@ const PRODUCTION: &str = "production";
 /// Held by the replica that trains for a tenant.
 const LEASE: &str = "recommend.train";
 const LEASE_LASTS: Duration = Duration::from_secs(60);
+/// Between two trainings that fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// Trains, publishes, promotes, serves.
 #[derive(Debug, Clone)]
@@ -37,6 +41,18 @@ pub struct Trainer {
     metrics: RecommendMetrics,
     leases: Leases,
     turn: Arc<tokio::sync::Mutex<()>>,
+    notes: Arc<Mutex<BTreeMap<TenantId, Notes>>>,
+}
+
+/// What is remembered of a tenant between two looks.
+#[derive(Debug, Default)]
+struct Notes {
+    /// The newest promotion that was looked at.
+    followed: u64,
+    /// Trainings that failed in a row.
+    failures: u32,
+    /// When the next training may begin, by the clock's elapsed time.
+    not_before: Duration,
 }
 
 impl Trainer {
@@ -51,7 +67,17 @@ impl Trainer {
         metrics: RecommendMetrics,
         leases: Leases,
     ) -> Self {
-        Self { views, service, registry, settings, clock, metrics, leases, turn: Arc::default() }
+        Self {
+            views,
+            service,
+            registry,
+            settings,
+            clock,
+            metrics,
+            leases,
+            turn: Arc::default(),
+            notes: Arc::default(),
+        }
     }
 
     /// Serves the promoted model of every tenant, or the last good one.
@@ -70,32 +96,29 @@ impl Trainer {
 
     /// The promoted model, or the last good one; none where there is none that can be served.
     async fn promoted(&self, scope: &Scope) -> Result<Option<Arc<Recommenders>>> {
-        let Some((version, artifact)) = self.registry.load(scope, MODEL, PRODUCTION).await? else {
-            return Ok(None);
-        };
-        match training::from_artifact(artifact) {
-            Ok((trained, interactions)) => {
-                let (number, at) = (version.version, version.created_at);
-                Ok(Some(self.snapshot(scope, number, at, interactions, trained)))
-            }
-            Err(error) => {
-                error!(error = %error.chain(), "the model cannot be served; it will be trained anew");
-                Ok(None)
-            }
-        }
+        let loaded = self.registry.load(scope, MODEL, PRODUCTION, training::from_artifact).await?;
+        Ok(loaded
+            .map(|(version, trained)| self.snapshot(scope, version.version, version.created_at, trained)))
     }
 
     /// Serves what another replica promoted since.
     async fn follow(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         let Some(promoted) = self.registry.resolve(scope, MODEL, PRODUCTION).await? else { return Ok(()) };
         let served = self.service.served(scope).and_then(|served| served.current());
-        if served.is_some_and(|served| served.version >= promoted.version) {
+        let served = served.map_or(0, |served| served.version);
+        // Once for each promotion: where its artifact is damaged an older one was loaded, and stays.
+        let is_new = self.notes.lock().entry(scope.tenant().clone()).or_default().followed < promoted.version;
+        if served >= promoted.version || !is_new {
             return Ok(());
         }
-        let Some(model) = self.promoted(scope).await? else { return Ok(()) };
-        self.warm(scope, &model, stop).await?;
-        info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
-        self.serve(scope, model);
+        if let Some(model) = self.promoted(scope).await?
+            && model.version > served
+        {
+            self.warm(scope, &model, stop).await?;
+            info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
+            self.serve(scope, model);
+        }
+        self.notes.lock().entry(scope.tenant().clone()).or_default().followed = promoted.version;
         Ok(())
     }
 
@@ -131,7 +154,7 @@ impl Trainer {
         let now = self.clock.now();
         let version = self.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
         self.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
-        let model = self.snapshot(scope, version.version, now, report.interactions as u64, trained);
+        let model = self.snapshot(scope, version.version, now, trained);
         // Before it answers, so that a swap makes nobody wait for a state.
         self.warm(scope, &model, &CancellationToken::new()).await?;
         self.serve(scope, model);
@@ -148,11 +171,10 @@ impl Trainer {
         scope: &Scope,
         version: u64,
         trained_at: kernel::Timestamp,
-        interactions: u64,
         trained: Trained,
     ) -> Arc<Recommenders> {
         let index = Index::of(&trained, &self.views.of(scope).read());
-        Arc::new(Recommenders::new(version, trained_at, interactions, trained, index))
+        Arc::new(Recommenders::new(version, trained_at, trained, index))
     }
 
     fn serve(&self, scope: &Scope, model: Arc<Recommenders>) {
@@ -186,8 +208,7 @@ impl Trainer {
     /// Takes what changed in the catalogue into the served model.
     pub fn refresh(&self, scope: &Scope) {
         let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return };
-        let refreshed = model.with_catalogue(&self.views.of(scope).read().entities);
-        if let Some(refreshed) = refreshed {
+        if let Some(refreshed) = model.with_catalogue(&self.views.of(scope)) {
             self.service.refresh(scope, Arc::new(refreshed));
         }
     }
@@ -217,7 +238,11 @@ impl Trainer {
     async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         self.follow(scope, stop).await?;
         self.refresh(scope);
-        if !self.is_due(scope) || !self.leases.acquire(scope, LEASE, LEASE_LASTS).await? {
+        let not_before = self.notes.lock().entry(scope.tenant().clone()).or_default().not_before;
+        if !self.is_due(scope) || self.clock.elapsed() < not_before {
+            return Ok(());
+        }
+        if !self.leases.acquire(scope, LEASE, LEASE_LASTS).await? {
             return Ok(());
         }
         let trained = tokio::select! {
@@ -226,8 +251,19 @@ impl Trainer {
             trained = self.train(scope, |_| ()) => trained.map(drop),
             lost = self.keep_lease(scope) => lost,
         };
+        self.note(scope, trained.is_err());
         self.leases.release(scope, LEASE).await?;
         trained
+    }
+
+    /// A training that failed is tried again later and later: what made it fail is still there.
+    fn note(&self, scope: &Scope, failed: bool) {
+        let mut notes = self.notes.lock();
+        let notes = notes.entry(scope.tenant().clone()).or_default();
+        notes.failures = if failed { notes.failures.saturating_add(1) } else { 0 };
+        let interval = Duration::from_secs(self.settings.schedule.incremental_update_interval_secs);
+        let pause = interval.saturating_mul(2_u32.saturating_pow(notes.failures)).min(LONGEST_PAUSE);
+        notes.not_before = if failed { self.clock.elapsed().saturating_add(pause) } else { Duration::ZERO };
     }
 
     /// Makes the lease last, for as long as it is waited for.
@@ -250,10 +286,11 @@ impl Trainer {
             return false;
         }
         let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return true };
-        let grown = interactions.saturating_sub(model.interactions) as f64;
+        let before = model.trained().basis.interactions;
+        let grown = interactions.saturating_sub(before) as f64;
         let age = self.clock.now().duration_since(model.trained_at);
         let hours = i64::try_from(schedule.full_rebuild_interval_hours).unwrap_or(i64::MAX);
-        let enough = schedule.rebuild_growth * model.interactions as f64;
+        let enough = schedule.rebuild_growth * before as f64;
         grown >= 1.0 && (grown >= enough || age.as_hours() >= hours)
     }
 }

@@ -58,6 +58,7 @@ struct Feeder<F> {
     settings: ProjectorSettings,
     progress: watch::Sender<Progress>,
     since_checkpoint: u64,
+    saving: Option<JoinHandle<Result<()>>>,
     refused: Vec<(Scope, DeadLetter)>,
 }
 
@@ -84,6 +85,7 @@ impl<F: Fold> Projector<F> {
             settings,
             progress: sender,
             since_checkpoint: 0,
+            saving: None,
             refused: Vec::new(),
         };
         feeder.restore().await?;
@@ -238,16 +240,30 @@ impl<F: Fold> Feeder<F> {
         Ok(())
     }
 
+    /// Encodes the state and begins to write it, unless the one before is still being written.
     async fn checkpoint(&mut self) -> Result<()> {
+        if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+            return Ok(());
+        }
+        self.saved().await?;
         self.deliver_refused().await?;
         let offsets = self.progress.borrow().clone();
         let fold = Arc::clone(&self.fold);
         let state = tokio::task::spawn_blocking(move || fold.encode()).await.map_err(Error::internal)?;
         let checkpoint = Checkpoint { format: self.fold.format(), offsets, state: state.into() };
         debug!(fold = self.fold.name(), bytes = checkpoint.state.len(), "checkpoint");
-        self.checkpoints.save(&checkpoint).await?;
+        let checkpoints = self.checkpoints.clone();
+        self.saving = Some(tokio::spawn(async move { checkpoints.save(&checkpoint).await }));
         self.since_checkpoint = 0;
         Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written.
+    async fn saved(&mut self) -> Result<()> {
+        match self.saving.take() {
+            Some(saving) => saving.await.map_err(Error::internal).flatten(),
+            None => Ok(()),
+        }
     }
 
     /// Follows the log until `stop`. What may pass by itself is waited out; anything else ends the fold.
@@ -273,7 +289,11 @@ impl<F: Fold> Feeder<F> {
                 Err(error) => return Err(error),
             }
         }
-        if self.since_checkpoint > 0 { self.checkpoint().await } else { Ok(()) }
+        self.saved().await?;
+        if self.since_checkpoint > 0 {
+            self.checkpoint().await?;
+        }
+        self.saved().await
     }
 
     /// Returns when a partition holds an event that the fold has not seen.

@@ -104,17 +104,17 @@ impl Ranking {
     ) -> Option<Self> {
         let model = model?;
         let known = model.known(request.context.history());
-        if known.is_empty() {
-            return None;
-        }
         let configured = request.settings.collaborative_weight.zip(request.settings.content_based_weight);
         let blend = match (algorithm, request.query.weights.or(configured)) {
             (Algorithm::Collaborative, _) => model.blend_of(Family::Collaborative)?,
             (Algorithm::ContentBased, _) => model.blend_of(Family::Content)?,
             (Algorithm::Sequence, _) => model.blend_of(Family::Sequence)?,
-            (_, Some((collaborative, content))) => model.blend_with(collaborative, content),
+            (_, Some((collaborative, content))) => model.blend_with(collaborative, content)?,
             (_, None) => model.blend(),
         };
+        if !model.says_something(&blend, &known) {
+            return None;
+        }
         let entity_count = request.view.entities.all().len();
         let state = user.and_then(|user| model.state(user, request.context, &known));
         let raw = model.score_parts(&known, state.as_deref(), &blend, entity_count);

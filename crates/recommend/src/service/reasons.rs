@@ -104,9 +104,26 @@ impl Lines<'_> {
 
     fn explanation(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Explanation {
         let boost = picked.boost;
-        let Basis::Parts(parts) = &self.ranking.basis else {
-            return Explanation { sources: Vec::new(), boost };
+        let source = match &self.ranking.basis {
+            Basis::Trending(_) => "trending",
+            Basis::Popular => "popular",
+            Basis::Latest => "latest",
+            Basis::Together(_) => "bought_together",
+            Basis::Parts(parts) => return self.explanation_of_parts(parts, picked, added, evidence),
         };
+        let raw = picked.score - boost;
+        let source = SourceShare { source, raw, contribution: raw, because: Vec::new() };
+        Explanation { sources: vec![source], boost }
+    }
+
+    fn explanation_of_parts(
+        &self,
+        parts: &Parts,
+        picked: &Picked,
+        added: &[f32],
+        evidence: &Evidence,
+    ) -> Explanation {
+        let boost = picked.boost;
         let named = |(item, added): &(u32, f32)| named(&self.view.entities, *item, *added);
         let share = |(part, contribution): (usize, &f32)| {
             let because = evidence.get(&(part, picked.entity)).map(Vec::as_slice).unwrap_or_default();

@@ -34,7 +34,7 @@ impl Index {
         }
         let user_in_view = trained.users.iter().map(|id| view.users.find(id).unwrap_or(NOWHERE)).collect();
         let in_order = item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
-        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision: 0 }
+        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision: trained.basis.revision }
     }
 
     /// Gives the entities of a view that have none a place after all others.

@@ -12,11 +12,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use kernel::Timestamp;
+use parking_lot::RwLock;
 
 use crate::algorithms::blend::Blend;
 use crate::algorithms::topk::{ItemSet, top_k};
 use crate::algorithms::{AlgorithmError, History, Recommender, Scratch};
-use crate::views::Entities;
+use crate::attributes::Attributes;
+use crate::views::TenantView;
 pub use index::{Index, NOWHERE};
 pub use part::{Family, Part};
 use states::States;
@@ -30,8 +32,6 @@ pub struct Recommenders {
     pub version: u64,
     /// When it was trained.
     pub trained_at: Timestamp,
-    /// Interactions it was trained on.
-    pub interactions: u64,
     trained: Trained,
     blend: Arc<Blend>,
     index: Index,
@@ -78,37 +78,32 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 impl Recommenders {
     /// A snapshot over the view that `index` was made for.
     #[must_use]
-    pub fn new(
-        version: u64,
-        trained_at: Timestamp,
-        interactions: u64,
-        trained: Trained,
-        index: Index,
-    ) -> Self {
+    pub fn new(version: u64, trained_at: Timestamp, trained: Trained, index: Index) -> Self {
         let blend = Arc::new(trained.blend.clone());
-        Self { version, trained_at, interactions, trained, blend, index, states: Arc::default() }
+        Self { version, trained_at, trained, blend, index, states: Arc::default() }
     }
 
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
-    /// content alone until the next training.
+    /// content alone until the next training. The view is held only while its changes are copied.
     #[must_use]
-    pub fn with_catalogue(&self, entities: &Entities) -> Option<Self> {
-        if entities.revision() == self.index.revision {
-            return None;
-        }
+    pub fn with_catalogue(&self, view: &RwLock<TenantView>) -> Option<Self> {
         let mut index = self.index.clone();
-        index.take_in(entities);
-        let changed: Vec<u32> = (0..)
-            .zip(entities.all())
-            .filter(|(_, entity)| entity.revision > self.index.revision)
-            .map(|(entity, _)| entity)
-            .collect();
+        let changed: Vec<(u32, Attributes)> = {
+            let view = view.read();
+            let entities = &view.entities;
+            if entities.revision() == self.index.revision {
+                return None;
+            }
+            index.take_in(entities);
+            let changed =
+                (0..).zip(entities.all()).filter(|(_, entity)| entity.revision > self.index.revision);
+            changed.map(|(entity, found)| (entity, found.attributes.clone())).collect()
+        };
         let mut trained = self.trained.clone();
         for part in &mut trained.parts {
             if let Part::Content(content) = &**part {
                 let mut content = content.clone();
-                for entity in &changed {
-                    let attributes = &entities.all()[*entity as usize].attributes;
+                for (entity, attributes) in &changed {
                     if let Ok(vector) = content.vector(attributes, None) {
                         content.insert(index.entity_in_parts[*entity as usize], vector);
                     }
@@ -116,9 +111,9 @@ impl Recommenders {
                 *part = Arc::new(Part::Content(content));
             }
         }
-        let Self { version, trained_at, interactions, .. } = *self;
+        let Self { version, trained_at, .. } = *self;
         let (blend, states) = (Arc::clone(&self.blend), Arc::clone(&self.states));
-        Some(Self { version, trained_at, interactions, trained, blend, index, states })
+        Some(Self { version, trained_at, trained, blend, index, states })
     }
 
     /// What it is made of.
@@ -146,15 +141,17 @@ impl Recommenders {
     }
 
     /// The learned blend with the shares of families set: collaborative and sequence share the first, content takes
-    /// the second, popularity none. The learned one where a family has no part.
+    /// the second, popularity none. None where no family with a share has a part.
     #[must_use]
-    pub fn blend_with(&self, collaborative: f32, content: f32) -> Arc<Blend> {
+    pub fn blend_with(&self, collaborative: f32, content: f32) -> Option<Arc<Blend>> {
         let group = |family| match family {
             Family::Collaborative | Family::Sequence => 0,
             Family::Content => 1,
             Family::Popularity => 2,
         };
-        self.grouped(group, &[collaborative, content, 0.0]).map_or_else(|_| self.blend(), Arc::new)
+        let shares = [collaborative, content, 0.0];
+        let has_share = self.trained.parts.iter().any(|part| shares[group(part.family())] > 0.0);
+        has_share.then(|| self.grouped(group, &shares).ok().map(Arc::new)).flatten()
     }
 
     /// The learned blend of one family's parts alone; none where there is no such part.
@@ -171,8 +168,31 @@ impl Recommenders {
         self.blend.with_group_weights(&groups, shares)
     }
 
+    /// Whether a part that `blend` gives weight, other than popularity, knows anything of a history.
+    #[must_use]
+    pub fn says_something(&self, blend: &Blend, known: &Known) -> bool {
+        let mut weighted = self.trained.parts.iter().zip(blend.weights(known.len()));
+        weighted.any(|(part, weight)| {
+            *weight > 0.0 && part.family() != Family::Popularity && self.knows_any(part, known)
+        })
+    }
+
+    fn knows_any(&self, part: &Part, known: &Known) -> bool {
+        let mut items = known.items.iter();
+        match part {
+            Part::Popularity(_) => true,
+            Part::Content(content) => {
+                items.any(|item| content.item_vector(*item).is_some_and(|vector| !vector.is_empty()))
+            }
+            _ => items.any(|item| {
+                (*item as usize) < self.trained.items.len()
+                    && self.trained.silent_items.binary_search(item).is_err()
+            }),
+        }
+    }
+
     /// The scores of every part that `blend` gives weight, by entity of the view; NaN where a part has nothing to
-    /// say. A part without weight gets no scores.
+    /// say. A part without weight, or that knows nothing of the history, gets no scores.
     #[must_use]
     pub fn score_parts(
         &self,
@@ -186,7 +206,7 @@ impl Recommenders {
             let parts = self.trained.parts.iter().zip(weights);
             parts
                 .map(|(part, weight)| {
-                    if *weight == 0.0 {
+                    if *weight == 0.0 || !self.knows_any(part, known) {
                         return Vec::new();
                     }
                     let mut scores = scratch.floats(part.recommender().item_count());

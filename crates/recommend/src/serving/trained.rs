@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::part::Part;
 use crate::algorithms::blend::Blend;
 use crate::algorithms::neighbours::Neighbours;
+use crate::training::Basis;
 
 /// What the parts are made of, as training left it and an artifact holds it.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Trained {
     pub users: Vec<String>,
     /// Items that nobody chose, rising: only content says something of them.
     pub silent_items: Vec<u32>,
+    /// What the view held when it was copied for the training.
+    pub basis: Basis,
 }
 
 impl Trained {

@@ -12,12 +12,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::report::TrainingReport;
+use super::set::Basis;
 use crate::serving::Trained;
 
 /// The name of the model in the registry.
 pub const MODEL: &str = "recommender";
 /// Raised when what an artifact holds changes its form or meaning.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// The artifact of a trained model.
 ///
@@ -38,17 +39,18 @@ pub fn to_artifact(trained: &Trained, report: &TrainingReport) -> Result<Artifac
     artifact.metadata = BTreeMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
         ("parts".to_owned(), trained.parts.len().to_string()),
-        ("interactions".to_owned(), report.interactions.to_string()),
+        ("interactions".to_owned(), trained.basis.interactions.to_string()),
+        ("revision".to_owned(), trained.basis.revision.to_string()),
         ("report".to_owned(), serde_json::to_string(report).map_err(Error::internal)?),
     ]);
     Ok(artifact)
 }
 
-/// Reads what [`to_artifact`] made, with the number of interactions it was trained on.
+/// Reads what [`to_artifact`] made.
 ///
 /// # Errors
 /// `CORRUPTED` when it is anything else or of another format.
-pub fn from_artifact(mut artifact: Artifact) -> Result<(Trained, u64)> {
+pub fn from_artifact(mut artifact: Artifact) -> Result<Trained> {
     if artifact.text("format")? != FORMAT {
         return Err(damaged(format!(
             "its format is {}, this release reads {FORMAT}",
@@ -56,7 +58,10 @@ pub fn from_artifact(mut artifact: Artifact) -> Result<(Trained, u64)> {
         )));
     }
     let number = |text: &str| text.parse::<u64>().map_err(|_| damaged(format!("`{text}` is not a number")));
-    let interactions = number(artifact.text("interactions")?)?;
+    let basis = Basis {
+        interactions: number(artifact.text("interactions")?)?,
+        revision: number(artifact.text("revision")?)?,
+    };
     let count = number(artifact.text("parts")?)?;
     let parts = (0..count)
         .map(|index| take(&mut artifact, &format!("part.{index}")).map(Arc::new))
@@ -70,9 +75,10 @@ pub fn from_artifact(mut artifact: Artifact) -> Result<(Trained, u64)> {
         items: take(&mut artifact, "items")?,
         users: take(&mut artifact, "users")?,
         silent_items: artifact.take_u32("silent_items")?.1,
+        basis,
     };
     trained.check().map_err(damaged)?;
-    Ok((trained, interactions))
+    Ok(trained)
 }
 
 fn put<T: Serialize>(artifact: &mut Artifact, name: &str, value: &T) -> Result<()> {

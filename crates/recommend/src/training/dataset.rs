@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use kernel::{Error, Result};
 
-use super::set::TrainingSet;
+use super::set::{Basis, TrainingSet};
 use crate::algorithms::Interactions;
 use crate::attributes::{AttributeValue, Attributes};
 use crate::import::Row;
@@ -131,6 +131,7 @@ impl Dataset {
             items: self.items.list,
             attributes: self.attributes,
             users: self.users.list.into_iter().map(|(_, id)| id).collect(),
+            basis: Basis::default(),
         })
     }
 }

@@ -160,6 +160,7 @@ pub fn train(
         together: together.map(Arc::new),
         items: set.items.clone(),
         users: set.users.clone(),
+        basis: set.basis,
     };
     Ok((trained, report))
 }

@@ -24,6 +24,6 @@ pub use dataset::{Dataset, Events, Weights};
 pub use fit::{NOTHING_TO_TRAIN_ON, TRAINING_FAILED, fit_part, train};
 pub use kind::Kind;
 pub use report::{PartReport, TrainingProgress, TrainingReport};
-pub use set::{TrainingSet, held_out};
+pub use set::{Basis, TrainingSet, held_out};
 pub use settings::{Algorithms, Effort, TrainingSettings};
 pub use tune::Tuning;

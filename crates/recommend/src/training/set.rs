@@ -9,6 +9,8 @@ use crate::views::TenantView;
 
 /// Users copied under one hold of the view's lock.
 const USERS_PER_HOLD: usize = 2_000;
+/// Entities copied under one hold of the view's lock.
+const ENTITIES_PER_HOLD: usize = 2_000;
 /// Choices further apart are not one basket.
 const BASKET_GAP_MS: i64 = 24 * 3_600_000;
 /// The interaction types that make a basket, where any of them is in use.
@@ -27,6 +29,17 @@ pub struct TrainingSet {
     pub attributes: Vec<Attributes>,
     /// The id of each user.
     pub users: Vec<String>,
+    /// What the view held when the copy began.
+    pub basis: Basis,
+}
+
+/// What a view held when it was copied, to tell later what came since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// Interactions of any weight.
+    pub interactions: u64,
+    /// The revision of the catalogue.
+    pub revision: u64,
 }
 
 impl TrainingSet {
@@ -35,7 +48,12 @@ impl TrainingSet {
     /// # Errors
     /// `INTERNAL_ERROR` when the view holds what no event could have made.
     pub fn of(view: &RwLock<TenantView>) -> Result<Self> {
-        let (items, attributes, basket_kinds) = catalogue(&view.read());
+        let basis = {
+            let view = view.read();
+            Basis { interactions: view.activity.interactions(), revision: view.entities.revision() }
+        };
+        let (items, attributes) = catalogue(view);
+        let basket_kinds = basket_kinds(view);
         let mut choices = Rows::default();
         let mut baskets = Rows::default();
         let mut users = Vec::new();
@@ -64,21 +82,47 @@ impl TrainingSet {
             }
         }
         let (interactions, baskets) = (choices.finish(items.len())?, baskets.finish(items.len())?);
-        Ok(Self { interactions, baskets, items, attributes, users })
+        Ok(Self { interactions, baskets, items, attributes, users, basis })
     }
 }
 
-/// Names, attributes, and the interaction types that make a basket.
-fn catalogue(view: &TenantView) -> (Vec<(String, String)>, Vec<Attributes>, Vec<u16>) {
-    let entities = view.entities.all();
-    let name =
-        |entity: &crate::views::Entity| (view.entities.type_of(entity).to_owned(), entity.id.to_string());
-    let names = entities.iter().map(name).collect();
-    let attributes = entities.iter().map(|entity| entity.attributes.clone()).collect();
-    let used =
-        |kind: &u16| view.users.all().iter().any(|user| user.history.iter().any(|entry| entry.kind == *kind));
-    let kinds = BASKET_TYPES.iter().filter_map(|name| view.interaction_types.find(name));
-    (names, attributes, kinds.filter(used).collect())
+/// Names and attributes.
+fn catalogue(view: &RwLock<TenantView>) -> (Vec<(String, String)>, Vec<Attributes>) {
+    let (mut names, mut attributes) = (Vec::new(), Vec::new());
+    loop {
+        let view = view.read();
+        let piece = view.entities.all().get(names.len()..).unwrap_or_default();
+        if piece.is_empty() {
+            return (names, attributes);
+        }
+        for entity in piece.iter().take(ENTITIES_PER_HOLD) {
+            names.push((view.entities.type_of(entity).to_owned(), entity.id.to_string()));
+            attributes.push(entity.attributes.clone());
+        }
+    }
+}
+
+/// The interaction types that make a basket and are in use.
+fn basket_kinds(view: &RwLock<TenantView>) -> Vec<u16> {
+    let mut wanted: Vec<u16> = {
+        let view = view.read();
+        BASKET_TYPES.iter().filter_map(|name| view.interaction_types.find(name)).collect()
+    };
+    let (mut used, mut looked_at) = (Vec::new(), 0);
+    while !wanted.is_empty() {
+        let view = view.read();
+        let piece = view.users.all().get(looked_at..).unwrap_or_default();
+        if piece.is_empty() {
+            break;
+        }
+        let piece = &piece[..piece.len().min(USERS_PER_HOLD)];
+        looked_at += piece.len();
+        let is_used =
+            |kind: &u16| piece.iter().any(|user| user.history.iter().any(|entry| entry.kind == *kind));
+        used.extend(wanted.extract_if(.., |kind| is_used(kind)));
+    }
+    used.sort_unstable();
+    used
 }
 
 /// Rows under construction.

@@ -38,17 +38,15 @@ impl Activity {
     }
 
     /// Adds what trended in the `window_days` up to `now_ms` to `scores`, by entity index. A weight counts half
-    /// after each `half_life_days`, measured from the middle of its day.
+    /// after each `half_life_days`, in whole days (UTC), so that a list keeps its order from page to page.
     pub fn trending(&self, now_ms: i64, window_days: usize, half_life_days: f64, scores: &mut [f32]) {
         let today = now_ms.div_euclid(MS_PER_DAY);
-        let now = now_ms as f64 / MS_PER_DAY as f64;
         for (day, weights) in &self.days {
             let age = today - day;
             if age < 0 || age >= window_days as i64 {
                 continue;
             }
-            let age_days = (now - (*day as f64 + 0.5)).max(0.0);
-            let decay = (-age_days / half_life_days).exp2() as f32;
+            let decay = (-(age as f64) / half_life_days).exp2() as f32;
             for (score, weight) in scores.iter_mut().zip(weights) {
                 *score += weight * decay;
             }
