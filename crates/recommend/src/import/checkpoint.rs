@@ -1,44 +1,86 @@
-//! Where an import stands, so that another run goes on exactly there.
+//! Where an import stands, so that another run reads what is new or was changed, and nothing else.
+//!
+//! A file is recognised by its name and by all of the content that was read of it, never by a part of it. Refuses:
+//! a checkpoint of another format or mapping, as the rows would be others.
 
 use kernel::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{IMPORT_CHECKPOINT, Report};
+use super::{BadLine, IMPORT_CHECKPOINT, Mark, Plan, Report};
 
-/// Every row before it was handed out. Store it together with, or after, what was made of those rows: rows
-/// that are read twice have the same [`super::Position`].
+/// Every row before it was handed out. Store it together with, or after, what was made of those rows: a row that
+/// is read twice has the same [`super::ImportedRow::id`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// The format, by name.
     pub format: String,
-    /// The file, relative to what is imported. All files before it in the plan are done.
+    /// The mapping, in a form that is only compared.
+    pub mapping: Option<String>,
+    /// Each file that was begun, in the order of reading.
+    pub files: Vec<FileMark>,
+}
+
+/// How far the reading of one file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileMark {
+    /// The file, relative to what is imported.
     pub file: String,
-    /// Uncompressed bytes before the record.
+    /// Whether it was read to its end.
+    pub finished: bool,
+    /// Uncompressed bytes before the next record.
     pub byte_offset: u64,
-    /// Lines or rows before the record.
+    /// Lines or rows before the next record.
     pub line: u64,
-    /// Rows of the record that are done, where a record holds several.
+    /// CRC-32 of the bytes before the next record.
+    pub crc32: u32,
+    /// Rows of the next record that are done, where a record holds several.
     pub rows_done: u32,
-    /// How many bytes at the head of the file `head_crc32` covers.
-    pub head_bytes: u32,
-    /// Recognises the file: a checkpoint is refused for another one.
-    pub head_crc32: u32,
-    /// The counts so far.
+    /// What was read of it, and what could not be.
     pub report: Report,
 }
 
 impl Checkpoint {
-    /// Refuses a file whose head is not what it was; a file that has grown is the same file.
-    pub(super) fn require_head(&self, head: &[u8]) -> Result<()> {
-        let covered = head.get(..self.head_bytes as usize);
-        if covered.is_some_and(|bytes| crc32fast::hash(bytes) == self.head_crc32) {
-            return Ok(());
+    /// What is the same in every checkpoint of a plan.
+    pub(super) fn of(plan: &Plan, files: Vec<FileMark>) -> Self {
+        let mapping = plan.mapping.as_ref().map(|mapping| format!("{mapping:?}"));
+        Self { format: plan.format.name().to_owned(), mapping, files }
+    }
+
+    /// Refuses a plan that would read other rows from the same files.
+    pub(super) fn require(&self, plan: &Plan) -> Result<()> {
+        let Self { format, mapping, .. } = Self::of(plan, Vec::new());
+        if self.format != format {
+            return Err(refuse(format!("it is of {}, the files are {format}", self.format)));
         }
-        Err(refuse(format!("`{}` has changed since the checkpoint: start again without it", self.file)))
+        if self.mapping != mapping {
+            return Err(refuse("it is of another mapping of the columns"));
+        }
+        Ok(())
     }
 }
 
-pub(super) fn refuse(message: String) -> Error {
+impl FileMark {
+    pub(super) fn mark(&self) -> Mark {
+        Mark { offset: self.byte_offset, line: self.line, crc32: self.crc32 }
+    }
+}
+
+/// The sum over files, with the first `kept` lines that could not be read.
+pub(super) fn total<'a>(reports: impl Iterator<Item = &'a Report>, kept: usize) -> Report {
+    let mut total = Report::default();
+    for report in reports {
+        total.entities += report.entities;
+        total.users += report.users;
+        total.interactions += report.interactions;
+        total.bad_lines += report.bad_lines;
+        let room = kept.saturating_sub(total.first_bad_lines.len());
+        total.first_bad_lines.extend(report.first_bad_lines.iter().take(room).map(BadLine::clone));
+    }
+    total
+}
+
+fn refuse(message: impl Into<String>) -> Error {
     Error::new(IMPORT_CHECKPOINT, message).with_field("checkpoint")
 }

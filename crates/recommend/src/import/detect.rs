@@ -10,7 +10,7 @@ use kernel::{Error, Id, Result};
 
 use super::assemble::Defaults;
 use super::classify::{Content, classify};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Origin};
 use super::{IMPORT_FORMAT, source};
 
 macro_rules! formats {
@@ -176,6 +176,33 @@ impl Plan {
         self.files.iter().map(|file| file.name.as_str())
     }
 
+    /// The same without what the data set holds out to be tested on, where there is something else: `test.txt` beside
+    /// `train.txt`. What is learned from must not hold it; a test file that is named alone is meant to be read.
+    #[must_use]
+    pub fn without_held_out(mut self) -> Self {
+        let (held_out, kept): (Vec<_>, Vec<_>) = self
+            .files
+            .into_iter()
+            .partition(|file| matches!(file.content, Content::LightGcn { is_test: true }));
+        if kept.is_empty() {
+            self.files = held_out;
+            return self;
+        }
+        self.files = kept;
+        self.ignored.extend(held_out.into_iter().map(|file| IgnoredFile {
+            reason:
+                "it is held out to be tested on: name the file itself to import it all the same".to_owned(),
+            name: file.name,
+        }));
+        self
+    }
+
+    /// Whether the times of rows are only the numbers of their lines.
+    pub(super) fn times_are_lines(&self, file: &PlannedFile) -> bool {
+        let time = self.mapping.as_ref().and_then(|mapping| mapping.timestamp.as_ref());
+        file.content == Content::Sequences || time.is_some_and(|(origin, _)| *origin == Origin::Row)
+    }
+
     /// The files that will not be read, and why.
     #[must_use]
     pub fn ignored(&self) -> &[IgnoredFile] {
@@ -196,7 +223,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn list(path: &Path) -> Result<Vec<(PathBuf, String, u64)>> {
-    let refuse = |cause| source::fault(path, cause);
+    let refuse = |cause: std::io::Error| source::fault(path, &cause);
     let metadata = std::fs::metadata(path).map_err(refuse)?;
     if !metadata.is_dir() {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

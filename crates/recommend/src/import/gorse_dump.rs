@@ -29,14 +29,15 @@ pub(super) struct GorseDump {
     message: Vec<u8>,
     kind: Option<Kind>,
     mark: Mark,
+    passed: crc32fast::Hasher,
     ended: bool,
 }
 
 impl GorseDump {
-    /// Opens `path` and walks to `mark`, as only the walk tells which section it is in.
-    pub(super) fn open(path: &Path, defaults: Defaults, mark: Mark) -> Result<Self> {
-        let source = Source::open(path, 0)?;
-        let mut dump = Self {
+    /// Opens `path`.
+    pub(super) fn open(path: &Path, defaults: Defaults) -> Result<Self> {
+        let source = Source::open(path)?;
+        Ok(Self {
             path: path.to_owned(),
             input: Box::new(io::BufReader::with_capacity(1 << 18, source.input)),
             read_bytes: source.read_bytes,
@@ -44,19 +45,14 @@ impl GorseDump {
             message: Vec::new(),
             kind: None,
             mark: Mark::default(),
+            passed: crc32fast::Hasher::new(),
             ended: false,
-        };
-        while dump.mark.offset < mark.offset {
-            if dump.next_message()?.is_none_or(|message| message.is_err()) {
-                break;
-            }
-        }
-        Ok(dump)
+        })
     }
 
     /// Reads the next message into the buffer; `None` at the end.
     fn next_message(&mut self) -> Result<Option<Result<Kind, Fault>>> {
-        self.try_next_message().map_err(|cause| source::fault(&self.path, cause))
+        self.try_next_message().map_err(|cause| source::fault(&self.path, &cause))
     }
 
     fn try_next_message(&mut self) -> io::Result<Option<Result<Kind, Fault>>> {
@@ -64,6 +60,7 @@ impl GorseDump {
             let mut size = [0; 8];
             let length = read_full(&mut self.input, &mut size)?;
             self.mark.offset += length as u64;
+            self.passed.update(&size[..length]);
             if length < size.len() {
                 return Ok(Some(Err(self.end_with("the dump is cut off: it does not end with 0"))));
             }
@@ -86,6 +83,7 @@ impl GorseDump {
         self.message.resize(size, 0);
         let length = read_full(&mut self.input, &mut self.message)?;
         self.mark.offset += length as u64;
+        self.passed.update(&self.message[..length]);
         self.mark.line += 1;
         if length < size {
             return Ok(Err(self.end_with("the dump is cut off within a message")));
@@ -112,7 +110,7 @@ impl Reader for GorseDump {
     }
 
     fn mark(&self) -> Mark {
-        self.mark
+        Mark { crc32: self.passed.clone().finalize(), ..self.mark }
     }
 
     fn position_bytes(&self) -> u64 {

@@ -2,7 +2,8 @@
 //! `test.txt`.
 //!
 //! There are no times and no types. Rows of `test.txt` carry `split: test` in their metadata, so that a
-//! held-out interaction can be told from one to learn from.
+//! held-out interaction can be told from one to learn from. What is stored is learned from, so whoever stores rows
+//! leaves `test.txt` out ([`super::Plan::without_held_out`]), unless that file itself was named.
 
 use kernel::{Id, Result};
 

@@ -1,5 +1,6 @@
 //! Readers that turn foreign files into a stream of typed [`Row`]s, in constant memory, with a stable name
-//! for each row, so that importing twice is the same as importing once.
+//! for each row, so that importing twice is the same as importing once. (The names alone take memory: see
+//! [`Options::row_ids`].)
 //!
 //! ```text
 //! Plan::detect(path, &request)  ->  Importer::start(plan, options)  ->  Iterator<Item = Result<ImportedRow>>
@@ -34,6 +35,7 @@ mod parquet_rows;
 mod protobuf;
 mod records;
 mod report;
+mod row_ids;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -47,9 +49,9 @@ use kernel::{Error, ErrorCode, ErrorKind, Id, Timestamp};
 
 use crate::attributes::Attributes;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, FileMark};
 pub use detect::{Format, IgnoredFile, Plan, Request};
-pub use importer::{Importer, Options};
+pub use importer::{Importer, Options, Resumed};
 pub use mapping::Mapping;
 pub use records::MAX_RECORD_BYTES;
 pub use report::{BadLine, Progress, Report};
@@ -141,8 +143,8 @@ impl Row {
     }
 }
 
-/// Where a row stands. Its text form, such as `ratings.csv:731204` or `train.txt:12#3`, is the same in every
-/// run and on every machine: use it, with a name for the data set, as the id of the event made from the row.
+/// Where a row stands, for people: its text form is such as `ratings.csv:731204` or `train.txt:12#3`. It is no
+/// name of the row, as lines may come and go before it: that is [`ImportedRow::id`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The file, relative to what was imported, with `/` between folders.
@@ -170,6 +172,10 @@ pub struct ImportedRow {
     pub row: Row,
     /// Where it stands.
     pub position: Position,
+    /// Its name, where [`Options::row_ids`] asks for it: made of the file and of what the row says, so the same in
+    /// every run, on every machine, and wherever the row stands in the file. Use it, with a name for the data set,
+    /// as the id of the event made from the row.
+    pub id: Option<String>,
 }
 
 /// Why one line, or one part of it, is not acceptable.
@@ -215,10 +221,12 @@ enum Step {
 /// The place between two records, to come back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Mark {
-    /// Uncompressed bytes before it.
+    /// Uncompressed bytes before it; those of the whole file where rows are not in the order of bytes.
     offset: u64,
     /// Lines or rows before it.
     line: u64,
+    /// CRC-32 of those bytes.
+    crc32: u32,
 }
 
 /// Reads one file record by record.

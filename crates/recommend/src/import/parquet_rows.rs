@@ -25,30 +25,25 @@ pub(super) struct ParquetRows {
     line: u64,
     total_rows: u64,
     size_bytes: u64,
+    crc32: u32,
 }
 
 impl ParquetRows {
-    /// Opens `path` after the rows before `mark`.
-    pub(super) fn open(
-        path: &Path,
-        mapping: Option<Mapping>,
-        defaults: Defaults,
-        mark: Mark,
-    ) -> Result<Self> {
-        let file = File::open(path).map_err(|cause| super::source::fault(path, cause))?;
-        let size_bytes = file.metadata().map_err(|cause| super::source::fault(path, cause))?.len();
+    /// Opens `path`. Reads all of it once, as its rows are not in the order of its bytes and any of them may change.
+    pub(super) fn open(path: &Path, mapping: Option<Mapping>, defaults: Defaults) -> Result<Self> {
+        let (size_bytes, crc32) = super::source::measure(path)?;
+        let file = File::open(path).map_err(|cause| super::source::fault(path, &cause))?;
         let reader = guarded(|| SerializedFileReader::new(file)).map_err(|cause| refuse(path, &cause))?;
         let total_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let mut rows = Self {
+        Ok(Self {
             path: path.to_owned(),
             rows: RowIter::from_file_into(Box::new(reader)),
             decode: JsonLines::new(mapping, defaults)?,
             line: 0,
             total_rows,
             size_bytes,
-        };
-        while rows.line < mark.line && rows.next_row()?.is_some() {}
-        Ok(rows)
+            crc32,
+        })
     }
 
     fn next_row(&mut self) -> Result<Option<ParquetRow>> {
@@ -80,7 +75,7 @@ impl Reader for ParquetRows {
     }
 
     fn mark(&self) -> Mark {
-        Mark { offset: 0, line: self.line }
+        Mark { offset: self.size_bytes, line: self.line, crc32: self.crc32 }
     }
 
     fn position_bytes(&self) -> u64 {

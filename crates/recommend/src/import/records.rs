@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use super::Mark;
+
 /// The longest record, in bytes. A longer one is reported and passed over without being kept.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 
@@ -52,6 +54,7 @@ pub(super) struct Records {
     ended: bool,
     offset: u64,
     line: u64,
+    passed: crc32fast::Hasher,
 }
 
 enum Scan {
@@ -60,9 +63,16 @@ enum Scan {
 }
 
 impl Records {
-    /// Reads from `input`, which begins `offset` bytes and `line` lines into its file.
-    pub(super) fn new(input: Box<dyn Read + Send>, quoting: Option<u8>, offset: u64, line: u64) -> Self {
-        Self { input, quoting, buffer: vec![0; BLOCK_BYTES], start: 0, end: 0, ended: false, offset, line }
+    /// Reads from `input`, from the first record.
+    pub(super) fn new(input: Box<dyn Read + Send>, quoting: Option<u8>) -> Self {
+        let passed = crc32fast::Hasher::new();
+        let buffer = vec![0; BLOCK_BYTES];
+        Self { input, quoting, buffer, start: 0, end: 0, ended: false, offset: 0, line: 0, passed }
+    }
+
+    /// The place before the next record.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { offset: self.offset, line: self.line, crc32: self.passed.clone().finalize() }
     }
 
     /// Bytes before the next record.
@@ -121,6 +131,7 @@ impl Records {
     }
 
     fn skip_bytes(&mut self, count: usize) {
+        self.passed.update(&self.buffer[self.start..self.start + count]);
         self.start += count;
         self.offset += count as u64;
     }
@@ -257,7 +268,7 @@ mod tests {
     use super::*;
 
     fn records(bytes: &[u8], quoting: bool) -> Vec<String> {
-        let mut records = Records::new(Box::new(Cursor::new(bytes.to_vec())), quoting.then_some(b','), 0, 0);
+        let mut records = Records::new(Box::new(Cursor::new(bytes.to_vec())), quoting.then_some(b','));
         let mut texts = Vec::new();
         loop {
             let line = records.line() + 1;
@@ -275,6 +286,7 @@ mod tests {
             }
         }
         assert_eq!(records.offset(), bytes.len() as u64, "every byte is passed once");
+        assert_eq!(records.mark().crc32, crc32fast::hash(bytes), "and is in the sum");
         texts
     }
 

@@ -4,7 +4,7 @@
 //! decoder in `decoder`.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +14,6 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::IMPORT_SOURCE;
-
-/// How much of a file recognises it.
-pub(super) const HEAD_BYTES: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
@@ -41,21 +38,69 @@ pub(super) struct Source {
     pub(super) read_bytes: Arc<AtomicU64>,
 }
 
-pub(super) fn fault(path: &Path, cause: io::Error) -> Error {
-    Error::new(IMPORT_SOURCE, format!("`{}` cannot be read: {cause}", path.display())).with_source(cause)
+pub(super) fn fault(path: &Path, cause: &io::Error) -> Error {
+    // The cause is in the message, as the reasons of files that are left out hold messages alone.
+    Error::new(IMPORT_SOURCE, format!("`{}` cannot be read: {cause}", path.display()))
 }
 
-/// The first bytes of a file as they are stored.
-pub(super) fn read_head(path: &Path) -> Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    let file = File::open(path).map_err(|cause| fault(path, cause))?;
-    file.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(|cause| fault(path, cause))?;
-    Ok(head)
+/// What became of a file since all of it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    Same,
+    /// The same, and more after it.
+    Grown,
+    Changed,
+}
+
+/// The length and the CRC-32 of a file as it is stored.
+#[cfg(feature = "parquet")]
+pub(super) fn measure(path: &Path) -> Result<(u64, u32)> {
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(|cause| fault(path, &cause))?);
+    let mut hasher = crc32fast::Hasher::new();
+    let mut size_bytes = 0;
+    loop {
+        let count = {
+            let block = file.fill_buf().map_err(|cause| fault(path, &cause))?;
+            hasher.update(block);
+            block.len()
+        };
+        if count == 0 {
+            return Ok((size_bytes, hasher.finalize()));
+        }
+        file.consume(count);
+        size_bytes += count as u64;
+    }
+}
+
+/// Compares the uncompressed content with what it was: so many bytes of this CRC-32.
+pub(super) fn compare(path: &Path, bytes: u64, crc32: u32) -> Result<Since> {
+    let mut source = Source::open(path)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut left = bytes;
+    loop {
+        let count = match source.input.read(&mut buffer) {
+            Ok(count) => count,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            // It was read to its end before, so it is another file; reading it says what is wrong.
+            Err(_) => return Ok(Since::Changed),
+        };
+        let of_before = left.min(count as u64) as usize;
+        hasher.update(&buffer[..of_before]);
+        left -= of_before as u64;
+        if count == 0 || of_before < count {
+            return Ok(match left == 0 && hasher.finalize() == crc32 {
+                true if count == 0 => Since::Same,
+                true => Since::Grown,
+                false => Since::Changed,
+            });
+        }
+    }
 }
 
 /// The first bytes of a file, uncompressed; fewer where it is broken.
 pub(super) fn read_text_head(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let mut source = Source::open(path, 0)?;
+    let mut source = Source::open(path)?;
     let mut head = vec![0; limit];
     let mut length = 0;
     while length < limit {
@@ -63,7 +108,7 @@ pub(super) fn read_text_head(path: &Path, limit: usize) -> Result<Vec<u8>> {
             Ok(0) => break,
             Ok(count) => length += count,
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) if length == 0 => return Err(fault(path, cause)),
+            Err(cause) if length == 0 => return Err(fault(path, &cause)),
             Err(_) => break,
         }
     }
@@ -72,12 +117,12 @@ pub(super) fn read_text_head(path: &Path, limit: usize) -> Result<Vec<u8>> {
 }
 
 impl Source {
-    /// Opens `path` after `skip_bytes` uncompressed bytes.
-    pub(super) fn open(path: &Path, skip_bytes: u64) -> Result<Self> {
-        Self::try_open(path, skip_bytes).map_err(|cause| fault(path, cause))
+    /// Opens `path`.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        Self::try_open(path).map_err(|cause| fault(path, &cause))
     }
 
-    fn try_open(path: &Path, skip_bytes: u64) -> io::Result<Self> {
+    fn try_open(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut magic = [0; 4];
         let length = read_up_to(&mut file, &mut magic)?;
@@ -85,15 +130,10 @@ impl Source {
         if matches!(magic[..length], [0xff, 0xfe, ..] | [0xfe, 0xff] | [0xfe, 0xff, 0..=0xfe, ..]) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is UTF-16, convert it to UTF-8"));
         }
-        let seek_bytes = if compression == Compression::None { skip_bytes } else { 0 };
-        file.seek(SeekFrom::Start(seek_bytes))?;
-        let read_bytes = Arc::new(AtomicU64::new(seek_bytes));
+        file.rewind()?;
+        let read_bytes = Arc::new(AtomicU64::new(0));
         let counted = Counted { file, read_bytes: Arc::clone(&read_bytes) };
-        let mut input = decoder(counted, compression);
-        if compression != Compression::None {
-            io::copy(&mut input.by_ref().take(skip_bytes), &mut io::sink())?;
-        }
-        Ok(Self { input, read_bytes })
+        Ok(Self { input: decoder(counted, compression), read_bytes })
     }
 }
 
@@ -205,30 +245,47 @@ mod tests {
     fn compression_is_told_by_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("any.name");
-        let check = |stored: &[u8], skip: u64, expected: Result<&str, &str>| {
+        let check = |stored: &[u8], expected: Result<&str, &str>| {
             std::fs::write(&path, stored).unwrap();
             let mut text = String::new();
-            let read = Source::open(&path, skip).and_then(|mut source| {
-                source.input.read_to_string(&mut text).map_err(|cause| fault(&path, cause))
+            let read = Source::open(&path).and_then(|mut source| {
+                source.input.read_to_string(&mut text).map_err(|cause| fault(&path, &cause))
             });
             match expected {
                 Ok(expected) => assert_eq!(read.map(|_| text.as_str()).unwrap(), expected),
                 Err(part) => assert!(read.as_ref().unwrap_err().message().contains(part), "{read:?}"),
             }
         };
-        check(b"a,b\n1,2\n", 0, Ok("a,b\n1,2\n"));
-        check(b"a,b\n1,2\n", 4, Ok("1,2\n"));
-        check(b"", 0, Ok(""));
-        check(&gzip(b"a,b\n1,2\n"), 0, Ok("a,b\n1,2\n"));
-        check(&gzip(b"a,b\n1,2\n"), 4, Ok("1,2\n"));
-        check(&[gzip(b"a,b\n"), gzip(b"1,2\n")].concat(), 0, Ok("a,b\n1,2\n"));
-        check(ZSTANDARD, 0, Ok("a,b\n1,2\n"));
-        check(ZSTANDARD, 4, Ok("1,2\n"));
-        check(&gzip(b"a,b\n1,2\n")[..15], 0, Err("cannot be read"));
-        check(&ZSTANDARD[..13], 0, Ok("a,b\n"));
-        check(&ZSTANDARD[..30], 0, Err("cannot be read"));
-        check(&[0xff, 0xfe, b'a', 0], 0, Err("convert it to UTF-8"));
-        assert!(Source::open(folder.path(), 0).is_err(), "a folder is not a file");
-        assert!(Source::open(&folder.path().join("absent"), 0).is_err());
+        check(b"a,b\n1,2\n", Ok("a,b\n1,2\n"));
+        check(b"", Ok(""));
+        check(&gzip(b"a,b\n1,2\n"), Ok("a,b\n1,2\n"));
+        check(&[gzip(b"a,b\n"), gzip(b"1,2\n")].concat(), Ok("a,b\n1,2\n"));
+        check(ZSTANDARD, Ok("a,b\n1,2\n"));
+        check(&gzip(b"a,b\n1,2\n")[..15], Err("cannot be read"));
+        check(&ZSTANDARD[..13], Ok("a,b\n"));
+        check(&ZSTANDARD[..30], Err("cannot be read"));
+        check(&[0xff, 0xfe, b'a', 0], Err("convert it to UTF-8"));
+        assert!(Source::open(folder.path()).is_err(), "a folder is not a file");
+        assert!(Source::open(&folder.path().join("absent")).is_err());
+    }
+    #[test]
+    fn a_file_is_compared_by_all_of_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("any.name");
+        let before = b"a,b\n1,2\n";
+        let check = |stored: &[u8], expected: Since| {
+            std::fs::write(&path, stored).unwrap();
+            assert_eq!(compare(&path, before.len() as u64, crc32fast::hash(before)).unwrap(), expected);
+        };
+        check(before, Since::Same);
+        check(&gzip(before), Since::Same);
+        check(b"a,b\n1,2\n3", Since::Grown);
+        check(&gzip(b"a,b\n1,2\n3"), Since::Grown);
+        check(b"a,b\n1,3\n", Since::Changed);
+        check(b"a,b\n1,2", Since::Changed);
+        check(b"", Since::Changed);
+        check(&gzip(before)[..15], Since::Changed);
+        std::fs::remove_file(&path).unwrap();
+        assert!(compare(&path, 0, 0).is_err());
     }
 }

@@ -48,15 +48,18 @@ pub(super) struct TextFile {
 }
 
 impl TextFile {
-    /// Opens `path` at `mark`. The header is read in any case.
-    pub(super) fn open(path: &Path, dialect: Dialect, decode: Box<dyn Decode>, mark: Mark) -> Result<Self> {
-        let start = if dialect.header { Mark::default() } else { mark };
-        let (records, read_bytes) = records_at(path, dialect, start)?;
+    /// Opens `path` and reads the header, if there is one.
+    pub(super) fn open(path: &Path, dialect: Dialect, decode: Box<dyn Decode>) -> Result<Self> {
+        let Source { input, read_bytes } = Source::open(path)?;
+        let quoting = match dialect.separator {
+            Separator::Byte(byte) if dialect.quotes => Some(byte),
+            _ => None,
+        };
         let mut file = Self {
             path: path.to_owned(),
             dialect,
             decode,
-            records,
+            records: Records::new(input, quoting),
             read_bytes,
             splitter: Splitter::default(),
             columns: None,
@@ -64,9 +67,6 @@ impl TextFile {
         };
         if dialect.header {
             file.read_header()?;
-            if mark.offset > file.records.offset() {
-                (file.records, file.read_bytes) = records_at(path, dialect, mark)?;
-            }
         }
         Ok(file)
     }
@@ -79,7 +79,7 @@ impl TextFile {
                 format!("the header of `{}` cannot be read: {reason}", self.path.display()),
             )
         };
-        let found = match records.peek().map_err(|cause| source::fault(&self.path, cause))? {
+        let found = match records.peek().map_err(|cause| source::fault(&self.path, &cause))? {
             Cut::End => return Ok(()),
             Cut::Record(found) => found,
             Cut::TooLong => return Err(refuse("it is longer than 1 MiB")),
@@ -111,7 +111,7 @@ impl TextFile {
         // A record of several lines with a wrong number of fields is most likely a stray quote that swallowed
         // good lines: only the first is passed by.
         if ragged && found.lines() > 1 {
-            self.records.pass_line().map_err(|cause| source::fault(&self.path, cause))?;
+            self.records.pass_line().map_err(|cause| source::fault(&self.path, &cause))?;
         } else {
             self.records.pass(found);
         }
@@ -123,7 +123,7 @@ impl Reader for TextFile {
     fn next_record(&mut self, rows: &mut Parts) -> Result<Step> {
         loop {
             let line = self.records.line() + 1;
-            let cut = self.records.peek().map_err(|cause| source::fault(&self.path, cause))?;
+            let cut = self.records.peek().map_err(|cause| source::fault(&self.path, &cause))?;
             let reason = match cut {
                 Cut::End if self.records.offset() == 0 && !self.reported_empty => {
                     self.reported_empty = true;
@@ -132,7 +132,7 @@ impl Reader for TextFile {
                 Cut::End => return Ok(Step::End),
                 Cut::TooLong => format!("the line is longer than {MAX_RECORD_BYTES} bytes"),
                 Cut::Quote(reason) => {
-                    self.records.pass_line().map_err(|cause| source::fault(&self.path, cause))?;
+                    self.records.pass_line().map_err(|cause| source::fault(&self.path, &cause))?;
                     reason.to_owned()
                 }
                 Cut::Record(found) if self.records.bytes(&found).trim_ascii().is_empty() => {
@@ -146,19 +146,10 @@ impl Reader for TextFile {
     }
 
     fn mark(&self) -> Mark {
-        Mark { offset: self.records.offset(), line: self.records.line() }
+        self.records.mark()
     }
 
     fn position_bytes(&self) -> u64 {
         self.read_bytes.load(Ordering::Relaxed)
     }
-}
-
-fn records_at(path: &Path, dialect: Dialect, mark: Mark) -> Result<(Records, Arc<AtomicU64>)> {
-    let source = Source::open(path, mark.offset)?;
-    let quoting = match dialect.separator {
-        Separator::Byte(byte) if dialect.quotes => Some(byte),
-        _ => None,
-    };
-    Ok((Records::new(source.input, quoting, mark.offset, mark.line), source.read_bytes))
 }

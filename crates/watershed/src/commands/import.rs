@@ -1,6 +1,6 @@
-//! `watershed import`: foreign files become events, each with an id made from where its row stands, so that
-//! importing twice is the same as importing once. Where it stands is kept after each batch, so that an import
-//! that was cut off goes on there.
+//! `watershed import`: foreign files become events, each with an id made from what its row says, so that importing
+//! twice is the same as importing once, whatever lines came or went between. Where it stands is kept after each batch:
+//! an import that was cut off goes on there, and a file that was changed since is read again.
 
 use std::path::Path;
 
@@ -8,9 +8,13 @@ use edge::ingest::Receipt;
 use kernel::{Error, Event, Result, Scope, codes};
 use recommend::attributes::AttributeValue;
 use recommend::events::{EntityPatch, InteractionData, InteractionKind, UserData, kinds};
-use recommend::import::{Checkpoint, Format, Importer, Mapping, Options, Plan, Request, Row};
+use recommend::import::{
+    Checkpoint, Format, IMPORT_CHECKPOINT, IMPORT_LINE, Importer, Mapping, Options, Plan, Report, Request,
+    Resumed, Row,
+};
 use recommend::views::interaction_types::BUILT_IN;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{Document, Expect, Outcome, Repository, Table};
 
 use super::scope;
@@ -46,65 +50,68 @@ pub(super) fn plan(path: &Path, format: Option<&str>, map: Option<&str>) -> Resu
 }
 
 async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<()> {
-    let plan = plan(path, import.format.as_deref(), import.map.as_deref())?;
+    let plan = plan(path, import.format.as_deref(), import.map.as_deref())?.without_held_out();
+    for file in plan.ignored() {
+        terminal::note(format!("{} is left out: {}", file.name, file.reason));
+    }
     let name =
         path.file_name().map_or_else(|| "import".to_owned(), |name| name.to_string_lossy().into_owned());
     let kept: Repository<ImportState> = Repository::new(app.engines.records.clone());
-    let options = Options { strict: import.strict, bad_lines_kept: BAD_LINES_TOLD };
-    let earlier = kept.get(scope, &name).await?.map(|state| state.document);
-    let (mut importer, source) = open(&name, plan, options, earlier, import.restart)?;
-    let state = |checkpoint| ImportState { name: name.clone(), source: source.clone(), checkpoint };
+    let options = Options { strict: import.strict, bad_lines_kept: BAD_LINES_TOLD, row_ids: true };
+    let earlier = match import.restart {
+        true => None,
+        false => kept.get(scope, &name).await?.and_then(|state| state.document.checkpoint()),
+    };
+    let mut importer = open(plan, options, earlier)?;
+    tell_resumed(&mut importer);
     let bar = terminal::bytes_bar(importer.progress().total_bytes).with_message(name.clone());
-    let mut intake = Intake::new(app, scope, &source);
-    let before = importer.report().rows();
+    let mut intake = Intake::new(app, scope, &name);
     while let Some(row) = importer.next().transpose()? {
-        if intake.push(&row.position.to_string(), row.row).await? {
-            let checkpoint = importer.checkpoint()?;
-            kept.put(scope, &state(checkpoint), Expect::Any).await?;
+        let id = row.id.ok_or_else(|| Error::internal("a row has no id"))?;
+        let is_durable = intake.push_from(&row.position.to_string(), &id, row.row).await?;
+        // Where nothing was taken in so far no place is kept, so that what failed wholly is read again.
+        if is_durable && intake.has_some() {
+            kept.put(scope, &ImportState::of(&name, &importer.checkpoint())?, Expect::Any).await?;
             bar.set_position(importer.progress().position_bytes);
+            bar.suspend(|| tell_resumed(&mut importer));
         }
     }
     intake.flush().await?;
     bar.finish_and_clear();
-    if importer.report().rows() + importer.report().bad_lines > 0 {
-        let checkpoint = importer.checkpoint()?;
-        kept.put(scope, &state(checkpoint), Expect::Any).await?;
-    }
-    tell(&name, &importer, before, &intake);
+    tell_resumed(&mut importer);
+    tell(&name, &importer, &intake);
+    require_some(&name, &importer.report(), &intake)?;
+    kept.put(scope, &ImportState::of(&name, &importer.checkpoint())?, Expect::Any).await?;
     Ok(())
 }
 
-/// The importer where it is to begin, and the source of its events: the same as earlier for the same file, even where
-/// it has grown; another for another file of the same name.
-fn open(
-    name: &str,
-    plan: Plan,
-    options: Options,
-    earlier: Option<ImportState>,
-    restart: bool,
-) -> Result<(Importer, String)> {
-    let mut known = None;
-    if let Some(ImportState { source, checkpoint, .. }) = earlier {
-        let (file, line) = (checkpoint.file.clone(), checkpoint.line);
-        match Importer::resume(plan.clone(), options.clone(), checkpoint) {
-            Ok(importer) if !restart => {
-                terminal::note(format!("Going on after {file}:{line}"));
-                return Ok((importer, source));
-            }
-            Ok(_) => known = Some(source),
-            Err(_) if restart => {}
-            Err(error) => {
-                let message = format!("{}; pass --restart to begin again", error.message());
-                return Err(Error::new(error.code(), message).with_field("checkpoint"));
-            }
+/// The importer where it is to begin.
+fn open(plan: Plan, options: Options, earlier: Option<Checkpoint>) -> Result<Importer> {
+    let Some(checkpoint) = earlier else { return Importer::start(plan, options) };
+    terminal::note("Comparing the files with what was read of them before");
+    match Importer::resume(plan.clone(), options.clone(), checkpoint) {
+        Err(error) if error.code() == IMPORT_CHECKPOINT => {
+            terminal::note(format!("The earlier import cannot be gone on with: {}", error.message()));
+            terminal::note("Beginning again; rows that are stored already are not stored twice");
+            Importer::start(plan, options)
         }
+        result => result,
     }
-    let importer = Importer::start(plan, options)?;
-    let head = importer.checkpoint().map_or(0, |checkpoint| checkpoint.head_crc32);
-    Ok((importer, known.unwrap_or_else(|| format!("{name}-{head:08x}"))))
 }
 
-fn tell(name: &str, importer: &Importer, before: u64, intake: &Intake<'_>) {
+fn tell_resumed(importer: &mut Importer) {
+    for resumed in importer.take_resumed() {
+        terminal::note(match resumed {
+            Resumed::GoesOn { file, line } => format!("Going on after {file}:{line}"),
+            Resumed::Changed { file } => format!(
+                "{file} has changed since it was imported: reading all of it again, and storing the rows that are not \
+                 stored yet"
+            ),
+        });
+    }
+}
+
+fn tell(name: &str, importer: &Importer, intake: &Intake<'_>) {
     let report = importer.report();
     for bad in &report.first_bad_lines {
         terminal::note(bad.to_string());
@@ -119,7 +126,7 @@ fn tell(name: &str, importer: &Importer, before: u64, intake: &Intake<'_>) {
     terminal::say(format!(
         "{name} ({}): {} rows read: {} stored, {} known already, {} refused, {} lines could not be read",
         importer.plan().format().name(),
-        report.rows() - before,
+        importer.rows_read(),
         intake.stored,
         intake.known,
         intake.refused_count,
@@ -127,13 +134,42 @@ fn tell(name: &str, importer: &Importer, before: u64, intake: &Intake<'_>) {
     ));
 }
 
+/// Refuses an import that took nothing in because every line failed. Rows of earlier runs count as taken in.
+fn require_some(name: &str, report: &Report, intake: &Intake<'_>) -> Result<()> {
+    let failed = report.bad_lines + intake.refused_count;
+    if failed == 0 || intake.has_some() || report.rows() > intake.refused_count {
+        return Ok(());
+    }
+    let message = format!("nothing was imported from {name}: none of its lines could be used, see above why");
+    Err(Error::new(IMPORT_LINE, message))
+}
+
 /// How far the import of one name is.
 #[derive(Debug, Serialize, Deserialize)]
 struct ImportState {
     name: String,
-    /// Of its events.
-    source: String,
-    checkpoint: Checkpoint,
+    /// A [`Checkpoint`], or what another version had for one.
+    checkpoint: Value,
+}
+
+impl ImportState {
+    fn of(name: &str, checkpoint: &Checkpoint) -> Result<Self> {
+        let checkpoint = serde_json::to_value(checkpoint).map_err(Error::internal)?;
+        Ok(Self { name: name.to_owned(), checkpoint })
+    }
+
+    /// Where to go on; says so where it is of another version.
+    fn checkpoint(self) -> Option<Checkpoint> {
+        let checkpoint = serde_json::from_value(self.checkpoint).ok();
+        if checkpoint.is_none() {
+            terminal::note(format!(
+                "{} was imported by another version, which names rows in another way: beginning again; what that \
+                 version stored is stored once more",
+                self.name
+            ));
+        }
+        checkpoint
+    }
 }
 
 impl Document for ImportState {
@@ -150,6 +186,8 @@ pub(super) struct Intake<'a> {
     scope: &'a Scope,
     source: String,
     events: Vec<Event>,
+    /// Where the events come from, for people.
+    places: Vec<String>,
     stored: u64,
     known: u64,
     refused_count: u64,
@@ -164,6 +202,7 @@ impl<'a> Intake<'a> {
             scope,
             source: format!("/import/{source}"),
             events: Vec::with_capacity(BATCH),
+            places: Vec::with_capacity(BATCH),
             stored: 0,
             known: 0,
             refused_count: 0,
@@ -173,7 +212,13 @@ impl<'a> Intake<'a> {
 
     /// Takes a row; true when a batch became durable.
     pub(super) async fn push(&mut self, id: &str, row: Row) -> Result<bool> {
+        self.push_from(id, id, row).await
+    }
+
+    /// Takes a row that stands at `place`, which is named where the row is refused.
+    async fn push_from(&mut self, place: &str, id: &str, row: Row) -> Result<bool> {
         self.events.push(self.event(id, row)?);
+        self.places.push(place.to_owned());
         if self.events.len() < BATCH {
             return Ok(false);
         }
@@ -181,19 +226,24 @@ impl<'a> Intake<'a> {
         Ok(true)
     }
 
+    /// Whether any row is in the store.
+    fn has_some(&self) -> bool {
+        self.stored + self.known > 0
+    }
+
     /// Appends what is left.
     pub(super) async fn flush(&mut self) -> Result<()> {
         let events = std::mem::take(&mut self.events);
-        let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
+        let places = std::mem::take(&mut self.places);
         let receipts = self.app.ingest.accept_events(self.scope, events).await?;
-        for (id, receipt) in ids.into_iter().zip(receipts) {
+        for (place, receipt) in places.into_iter().zip(receipts) {
             match receipt {
                 Receipt::Stored(place) if place.outcome == Outcome::New => self.stored += 1,
                 Receipt::Stored(_) => self.known += 1,
                 Receipt::Refused(error) => {
                     self.refused_count += 1;
                     if self.refused.len() < BAD_LINES_TOLD {
-                        self.refused.push(format!("{id}: {error}"));
+                        self.refused.push(format!("{place}: {error}"));
                     }
                 }
             }
@@ -276,4 +326,23 @@ fn kind_of(name: &str, value: Option<f64>) -> InteractionKind {
 pub(super) fn no_interactions(path: &Path) -> Error {
     let message = format!("{} has no interactions", path.display());
     Error::new(codes::VALIDATION_ERROR, message).with_field("data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_another_version_is_no_place_to_go_on_from() {
+        let state = |json: &str| serde_json::from_str::<ImportState>(json).unwrap();
+        let earlier = state(
+            r#"{"name":"a.csv","source":"a.csv-0badcafe","checkpoint":{"format":"csv","file":"a.csv","byte_offset":9,
+            "line":2,"rows_done":0,"head_bytes":9,"head_crc32":1,"report":{"entities":0,"users":0,"interactions":1,
+            "bad_lines":0,"first_bad_lines":[]}}}"#,
+        );
+        assert_eq!(earlier.checkpoint(), None);
+        let checkpoint = Checkpoint { format: "csv".to_owned(), mapping: None, files: Vec::new() };
+        let kept = serde_json::to_string(&ImportState::of("a.csv", &checkpoint).unwrap()).unwrap();
+        assert_eq!(state(&kept).checkpoint(), Some(checkpoint));
+    }
 }

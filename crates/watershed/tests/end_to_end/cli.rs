@@ -48,6 +48,7 @@ fn an_import_that_was_cut_off_goes_on() {
     home.write("events.csv", interactions(6_000, Some(5_001)));
     home.run(&["import", "--strict", "events.csv"]).failed_with("events.csv:5001");
     let ran = home.run(&["import", "events.csv"]).succeeded();
+    assert!(ran.stderr.contains("Comparing the files with what was read of them before"), "{}", ran.stderr);
     assert!(ran.stderr.contains("Going on after events.csv:4001"), "{}", ran.stderr);
     assert!(ran.stdout.contains("1998 rows read: 1998 stored, 0 known already"), "{}", ran.stdout);
     let doctor = home.run(&["doctor"]).succeeded();
@@ -60,8 +61,9 @@ fn another_file_of_the_same_name_is_not_taken_for_the_first() {
     home.write("monday/events.csv", interactions(100, None));
     home.write("tuesday/events.csv", interactions(100, None).replace("user-", "guest-"));
     home.run(&["import", "monday/events.csv"]).succeeded();
-    home.run(&["import", "tuesday/events.csv"]).failed_with("--restart");
-    home.run(&["import", "--restart", "tuesday/events.csv"]).succeeded();
+    let tuesday = home.run(&["import", "tuesday/events.csv"]).succeeded();
+    assert!(tuesday.stderr.contains("events.csv has changed since it was imported"), "{}", tuesday.stderr);
+    assert!(tuesday.stdout.contains("99 stored, 0 known already"), "{}", tuesday.stdout);
     let again = home.run(&["import", "--restart", "monday/events.csv"]).succeeded();
     assert!(again.stdout.contains("0 stored, 99 known already"), "{}", again.stdout);
     let doctor = home.run(&["doctor"]).succeeded();
@@ -69,16 +71,92 @@ fn another_file_of_the_same_name_is_not_taken_for_the_first() {
 }
 
 #[test]
+fn a_line_that_was_repaired_is_imported() {
+    let home = Home::new();
+    home.write("events.csv", interactions(5_000, Some(1_501)));
+    let first = home.run(&["import", "events.csv"]).succeeded();
+    assert!(first.stderr.contains("events.csv:1501: "), "{}", first.stderr);
+    home.write("events.csv", interactions(5_000, None));
+    let second = home.run(&["import", "events.csv"]).succeeded();
+    assert!(second.stderr.contains("events.csv has changed since it was imported"), "{}", second.stderr);
+    assert!(!second.stderr.contains("events.csv:1501"), "{}", second.stderr);
+    let expected = "4999 rows read: 1 stored, 4998 known already, 0 refused, 0 lines could not be read";
+    assert!(second.stdout.contains(expected), "{}", second.stdout);
+    // A line that comes in between moves all that follow.
+    let moved = interactions(5_000, None).replacen("user-5,", "guest,item-1,view,1\nuser-5,", 1);
+    home.write("events.csv", moved);
+    let third = home.run(&["import", "events.csv"]).succeeded();
+    assert!(third.stdout.contains("5000 rows read: 1 stored, 4999 known already"), "{}", third.stdout);
+    let doctor = home.run(&["doctor"]).succeeded();
+    assert!(doctor.stdout.contains("18 users, 5000 interactions"), "{}", doctor.stdout);
+}
+
+#[test]
+fn rows_without_a_time_count_as_often_as_they_stand_there() {
+    let home = Home::new();
+    home.write("shop/events.csv", "user_id,item_id\n1,a\n1,a\n2,b\n");
+    home.run(&["import", "shop"]).succeeded();
+    home.write("shop/events.csv", "user_id,item_id\n3,c\n1,a\n1,a\n1,a\n2,b\n");
+    let again = home.run(&["import", "shop"]).succeeded();
+    assert!(again.stdout.contains("5 rows read: 2 stored, 3 known already"), "{}", again.stdout);
+}
+
+#[test]
+fn files_that_come_into_a_folder_are_imported() {
+    let home = Home::new();
+    home.write("shop/ratings.csv", interactions(100, None));
+    home.run(&["import", "shop"]).succeeded();
+    home.write("shop/a.csv", interactions(50, None).replace("user-", "guest-"));
+    home.write("shop/items.csv", "item_id,title\nitem-1,One\nitem-2,Two\n");
+    home.write("shop/notes.xyz", "a note\n");
+    let second = home.run(&["import", "shop"]).succeeded();
+    assert!(second.stdout.contains("51 rows read: 51 stored"), "{}", second.stdout);
+    assert!(second.stderr.contains("notes.xyz is left out: "), "{}", second.stderr);
+    let third = home.run(&["import", "shop"]).succeeded();
+    assert!(third.stdout.contains("0 rows read: 0 stored"), "{}", third.stdout);
+}
+
+#[test]
+fn an_import_without_a_line_that_can_be_used_fails() {
+    let home = Home::new();
+    let broken = "user_id,item_id,rating\n1,,5\n2,b,high\n";
+    home.write("events.csv", broken);
+    for _ in 0..2 {
+        let ran = home.run(&["import", "events.csv"]).failed_with("nothing was imported from events.csv");
+        assert!(ran.stderr.contains("events.csv:2: item_id"), "{}", ran.stderr);
+        assert!(ran.stdout.contains("0 stored, 0 known already, 0 refused, 2 lines"), "{}", ran.stdout);
+    }
+    home.write("events.csv", format!("{broken}3,c,4\n"));
+    home.run(&["import", "events.csv"]).succeeded();
+    // Nothing new is no failure, though two lines are still broken.
+    home.run(&["import", "events.csv"]).succeeded();
+}
+
+#[test]
+fn what_a_data_set_holds_out_is_not_imported_with_the_rest() {
+    let home = Home::new();
+    home.write("lists/train.txt", "0 1 2\n1 2 3\n");
+    home.write("lists/test.txt", "0 3\n1 1\n");
+    let folder = home.run(&["import", "lists"]).succeeded();
+    assert!(folder.stdout.contains("4 rows read: 4 stored"), "{}", folder.stdout);
+    assert!(folder.stderr.contains("test.txt is left out: it is held out"), "{}", folder.stderr);
+    let doctor = home.run(&["doctor"]).succeeded();
+    assert!(doctor.stdout.contains("4 interactions"), "{}", doctor.stdout);
+    let named = home.run(&["import", "lists/test.txt"]).succeeded();
+    assert!(named.stdout.contains("2 rows read: 2 stored"), "{}", named.stdout);
+}
+
+#[test]
 fn imports_say_what_they_cannot_do() {
     let home = Home::new();
-    home.run(&["import", "missing.csv"]).failed_with("missing.csv");
+    let missing = home.run(&["import", "missing.csv"]).failed_with("missing.csv");
+    assert_eq!(missing.stderr.matches("No such file").count(), 1, "{}", missing.stderr);
     home.write("odd.csv", "a,b\n1,2\n");
     home.run(&["import", "odd.csv"]).failed_with("user_id=COLUMN");
     home.run(&["import", "--format", "excel", "odd.csv"]).failed_with("excel");
     home.run(&["import", "--map", "user_id=nope,entity_id=b", "odd.csv"]).failed_with("nope");
     home.write("empty.csv", "");
-    let empty = home.run(&["import", "empty.csv"]).succeeded();
-    assert!(empty.stderr.contains("empty.csv:1: the file is empty"), "{}", empty.stderr);
+    home.run(&["import", "empty.csv"]).failed_with("empty.csv:1: the file is empty");
     let mapped = home.run(&["import", "--map", "user_id=a,entity_id=b", "odd.csv"]).succeeded();
     assert!(mapped.stdout.contains("1 rows read: 1 stored"), "{}", mapped.stdout);
     home.write(
