@@ -167,9 +167,7 @@ impl Ingest {
         }
         self.count("refused", receipts.iter().flatten().count());
         let mut places = self.append(scope, events).await?.into_iter();
-        if let Err(error) = self.dead_letters.add(scope, letters).await {
-            warn!(error = %error.chain(), "dead letters could not be kept");
-        }
+        self.keep(scope, letters).await;
         let lost = || Error::internal("the log returned fewer places than events");
         receipts
             .into_iter()
@@ -218,12 +216,32 @@ impl Ingest {
     /// Checks one event with the domain that owns it, then appends it.
     ///
     /// # Errors
-    /// The owner's, or those of the log.
-    pub async fn append_checked(&self, scope: &Scope, mut event: Event) -> Result<Appended> {
+    /// The owner's (the event is kept as a dead letter), or those of the log.
+    pub async fn append_checked(&self, scope: &Scope, event: Event) -> Result<Appended> {
         scope.require(Permission::Write)?;
-        self.owner(&event)?.admit(scope, &mut event)?;
+        let event = match self.admit(scope, event) {
+            Ok(event) => event,
+            Err((error, text)) => return Err(self.refuse(scope, &text, error).await),
+        };
         let places = self.append(scope, vec![event]).await?;
         places.first().copied().ok_or_else(|| Error::internal("the log returned no place"))
+    }
+
+    /// Keeps what a caller who may write sent, with the reason why it was not taken, and hands the reason back.
+    pub(crate) async fn refuse(&self, scope: &Scope, text: &str, error: Error) -> Error {
+        self.count("refused", 1);
+        // Another tenant's data is not kept, not even as a dead letter.
+        if error.kind() != ErrorKind::Forbidden {
+            let id = format!("edge:{}", self.new_id());
+            self.keep(scope, vec![letter(id, text, &error, self.clock.now())]).await;
+        }
+        error
+    }
+
+    async fn keep(&self, scope: &Scope, letters: Vec<DeadLetter>) {
+        if let Err(error) = self.dead_letters.add(scope, letters).await {
+            warn!(error = %error.chain(), "dead letters could not be kept");
+        }
     }
 
     fn owner(&self, event: &Event) -> Result<&Arc<dyn EventOwner>> {

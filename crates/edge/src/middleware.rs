@@ -1,13 +1,15 @@
 //! What happens around every request: an id, a metric, a log line, a time limit, load shedding.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kernel::{Clock, Entropy, Error, codes};
+use kernel::{Clock, Entropy, Error, Result, codes};
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
@@ -21,7 +23,8 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// How long and how many.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The longest a request may take before it is answered with 504. Streams are exempt once they began.
+    /// The longest a request may take before it is answered with 504; for a streamed body the longest that each of
+    /// its steps may take. An answer that is a stream is exempt once it began.
     pub request_timeout: Duration,
     /// Requests answered at once; more are answered with 503 at once.
     pub concurrency: usize,
@@ -88,13 +91,50 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     response
 }
 
-async fn limited(around: &Around, request: Request, next: Next) -> Response {
+/// The time limit of one request, which stands in its extensions.
+#[derive(Debug, Clone)]
+struct TimeLimit {
+    longest: Duration,
+    by_step: Arc<AtomicBool>,
+}
+
+/// A time limit that holds for each step of a request instead of the whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepLimit(Option<Duration>);
+
+impl StepLimit {
+    /// Takes the limit of this request over: from now on the handler has to put every wait through
+    /// [`StepLimit::step`]. There is none outside [`around`].
+    pub(crate) fn take_over(request: &Request) -> Self {
+        let limit = request.extensions().get::<TimeLimit>();
+        Self(limit.map(|limit| {
+            limit.by_step.store(true, Ordering::Relaxed);
+            limit.longest
+        }))
+    }
+
+    /// What the work gives.
+    ///
+    /// # Errors
+    /// `TIMED_OUT` saying `late` when it takes longer than the limit.
+    pub(crate) async fn step<T>(self, late: &str, work: impl Future<Output = T>) -> Result<T> {
+        let Some(longest) = self.0 else { return Ok(work.await) };
+        let timed_out = |_| Error::new(codes::TIMED_OUT, format!("{late} within {} ms", longest.as_millis()));
+        tokio::time::timeout(longest, work).await.map_err(timed_out)
+    }
+}
+
+async fn limited(around: &Around, mut request: Request, next: Next) -> Response {
     let Ok(_place) = around.places.try_acquire() else {
         let message = "the server answers as many requests as it can; try again shortly";
         return ApiError(Error::new(codes::OVERLOADED, message)).into_response();
     };
-    match tokio::time::timeout(around.timeout, next.run(request)).await {
+    let limit = TimeLimit { longest: around.timeout, by_step: Arc::default() };
+    request.extensions_mut().insert(limit.clone());
+    let mut answer = std::pin::pin!(next.run(request));
+    match tokio::time::timeout(around.timeout, &mut answer).await {
         Ok(response) => response,
+        Err(_) if limit.by_step.load(Ordering::Relaxed) => answer.await,
         Err(_) => {
             let message = format!("not answered within {} ms", around.timeout.as_millis());
             ApiError(Error::new(codes::TIMED_OUT, message)).into_response()
@@ -145,4 +185,130 @@ pub fn panicked() -> Response {
         ApiError(Error::new(codes::INTERNAL_ERROR, "an internal error was logged")).into_response();
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use axum::{Extension, Router, middleware};
+    use bytes::Bytes;
+    use futures::stream;
+    use http_body_util::BodyExt;
+    use kernel::{Event, ManualClock, Scope, SeededEntropy, TenantId, Timestamp};
+    use prometheus_client::registry::Registry;
+    use serde_json::{Value, json};
+    use store::memory::{MemoryEventLog, MemoryRecords};
+    use store::{Appended, DeadLetters};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::Caller;
+    use crate::ingest::{EventOwner, Ingest, IngestParts};
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    /// Takes every event; its view shows them after a while.
+    #[derive(Debug)]
+    struct Owner {
+        settles_in: Duration,
+    }
+
+    #[async_trait::async_trait]
+    impl EventOwner for Owner {
+        fn kinds(&self) -> &'static [&'static str] {
+            &["a.b.v1"]
+        }
+
+        fn admit(&self, _: &Scope, _: &mut Event) -> Result<()> {
+            Ok(())
+        }
+
+        async fn settled(&self, _: &[Appended]) {
+            tokio::time::sleep(self.settles_in).await;
+        }
+    }
+
+    fn server(settles_in: Duration) -> Router {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
+        let metrics = HttpMetrics::register(&mut Registry::default());
+        let parts = IngestParts {
+            log: Arc::new(MemoryEventLog::new(1)),
+            dead_letters: DeadLetters::new(Arc::new(MemoryRecords::new())),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            metrics: metrics.clone(),
+        };
+        let ingest = Ingest::new(parts, &[Arc::new(Owner { settles_in }) as Arc<dyn EventOwner>]);
+        let limits = Limits { request_timeout: LIMIT, concurrency: 4 };
+        let state = Around::new(metrics, clock, entropy, limits);
+        let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
+        let (events, _) = crate::http::events::routes(ingest).split_for_parts();
+        events.layer(Extension(Caller(scope))).layer(middleware::from_fn_with_state(state, around))
+    }
+
+    fn line(id: usize) -> String {
+        format!("{}\n", json!({"specversion": "1.0", "id": id.to_string(), "source": "/s", "type": "a.b.v1"}))
+    }
+
+    /// A part of a body, the milliseconds before it; none breaks the body off.
+    type Part = (u64, Option<String>);
+
+    async fn send(server: Router, content_type: &str, parts: Vec<Part>) -> (u16, Value) {
+        let parts = stream::unfold(parts.into_iter(), async |mut parts| {
+            let (pause_ms, text) = parts.next()?;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+            Some((text.map(Bytes::from).ok_or(broken), parts))
+        });
+        let request = Request::post("/api/v1/events").header("content-type", content_type);
+        let request = request.body(Body::from_stream(parts)).unwrap();
+        let response = server.oneshot(request).await.unwrap_or_else(|error: Infallible| match error {});
+        let status = response.status().as_u16();
+        let kind = response.headers()["content-type"].clone();
+        assert_eq!(kind, if status < 400 { "application/json" } else { "application/problem+json" });
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_lines_has_a_limit_for_each_pause_only() {
+        let check = async |settles_ms: u64, parts: Vec<Part>, expected: (u16, Option<&str>, u64, u64)| {
+            let server = server(Duration::from_millis(settles_ms));
+            let (status, told) = send(server, "application/x-ndjson", parts).await;
+            let counts = ["stored", "refused"].map(|name| told[name].as_u64().unwrap());
+            assert_eq!((status, told["code"].as_str(), counts[0], counts[1]), expected, "{told}");
+            if status >= 400 {
+                assert_eq!(told["status"], status);
+            }
+        };
+        let steady: Vec<Part> = (0..20).map(|id| (900, Some(line(id)))).collect();
+        check(0, steady.clone(), (200, None, 20, 0)).await;
+        check(900, steady.clone(), (200, None, 20, 0)).await;
+
+        let late = (1_100, Some(line(20)));
+        let cut = (0, Some("{\"specversion\":".to_owned()));
+        let ended = |more: Vec<Part>| [steady.clone(), more].concat();
+        check(0, ended(vec![late.clone()]), (504, Some("TIMED_OUT"), 20, 0)).await;
+        check(0, ended(vec![cut.clone(), late]), (504, Some("TIMED_OUT"), 20, 0)).await;
+        check(0, ended(vec![cut.clone()]), (207, None, 20, 1)).await;
+        check(0, ended(vec![cut, (0, None)]), (400, Some("INVALID_REQUEST"), 20, 0)).await;
+        let many = vec![(0, Some((0..1_500).map(line).collect::<String>()))];
+        check(900, many.clone(), (200, None, 1_500, 0)).await;
+        check(1_100, many, (504, Some("TIMED_OUT"), 0, 0)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_else_has_a_limit_for_the_whole() {
+        let json = "application/cloudevents+json";
+        let text = line(1);
+        let slow = |pause_ms: u64| {
+            vec![(pause_ms, Some(text[..20].to_owned())), (pause_ms, Some(text[20..].to_owned()))]
+        };
+        assert_eq!(send(server(Duration::ZERO), json, slow(400)).await.0, 201);
+        let (status, problem) = send(server(Duration::ZERO), json, slow(600)).await;
+        assert_eq!((status, problem["code"].as_str()), (504, Some("TIMED_OUT")));
+    }
 }

@@ -1,16 +1,29 @@
 //! Dead letters: what was refused at the door or could not be folded, kept with the reason.
 //!
-//! A letter's id is derived from where it came from, so that a replay of the log does not write it twice.
+//! A letter's id is derived from where it came from, so that a replay of the log does not write it twice. A tenant has
+//! a bounded number of letters and keeps none for ever: the oldest go, some at a time, as new ones come.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kernel::{Error, Event, Result, Scope, Timestamp};
+use kernel::{Error, Event, Result, Scope, TenantId, Timestamp};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table};
+use crate::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table, Write};
 
 /// The most bytes of a refused body that are kept.
 const MAX_BODY_BYTES: usize = 16 << 10;
+
+/// What a tenant keeps.
+const BOUNDS: Bounds = Bounds { letters: 10_000, age: Duration::from_secs(30 * 24 * 60 * 60) };
+
+/// Letters written in one commit.
+const LETTERS_PER_COMMIT: usize = 250;
+
+/// Old letters that a commit removes beyond the number that it writes.
+const MORE_REMOVED: usize = 50;
 
 /// Something that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,15 +89,52 @@ fn shorten(text: &str) -> String {
     text[..end].to_owned()
 }
 
-impl Document for DeadLetter {
-    const TABLE: Table = Table { name: "dead_letters", indexes: &["refused_at"] };
+/// A letter with its place among those of its tenant.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    letter: DeadLetter,
+    /// Grows by one with each letter. Two processes may give the same one.
+    #[serde(default)]
+    sequence: i64,
+}
+
+impl Document for Kept {
+    const TABLE: Table = Table { name: "dead_letters", indexes: &["refused_at", "sequence"] };
 
     fn key(&self) -> String {
-        self.id.clone()
+        self.letter.id.clone()
     }
 
     fn indexes(&self) -> Vec<(&'static str, IndexValue)> {
-        vec![("refused_at", IndexValue::Integer(self.refused_at.as_millisecond()))]
+        vec![
+            ("refused_at", IndexValue::Integer(self.letter.refused_at.as_millisecond())),
+            ("sequence", IndexValue::Integer(self.sequence)),
+        ]
+    }
+}
+
+/// The letters with up to this number in the index.
+fn up_to(index: &'static str, most: i64) -> Selection {
+    Selection::Between(index, IndexValue::Integer(i64::MIN), IndexValue::Integer(most))
+}
+
+/// What is kept of a tenant's letters.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// The newest so many.
+    letters: usize,
+    /// Those that are no older than this when the next one comes.
+    age: Duration,
+}
+
+impl Bounds {
+    /// Those that are too many or too old.
+    fn beyond(self, last_sequence: i64, now: Timestamp) -> [Selection; 2] {
+        let letters = i64::try_from(self.letters).unwrap_or(i64::MAX);
+        let age_ms = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX);
+        let oldest_ms = now.as_millisecond().saturating_sub(age_ms);
+        [up_to("sequence", last_sequence.saturating_sub(letters)), up_to("refused_at", oldest_ms - 1)]
     }
 }
 
@@ -92,29 +142,65 @@ impl Document for DeadLetter {
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     records: Arc<dyn Records>,
-    letters: Repository<DeadLetter>,
+    letters: Repository<Kept>,
+    /// The last sequence number that this process gave.
+    given: Arc<Mutex<BTreeMap<TenantId, i64>>>,
+    bounds: Bounds,
 }
 
 impl DeadLetters {
     /// Over an engine.
     #[must_use]
     pub fn new(records: Arc<dyn Records>) -> Self {
-        Self { letters: Repository::new(Arc::clone(&records)), records }
+        let letters = Repository::new(Arc::clone(&records));
+        Self { letters, records, given: Arc::default(), bounds: BOUNDS }
     }
 
-    /// Keeps letters, replacing those with the same id.
+    /// Keeps letters, the newest last, replacing those with the same id. Of more than a tenant may have, the last
+    /// ones are kept. Some of the tenant's letters that are too many or too old go at the same time.
     ///
     /// # Errors
-    /// Those of the engine.
-    pub async fn add(&self, scope: &Scope, letters: Vec<DeadLetter>) -> Result<()> {
-        if letters.is_empty() {
-            return Ok(());
+    /// Those of the engine; an earlier part of many letters may be kept then.
+    pub async fn add(&self, scope: &Scope, mut letters: Vec<DeadLetter>) -> Result<()> {
+        letters.drain(..letters.len().saturating_sub(self.bounds.letters));
+        let mut letters = letters.into_iter();
+        while letters.len() > 0 {
+            self.commit(scope, letters.by_ref().take(LETTERS_PER_COMMIT).collect()).await?;
         }
-        let writes = letters
-            .iter()
-            .map(|letter| Repository::write(letter, Expect::Any))
-            .collect::<Result<Vec<_>>>()?;
+        Ok(())
+    }
+
+    async fn commit(&self, scope: &Scope, letters: Vec<DeadLetter>) -> Result<()> {
+        let Some(now) = letters.iter().map(|letter| letter.refused_at).max() else { return Ok(()) };
+        let room = letters.len() + MORE_REMOVED;
+        let last = self.give(scope, letters.len()).await?;
+        let first = last - letters.len() as i64 + 1;
+        let kept: Vec<_> =
+            (first..).zip(letters).map(|(sequence, letter)| Kept { letter, sequence }).collect();
+        let mut writes =
+            kept.iter().map(|one| Repository::write(one, Expect::Any)).collect::<Result<Vec<_>>>()?;
+        let mut seen: HashSet<String> = kept.into_iter().map(|one| one.letter.id).collect();
+        for beyond in self.bounds.beyond(last, now) {
+            let (old, _) = self.letters.list(scope, &Query::new(beyond, room)).await?;
+            let keys = old.into_iter().map(|old| old.document.letter.id);
+            writes.extend(keys.filter(|key| seen.insert(key.clone())).map(|key| Write::Delete {
+                table: Kept::TABLE,
+                key,
+                expect: Expect::Any,
+            }));
+        }
         self.records.commit(scope, writes).await.map(drop)
+    }
+
+    /// Gives the next sequence numbers; returns the last of them.
+    async fn give(&self, scope: &Scope, count: usize) -> Result<i64> {
+        let newest = Query { descending: true, ..Query::new(up_to("sequence", i64::MAX), 1) };
+        let (newest, _) = self.letters.list(scope, &newest).await?;
+        let stored = newest.first().map_or(0, |newest| newest.document.sequence);
+        let mut given = self.given.lock();
+        let last = given.entry(scope.tenant().clone()).or_default();
+        *last = stored.max(*last) + count as i64;
+        Ok(*last)
     }
 
     /// One page, newest first, and the cursor of the next.
@@ -127,11 +213,9 @@ impl DeadLetters {
         cursor: Option<String>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, Option<String>)> {
-        let whole =
-            Selection::Between("refused_at", IndexValue::Integer(i64::MIN), IndexValue::Integer(i64::MAX));
-        let query = Query { selection: whole, descending: true, cursor, limit };
+        let query = Query { selection: up_to("refused_at", i64::MAX), descending: true, cursor, limit };
         let (letters, cursor) = self.letters.list(scope, &query).await?;
-        Ok((letters.into_iter().map(|letter| letter.document).collect(), cursor))
+        Ok((letters.into_iter().map(|kept| kept.document.letter).collect(), cursor))
     }
 
     /// One letter.
@@ -139,7 +223,7 @@ impl DeadLetters {
     /// # Errors
     /// Those of the engine.
     pub async fn get(&self, scope: &Scope, id: &str) -> Result<Option<DeadLetter>> {
-        Ok(self.letters.get(scope, id).await?.map(|letter| letter.document))
+        Ok(self.letters.get(scope, id).await?.map(|kept| kept.document.letter))
     }
 
     /// Forgets one letter.
@@ -148,5 +232,91 @@ impl DeadLetters {
     /// Those of the engine.
     pub async fn remove(&self, scope: &Scope, id: &str) -> Result<()> {
         self.letters.delete(scope, id, Expect::Any).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryRecords;
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+    fn scope(tenant: &str) -> Scope {
+        Scope::system(TenantId::new(tenant).unwrap(), "test")
+    }
+
+    fn bounded(records: &Arc<MemoryRecords>, letters: usize) -> DeadLetters {
+        let bounds = Bounds { letters, ..BOUNDS };
+        DeadLetters { bounds, ..DeadLetters::new(Arc::clone(records) as Arc<dyn Records>) }
+    }
+
+    fn letters(numbers: std::ops::Range<i64>, day: i64) -> Vec<DeadLetter> {
+        let error = Error::new(kernel::codes::INVALID_EVENT, "no event");
+        let time = Timestamp::from_millisecond(day * DAY_MS).unwrap();
+        numbers.map(|number| DeadLetter::of_text(format!("{number:06}"), "text", &error, time)).collect()
+    }
+
+    /// The first and the last of the numbers that are kept, and how many.
+    async fn kept(dead_letters: &DeadLetters, tenant: &str) -> Option<(i64, i64, usize)> {
+        let (found, _) = dead_letters.list(&scope(tenant), None, 10_000).await.unwrap();
+        let numbers: Vec<i64> = found.iter().map(|letter| letter.id.parse().unwrap()).collect();
+        Some((*numbers.iter().min()?, *numbers.iter().max()?, numbers.len()))
+    }
+
+    #[tokio::test]
+    async fn the_newest_of_each_tenant_are_kept() {
+        let check = async |limit: usize, adds: &[usize], expected: Option<(i64, i64, usize)>| {
+            let records = Arc::new(MemoryRecords::new());
+            bounded(&records, limit).add(&scope("other"), letters(0..3, 0)).await.unwrap();
+            let mut next = 0;
+            for count in adds {
+                // Each time as a process that was started anew.
+                let dead_letters = bounded(&records, limit);
+                let end = next + *count as i64;
+                dead_letters.add(&scope("shop"), letters(next..end, 0)).await.unwrap();
+                next = end;
+            }
+            let dead_letters = bounded(&records, limit);
+            assert_eq!(kept(&dead_letters, "shop").await, expected, "{limit} {adds:?}");
+            assert_eq!(kept(&dead_letters, "other").await, Some((0, 2, 3)));
+        };
+        check(10, &[0], None).await;
+        check(10, &[1], Some((0, 0, 1))).await;
+        check(10, &[4, 6], Some((0, 9, 10))).await;
+        check(10, &[1; 25], Some((15, 24, 10))).await;
+        check(10, &[4, 6, 7], Some((7, 16, 10))).await;
+        check(10, &[300], Some((290, 299, 10))).await;
+        check(600, &[2_000], Some((1_400, 1_999, 600))).await;
+    }
+
+    #[tokio::test]
+    async fn old_letters_go_some_at_a_time_as_new_ones_come() {
+        let dead_letters = bounded(&Arc::new(MemoryRecords::new()), 1_000);
+        dead_letters.add(&scope("shop"), letters(0..120, 0)).await.unwrap();
+        let check = async |number: i64, day: i64, expected: (i64, i64, usize)| {
+            dead_letters.add(&scope("shop"), letters(number..number + 1, day)).await.unwrap();
+            assert_eq!(kept(&dead_letters, "shop").await, Some(expected), "{number} on day {day}");
+        };
+        check(120, 30, (0, 120, 121)).await;
+        let removed = MORE_REMOVED as i64 + 1;
+        check(121, 31, (removed, 121, 122 - removed as usize)).await;
+        check(122, 31, (2 * removed, 122, 123 - 2 * removed as usize)).await;
+        check(123, 31, (120, 123, 4)).await;
+        check(124, 90, (124, 124, 1)).await;
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_is_written_again_is_kept_once_and_counts_as_new() {
+        let dead_letters = bounded(&Arc::new(MemoryRecords::new()), 3);
+        for number in [0, 1, 2, 0, 3] {
+            dead_letters.add(&scope("shop"), letters(number..number + 1, number)).await.unwrap();
+        }
+        let (found, _) = dead_letters.list(&scope("shop"), None, 10).await.unwrap();
+        let ids: Vec<_> = found.iter().map(|letter| letter.id.as_str()).collect();
+        assert_eq!(ids, ["000003", "000002", "000000"]);
+        let again = letters(0..1, 500);
+        dead_letters.add(&scope("shop"), again.clone()).await.unwrap();
+        assert_eq!(dead_letters.get(&scope("shop"), "000000").await.unwrap(), again.into_iter().next());
     }
 }

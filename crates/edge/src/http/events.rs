@@ -6,15 +6,17 @@
 //! | `application/cloudevents-batch+json`, `application/json` (an array) | up to 10,000 events | a result each, 200 or 207 |
 //! | `application/x-ndjson` | an event a line, any number | counts, and the lines that were refused |
 //!
-//! Sending the same again is safe: an event is one per (tenant, source, id).
+//! Sending the same again is safe: an event is one per (tenant, source, id). A stream may take any time, as long as
+//! the caller goes on sending; one that stalls or breaks off is told what was taken in until then.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Result, Scope, codes};
+use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Permission, Result, Scope, codes};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{MAX_APPEND_BATCH, Outcome};
@@ -24,7 +26,8 @@ use utoipa_axum::routes;
 
 use crate::extract::{media_type, read_all};
 use crate::ingest::{Ingest, Receipt, not_an_event};
-use crate::{ApiResult, Caller, Problem};
+use crate::middleware::StepLimit;
+use crate::{ApiError, ApiResult, Caller, Problem};
 
 /// Lines taken in at once.
 const LINES_PER_APPEND: usize = 1_000;
@@ -95,15 +98,29 @@ pub struct StreamResult {
     refused_lines: Vec<RefusedLine>,
 }
 
+/// Why a stream ended before its end, and what became of the whole lines until then.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BrokenStream {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    until_then: StreamResult,
+}
+
 /// Take events in. They are durable when this answers, and views show them.
+///
+/// A stream of lines has no limit of size or time, but a pause in it has one.
 #[utoipa::path(post, path = "/api/v1/events", tag = "events",
     request_body(content((serde_json::Value = "application/cloudevents+json"),
         (Vec<serde_json::Value> = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
     responses((status = 201, description = "one event, stored", body = EventResult),
         (status = 200, description = "one event, a duplicate; a batch or stream, nothing refused", body = BatchResult),
         (status = 207, description = "a batch or stream, some refused", body = BatchResult),
-        (status = "4XX", body = Problem), (status = 507, description = "the disk is full", body = Problem)))]
+        (status = "4XX", body = Problem),
+        (status = 504, description = "the stream stalled; whole lines until then were taken in", body = BrokenStream),
+        (status = 507, description = "the disk is full", body = Problem)))]
 async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
+    scope.require(Permission::Write)?;
     let kind = media_type(request.headers()).unwrap_or_else(|| "application/json".to_owned());
     match kind.as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
@@ -111,11 +128,10 @@ async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Requ
         }
         "application/json" | "application/cloudevents+json" | "application/cloudevents-batch+json" => {
             let body = read_all(request, &()).await?;
-            let text = utf8(&body)?;
-            if text.trim_start().starts_with('[') {
-                batch(&ingest, &scope, text).await
+            if body.trim_ascii_start().starts_with(b"[") {
+                batch(&ingest, &scope, &body).await
             } else {
-                single(&ingest, &scope, text).await
+                single(&ingest, &scope, &body).await
             }
         }
         other => {
@@ -128,8 +144,9 @@ async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Requ
     }
 }
 
-async fn single(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response> {
-    let receipts = ingest.accept(scope, vec![(draft(text), text)]).await?;
+async fn single(ingest: &Ingest, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
+    let text = String::from_utf8_lossy(body);
+    let receipts = ingest.accept(scope, vec![(utf8(body).and_then(draft), text.as_ref())]).await?;
     match receipts.into_iter().next() {
         Some(Receipt::Refused(error)) => Err(error.into()),
         Some(receipt @ Receipt::Stored(place)) => {
@@ -140,10 +157,12 @@ async fn single(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Respons
     }
 }
 
-async fn batch(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response> {
-    let texts: Vec<&RawValue> = serde_json::from_str(text).map_err(|cause| {
-        Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}"))
-    })?;
+async fn batch(ingest: &Ingest, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
+    let texts = match elements(body) {
+        Ok(texts) => texts,
+        // Which of its events are good cannot be told, so the letter is of the whole.
+        Err(error) => return Err(ingest.refuse(scope, &String::from_utf8_lossy(body), error).await.into()),
+    };
     if texts.len() > MAX_APPEND_BATCH {
         let message = format!("a batch has at most {MAX_APPEND_BATCH} events, this one {}", texts.len());
         return Err(Error::new(codes::TOO_LARGE, message).into());
@@ -157,22 +176,66 @@ async fn batch(ingest: &Ingest, scope: &Scope, text: &str) -> ApiResult<Response
     Ok((status, Json(BatchResult { stored, duplicates, refused, results })).into_response())
 }
 
+fn elements(body: &[u8]) -> Result<Vec<&RawValue>> {
+    serde_json::from_str(utf8(body)?)
+        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}")))
+}
+
 async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<Response> {
-    let mut body = request.into_body().into_data_stream();
-    let mut lines = Lines::default();
+    let limit = StepLimit::take_over(&request);
     let mut told = StreamResult::default();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk
-            .map_err(|cause| Error::new(codes::INVALID_REQUEST, "the stream broke off").with_source(cause))?;
-        lines.push(&chunk);
-        while let Some(batch) = lines.take(LINES_PER_APPEND) {
-            take_lines(ingest, scope, &batch, &mut told).await?;
+    match take_stream(ingest, scope, limit, request.into_body(), &mut told).await {
+        Ok(()) => {
+            let status = if told.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+            Ok((status, Json(told)).into_response())
+        }
+        Err(error) => {
+            let broken = BrokenStream { problem: Problem::of(&error), until_then: told };
+            let text = serde_json::to_vec(&broken).map_err(Error::internal)?;
+            Ok(ApiError(error).into_response().map(|_| Body::from(text)))
         }
     }
-    let rest = lines.finish();
-    take_lines(ingest, scope, &rest, &mut told).await?;
-    let status = if told.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    Ok((status, Json(told)).into_response())
+}
+
+async fn take_stream(
+    ingest: &Ingest,
+    scope: &Scope,
+    limit: StepLimit,
+    body: Body,
+    told: &mut StreamResult,
+) -> Result<()> {
+    let mut body = body.into_data_stream();
+    let mut lines = Lines::default();
+    let unread = loop {
+        let chunk = match limit.step("the stream did not go on", body.next()).await {
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(Some(Err(cause))) => {
+                break Err(Error::new(codes::INVALID_REQUEST, "the stream broke off").with_source(cause));
+            }
+            Ok(None) => break Ok(()),
+            Err(late) => break Err(late),
+        };
+        lines.push(&chunk);
+        while let Some(batch) = lines.take(LINES_PER_APPEND) {
+            append_lines(ingest, scope, limit, &batch, told).await?;
+        }
+    };
+    if unread.is_ok() {
+        lines.close();
+    }
+    // A line that was cut is not one that was sent.
+    append_lines(ingest, scope, limit, &lines.whole(), told).await?;
+    unread
+}
+
+async fn append_lines(
+    ingest: &Ingest,
+    scope: &Scope,
+    limit: StepLimit,
+    lines: &[(u64, Bytes)],
+    told: &mut StreamResult,
+) -> Result<()> {
+    limit.step("the last lines were not acknowledged", take_lines(ingest, scope, lines, told)).await?
 }
 
 async fn take_lines(
@@ -254,8 +317,7 @@ impl Lines {
         (self.whole.len() >= count).then(|| self.whole.drain(..count).collect())
     }
 
-    fn finish(mut self) -> Vec<(u64, Bytes)> {
-        self.close();
+    fn whole(self) -> Vec<(u64, Bytes)> {
         self.whole.into()
     }
 }
@@ -272,8 +334,9 @@ mod tests {
             for chunk in text.chunks(size) {
                 lines.push(chunk);
             }
+            lines.close();
             let found: Vec<_> =
-                lines.finish().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
+                lines.whole().into_iter().map(|(number, line)| (number, line.to_vec())).collect();
             let expected =
                 vec![(1, b"{\"a\":1}\r".to_vec()), (4, b"{\"b\":2}".to_vec()), (5, b"last".to_vec())];
             assert_eq!(found, expected, "cut every {size} bytes");
@@ -288,7 +351,8 @@ mod tests {
         assert!(sized(&lines.open).is_ok());
         (0..3).for_each(|_| lines.push(&chunk));
         lines.push(b"\nnext");
-        let found = lines.finish();
+        lines.close();
+        let found = lines.whole();
         assert_eq!((found[0].1.len(), found[1].1.as_ref()), (MAX_EVENT_BYTES + 1, &b"next"[..]));
         assert_eq!(sized(&found[0].1).unwrap_err().code(), codes::TOO_LARGE);
     }

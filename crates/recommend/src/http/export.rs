@@ -12,16 +12,18 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use edge::{ApiResult, Caller, Params, Problem};
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt, stream};
 use kernel::{Error, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::ReadLimit;
+use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::EntityResponse;
 use super::interactions::InteractionResponse;
+use super::whole_log::WholeLog;
 use super::{HttpState, check_tenant, timestamp};
 use crate::attributes::Attributes;
 use crate::events::kinds;
@@ -176,25 +178,14 @@ async fn interactions(
 ) -> ApiResult<Response> {
     scope.require(Permission::Read)?;
     check_tenant(&scope, params.tenant_id.as_deref())?;
-    let extents = state.log.extents(&edge::ingest::EVENTS).await?;
-    // Only what the log holds now: an export of a log that grows faster than it is read would not end.
-    let places: Vec<_> =
-        extents.into_iter().map(|extent| (extent.partition, extent.first, extent.next)).collect();
     let format = params.format;
+    let log = Arc::clone(&state.log);
+    let whole = WholeLog::begin(log, edge::ingest::EVENTS, ReadLimit::default()).await?;
     let reader = Arc::new((state, scope, params));
-    let pieces = stream::try_unfold((places, reader), |(mut places, reader)| async move {
-        while let Some((partition, from, until)) = places.pop() {
-            let batch =
-                reader.0.log.read(&edge::ingest::EVENTS, partition, from, ReadLimit::default()).await?;
-            let Some(last) = batch.last().map(|stored| stored.offset) else { continue };
-            if last + 1 < until {
-                places.push((partition, last + 1, until));
-            }
-            let events = batch.into_iter().filter(|stored| stored.offset < until).map(|stored| stored.event);
-            let rows = interaction_rows(&reader, events.collect())?;
-            return Ok(Some((rows, (places, reader))));
-        }
-        Ok(None)
+    let pieces = stream::try_unfold((whole, reader), |(mut whole, reader)| async move {
+        let Some(events) = whole.next().await? else { return Ok(None) };
+        let rows = interaction_rows(&reader, events)?;
+        Ok(Some((rows, (whole, reader))))
     });
     Ok(respond("interactions", format, pieces))
 }
@@ -268,7 +259,11 @@ fn respond<R: Columns>(
         (header::CONTENT_TYPE, media_type.to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.{ending}\"")),
     ];
-    (headers, Body::from_stream(written(format, pieces))).into_response()
+    let text = written(format, pieces).inspect_err(|error| {
+        // The caller sees no more than that the connection ends.
+        error!(error = %error.chain(), "an export broke off");
+    });
+    (headers, Body::from_stream(text)).into_response()
 }
 
 /// The rows as text, piece by piece, with what begins and ends the whole.
@@ -333,4 +328,29 @@ fn write_csv<R: Columns>(text: &mut Vec<u8>, row: &R, head: bool) -> Result<()> 
     };
     writer.write_record(R::COLUMNS.iter().map(cell)).map_err(Error::internal)?;
     writer.flush().map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::codes;
+
+    #[tokio::test]
+    async fn an_export_that_fails_half_way_does_not_end_well() {
+        let row = || UserRow {
+            user_id: "ada".to_owned(),
+            attributes: Attributes::default(),
+            interactions: 1,
+            tenant_id: "shop".to_owned(),
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        for format in [Format::Json, Format::Ndjson, Format::Csv] {
+            let check = async |pieces: Vec<Result<Vec<UserRow>>>, whole: bool| {
+                let body = respond("users", format, stream::iter(pieces)).into_body();
+                assert_eq!(axum::body::to_bytes(body, usize::MAX).await.is_ok(), whole, "{format:?}");
+            };
+            check(vec![Ok(vec![row()]), Ok(vec![row()])], true).await;
+            check(vec![Ok(vec![row()]), Err(Error::new(codes::CORRUPTED, "a hole"))], false).await;
+        }
+    }
 }

@@ -146,6 +146,8 @@ impl PageParams {
 
 /// Record an interaction. The next answer takes it into account.
 #[utoipa::path(post, path = "/api/v1/interactions", tag = "interactions", request_body = RecordRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same request \
+        sent again with it records once")),
     responses((status = 201, body = InteractionResponse), (status = "4XX", body = Problem)))]
 async fn record(
     State(state): State<HttpState>,
@@ -171,6 +173,13 @@ pub(super) fn as_sent(error: Error) -> Error {
     if error.field() == Some("time") { error.with_field("timestamp") } else { error }
 }
 
+/// Whether both tell of the same act. A type may have been registered between the one and the other.
+pub(super) fn is_same(known: &InteractionData, asked: &InteractionData) -> bool {
+    known.kind() == asked.kind()
+        && (&known.user_id, &known.entity_id, &known.entity_type)
+            == (&asked.user_id, &asked.entity_id, &asked.entity_type)
+}
+
 /// What an earlier request with the same idempotency key recorded.
 async fn earlier(
     state: &HttpState,
@@ -183,10 +192,7 @@ async fn earlier(
     let stored = read.into_iter().next().map(|stored| stored.event);
     let event = stored.filter(|event| event.kind == kinds::INTERACTION_RECORDED).ok_or_else(key_was_used)?;
     let known: InteractionData = event.data_as()?;
-    let is_same = known.kind() == asked.kind()
-        && (&known.user_id, &known.entity_id, &known.entity_type)
-            == (&asked.user_id, &asked.entity_id, &asked.entity_type);
-    if !is_same {
+    if !is_same(&known, asked) {
         return Err(key_was_used());
     }
     let view = state.views.of(scope);

@@ -11,6 +11,7 @@ pub mod interaction_types;
 pub mod interactions;
 pub mod recommendations;
 pub mod users;
+mod whole_log;
 
 use std::sync::Arc;
 

@@ -1,8 +1,13 @@
 //! `/api/v1/events` and `/api/v1/dead-letters`.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread::sleep;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::{Home, Server, encode, refused};
+use crate::support::{Home, KEY, Server, encode, refused};
 
 const PATH: &str = "/api/v1/events";
 const SINGLE: &str = "application/cloudevents+json";
@@ -115,6 +120,74 @@ fn a_long_stream_is_taken_in_whole() {
     assert_eq!(server.read("/api/v1/users/ada")["interactions"], 2_400);
 }
 
+/// A stream of events that is sent in chunks by hand.
+struct Upload(TcpStream);
+
+impl Upload {
+    fn begin(server: &Server) -> Self {
+        let address = std::fs::read_to_string(server.home().path("address")).unwrap();
+        let mut stream = TcpStream::connect(address.trim_end()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: {}\r\nx-api-key: {KEY}\r\ncontent-type: {LINES}\r\n\
+             transfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+            address.trim_end()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        Self(stream)
+    }
+
+    fn send(&mut self, text: &str) {
+        write!(self.0, "{:x}\r\n{text}\r\n", text.len()).unwrap();
+    }
+
+    /// The status and what stands in the body's chunks.
+    fn answer(mut self) -> (u16, Value) {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).unwrap();
+        let status = text.split(' ').nth(1).unwrap_or_else(|| panic!("no status in {text:?}"));
+        let body = &text[text.find("\r\n\r\n").unwrap()..];
+        let json = &body[body.find('{').unwrap()..=body.rfind('}').unwrap()];
+        (
+            status.parse().unwrap(),
+            serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {text}")),
+        )
+    }
+}
+
+#[test]
+fn a_stream_may_take_longer_than_a_request_but_may_not_stall() {
+    let home = Home::new().allowing("request refused");
+    let settings = std::fs::read_to_string(home.path("watershed.toml")).unwrap();
+    home.write("watershed.toml", format!("{settings}\n[server]\nrequest_timeout_ms = 1000\n"));
+    let server = home.serve();
+    let send = |ids: std::ops::Range<u32>| {
+        let mut upload = Upload::begin(&server);
+        for id in ids {
+            upload.send(&format!("{}\n", event(&id.to_string())));
+            sleep(Duration::from_millis(250));
+        }
+        upload
+    };
+    let mut steady = send(0..8);
+    steady.0.write_all(b"0\r\n\r\n").unwrap();
+    let (status, result) = steady.answer();
+    assert_eq!((status, &result["stored"], &result["refused"]), (200, &json!(8), &json!(0)), "{result}");
+
+    let mut stalled = send(8..10);
+    stalled.send("{\"specversion\":");
+    let answer = stalled.answer();
+    refused(&answer, 504, "TIMED_OUT", None);
+    assert!(answer.1["detail"].as_str().unwrap().contains("1000 ms"), "{answer:?}");
+    assert_eq!((&answer.1["stored"], &answer.1["refused"]), (&json!(2), &json!(0)), "{answer:?}");
+
+    let broken = send(9..11);
+    broken.0.shutdown(Shutdown::Write).unwrap();
+    drop(broken);
+    assert!(crate::support::wait(|| recorded(&server) == 11), "whole lines before the break are stored");
+    assert_eq!(letters(&server), Vec::<Value>::new(), "a line that was cut is no event");
+}
+
 #[test]
 fn bad_events_are_refused_with_the_field() {
     let server = Server::new();
@@ -162,6 +235,87 @@ fn a_body_over_the_limit_is_refused_but_a_stream_has_none() {
         (0..12).map(|id| format!("{}{}", event(&id.to_string()), " ".repeat(100_000))).collect();
     let (status, result) = server.post_as(LINES, PATH, lines.join("\n"));
     assert_eq!((status, &result["stored"]), (200, &json!(12)), "{result}");
+}
+
+#[test]
+fn whatever_is_refused_is_kept_with_its_reason() {
+    let server = Server::new();
+    let check = |refusal: (u16, Value), body: &str| {
+        let (status, problem) = refusal;
+        assert!((400..500).contains(&status), "{body}: {problem}");
+        let kept = letters(&server);
+        let of_it: Vec<_> =
+            kept.iter().filter(|letter| letter["body"].as_str().unwrap().contains(body)).collect();
+        assert_eq!(of_it.len(), 1, "{body}: {kept:?}");
+        assert_eq!(of_it[0]["code"], problem["code"], "{body}");
+        assert!(!kept.iter().any(|letter| letter.to_string().contains(KEY)));
+    };
+    check(server.post_as(SINGLE, PATH, b"{\"id\":\"first \xff\"}"), "first \u{fffd}");
+    check(server.post_as(SINGLE, PATH, "no JSON"), "no JSON");
+    check(server.post_as(BATCH, PATH, r#"[{"id":"second"},"#), "second");
+    check(server.post_as(BATCH, PATH, b"[{\"id\":\"third \xff\"}]"), "third \u{fffd}");
+    let zap = json!({"user_id": "fourth", "entity_id": "e", "interaction_type": "zap"});
+    check(server.post("/api/v1/interactions", &zap), "fourth");
+    let ancient = json!({
+        "user_id": "fifth", "entity_id": "e", "interaction_type": "view", "timestamp": "1000-01-01T00:00:00Z"
+    });
+    check(server.post("/api/v1/interactions", &ancient), "fifth");
+    assert_eq!(letters(&server).len(), 6);
+    let elsewhere =
+        json!({"user_id": "u", "entity_id": "e", "interaction_type": "view", "tenant_id": "else"});
+    assert_eq!(server.post("/api/v1/interactions", &elsewhere).0, 403);
+    assert_eq!(server.post_as(SINGLE, PATH, with("1", "tenantid", json!("else")).to_string()).0, 403);
+    assert_eq!(letters(&server).len(), 6, "another tenant's data are not kept");
+}
+
+#[test]
+fn a_bulk_request_with_a_key_is_stored_once() {
+    let server = Server::new();
+    let interaction =
+        |entity: &str| json!({"user_id": "ada", "entity_id": entity, "interaction_type": "view"});
+    let path = "/api/v1/interactions/bulk";
+    let counts = |answer: &(u16, Value), key: &str, successful: u64, failed: u64| {
+        let (status, result) = answer;
+        assert_eq!((*status, &result["job_id"]), (202, &json!(key)), "{result}");
+        assert_eq!(
+            (&result["successful"], &result["failed"]),
+            (&json!(successful), &json!(failed)),
+            "{result}"
+        );
+    };
+    let many: Vec<Value> = (0..5_000).map(|number| interaction(&format!("e-{number}"))).collect();
+    // As after an import that ended half-way.
+    counts(&server.post_once("key-1", path, &json!({"interactions": many[..3_000]})), "key-1", 3_000, 0);
+    for _ in 0..2 {
+        counts(&server.post_once("key-1", path, &json!({"interactions": many})), "key-1", 5_000, 0);
+        assert_eq!(server.read("/api/v1/users/ada")["interactions"], 5_000);
+    }
+    let mut other = many[..3].to_vec();
+    other[1] = interaction("else");
+    let answer = server.post_once("key-1", path, &json!({"interactions": other}));
+    counts(&answer, "key-1", 2, 1);
+    let error = &answer.1["errors"][0];
+    let told = (&error["index"], &error["problem"]["code"], &error["problem"]["field"]);
+    assert_eq!(told, (&json!(1), &json!("CONFLICT"), &json!("idempotency-key")));
+    assert_eq!(server.read("/api/v1/users/ada")["interactions"], 5_000);
+    counts(&server.post_once("key-2", path, &json!({"interactions": many[..2]})), "key-2", 2, 0);
+    assert_eq!(server.read("/api/v1/users/ada")["interactions"], 5_002);
+
+    let path = "/api/v1/entities/bulk";
+    let entities = json!({"entities": [
+        {"entity_id": "e-0", "attributes": {"price": 0.1, "tags": ["x"]}, "available_from": "2024-05-01T00:00:00Z"}
+    ]});
+    counts(&server.post_once("key-1", path, &entities), "key-1", 0, 1);
+    counts(&server.post_once("key-3", path, &entities), "key-3", 1, 0);
+    assert_eq!(server.put("/api/v1/entities/e-0", &json!({"attributes": {"price": 5}})).0, 200);
+    counts(&server.post_once("key-3", path, &entities), "key-3", 1, 0);
+    assert_eq!(
+        server.read("/api/v1/entities/e-0")["attributes"]["price"],
+        5,
+        "a retry does not undo what came later"
+    );
+    let (status, problem) = server.post_once(&"k".repeat(256), path, &entities);
+    refused(&(status, problem), 400, "VALIDATION_ERROR", Some("idempotency-key"));
 }
 
 #[test]
