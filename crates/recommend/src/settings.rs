@@ -54,7 +54,8 @@ pub struct AnswerSettings {
     pub trending_window_days: usize,
     /// A weight counts half in `trending` after so long.
     pub trending_half_life_days: f64,
-    /// Evaluations of a filter or booster for one answer, at most.
+    /// The work of the filter and the boosters for one answer, at most, counted as plain comparisons of an attribute.
+    /// An answer that ends there says `complete: false`.
     pub max_expression_evaluations: usize,
 }
 

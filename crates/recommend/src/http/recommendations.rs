@@ -2,6 +2,7 @@
 //! the lists that are the same for everyone.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -15,7 +16,8 @@ use utoipa_axum::routes;
 use super::entities::find;
 use super::{HttpState, check_range, check_tenant};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionKind};
-use crate::service::{Algorithm, Answer, Cursor, Query, Returned, SessionEntry, SimilarUsers};
+use crate::service::expression;
+use crate::service::{Algorithm, Answer, Cursor, Query, Returned, Service, SessionEntry, SimilarUsers};
 
 /// Interactions in one session request.
 const MAX_SESSION: usize = 1_000;
@@ -64,7 +66,7 @@ pub struct RecommendParams {
     entity_type: Option<String>,
     /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
     filter: Option<String>,
-    /// CEL expressions for the factor by which an entity's odds grow, separated by `;`.
+    /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
     boost: Option<String>,
     /// Leave out what the user chose already; true where missing.
     exclude_seen: Option<String>,
@@ -161,8 +163,8 @@ async fn for_user(
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    let (query, pin) = params.read(&state, &scope, &id)?;
-    Ok(Json(state.service.for_user(&scope, &id, &query, pin)?))
+    let (query, pin) = params.read(&state, &scope, &("user", &id))?;
+    ask(&state, query, move |service, query| service.for_user(&scope, &id, query, pin)).await
 }
 
 /// Recommend entities for what someone did just now.
@@ -182,9 +184,11 @@ async fn for_session(
         weight: interaction.weight,
         time: interaction.timestamp,
     };
-    let (query, pin) = request.options.read(&state, &scope, "session")?;
     let session: Vec<_> = request.interactions.into_iter().map(entry).collect();
-    Ok(Json(state.service.for_session(&scope, &session, &query, pin)?))
+    // The debug form has all of an interaction: another session has another list.
+    let subject = ("session", format!("{session:?}"));
+    let (query, pin) = request.options.read(&state, &scope, &subject)?;
+    ask(&state, query, move |service, query| service.for_session(&scope, &session, query, pin)).await
 }
 
 /// Recommend entities like one.
@@ -198,8 +202,8 @@ async fn similar_entities(
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
     let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let (query, pin) = params.read(&state, &scope, &id)?;
-    Ok(Json(state.service.similar_entities(&scope, entity, &query, pin)?))
+    let (query, pin) = params.read(&state, &scope, &("entity", &id))?;
+    ask(&state, query, move |service, query| service.similar_entities(&scope, entity, query, pin)).await
 }
 
 /// Recommend entities that are bought together with one.
@@ -213,8 +217,8 @@ async fn bought_together(
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
     let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let (query, pin) = params.read(&state, &scope, &id)?;
-    Ok(Json(state.service.bought_together(&scope, entity, &query, pin)?))
+    let (query, pin) = params.read(&state, &scope, &("bought together", &id))?;
+    ask(&state, query, move |service, query| service.bought_together(&scope, entity, query, pin)).await
 }
 
 /// How many users.
@@ -254,7 +258,7 @@ async fn trending(
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    list(&state, &scope, params, Algorithm::Trending)
+    list(&state, scope, params, Algorithm::Trending).await
 }
 
 /// What many chose.
@@ -265,7 +269,7 @@ async fn popular(
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    list(&state, &scope, params, Algorithm::Popular)
+    list(&state, scope, params, Algorithm::Popular).await
 }
 
 /// What is new.
@@ -276,12 +280,12 @@ async fn latest(
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    list(&state, &scope, params, Algorithm::Latest)
+    list(&state, scope, params, Algorithm::Latest).await
 }
 
-fn list(
+async fn list(
     state: &HttpState,
-    scope: &Scope,
+    scope: Scope,
     mut params: RecommendParams,
     algorithm: Algorithm,
 ) -> ApiResult<Json<Answer>> {
@@ -290,13 +294,27 @@ fn list(
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("algorithm").into());
     }
     params.algorithm = Some(algorithm.name().to_owned());
-    let (query, pin) = params.read(state, scope, algorithm.name())?;
-    Ok(Json(state.service.list(scope, &query, pin)?))
+    let (query, pin) = params.read(state, &scope, &algorithm.name())?;
+    ask(state, query, move |service, query| service.list(&scope, query, pin)).await
+}
+
+/// Answers the query; beside the workers where it has expressions, which take long enough to hold up others.
+async fn ask(
+    state: &HttpState,
+    query: Query,
+    question: impl FnOnce(&Service, &Query) -> Result<Answer> + Send + 'static,
+) -> ApiResult<Json<Answer>> {
+    let service = Arc::clone(&state.service);
+    let is_slow = query.has_expressions();
+    let work = move || question(&service, &query);
+    let answer =
+        if is_slow { tokio::task::spawn_blocking(work).await.map_err(Error::internal)? } else { work() };
+    Ok(Json(answer?))
 }
 
 impl RecommendParams {
     /// The checked query, and the list that a cursor goes on with. `subject` is what the list is about.
-    fn read(&self, state: &HttpState, scope: &Scope, subject: &str) -> Result<(Query, Option<Cursor>)> {
+    fn read(&self, state: &HttpState, scope: &Scope, subject: &impl Hash) -> Result<(Query, Option<Cursor>)> {
         scope.require(Permission::Read)?;
         check_tenant(scope, self.tenant_id.as_deref())?;
         let settings = state.service.settings();
@@ -307,9 +325,9 @@ impl RecommendParams {
         let exclude: Vec<String> = split(self.exclude.as_deref(), ',').map(str::to_owned).collect();
         check_range(exclude.len(), 0, MAX_EXCLUDED, "exclude")?;
         let compile = |text: &str, field| state.service.expressions().compile(text, field);
-        let boosts: Vec<_> =
-            split(self.boost.as_deref(), ';').map(|text| compile(text, "boost")).collect::<Result<_>>()?;
+        let boosts = expression::split(self.boost.as_deref().unwrap_or_default(), ';');
         check_range(boosts.len(), 0, MAX_BOOSTS, "boost")?;
+        let boosts = boosts.into_iter().map(|text| compile(text, "boost")).collect::<Result<_>>()?;
         let fingerprint = self.fingerprint(scope, subject);
         let pin = self.cursor.as_deref().map(|text| Cursor::decode(text, fingerprint)).transpose()?;
         let offset = pin.map_or(0, |cursor| usize::try_from(cursor.offset).unwrap_or(usize::MAX));
@@ -352,7 +370,7 @@ impl RecommendParams {
         }
     }
 
-    fn fingerprint(&self, scope: &Scope, subject: &str) -> u64 {
+    fn fingerprint(&self, scope: &Scope, subject: &impl Hash) -> u64 {
         // `DefaultHasher::new` has fixed keys: two replicas of one build agree.
         let mut hasher = DefaultHasher::new();
         (scope.tenant().as_str(), subject).hash(&mut hasher);

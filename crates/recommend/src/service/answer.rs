@@ -33,7 +33,7 @@ pub struct Answer {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub generated_at: Timestamp,
-    /// False when the filter was so narrow that not every entity could be looked at.
+    /// False when the filter or the boosters took so much work that not every entity could be looked at.
     pub complete: bool,
     /// Pass it as `cursor` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -126,7 +126,8 @@ impl Service {
     /// What a user should see. A user of whom nothing is known gets what many choose.
     ///
     /// # Errors
-    /// `CURSOR_EXPIRED` when the list that `pin` goes on with is gone.
+    /// `CURSOR_EXPIRED` when the list that `pin` goes on with is gone; `INVALID_EXPRESSION` for an expression that
+    /// failed on every entity that it was asked of.
     pub fn for_user(
         &self,
         scope: &Scope,
@@ -211,7 +212,7 @@ impl Service {
         let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
         let ranking = Ranking::bought_together(&view, model.as_deref(), entity);
         let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
-        Ok(self.finish(&view, &Context::default(), subject, query, ranking))
+        self.finish(&view, &Context::default(), subject, query, ranking)
     }
 
     /// A list that is the same for everyone: trending, popular or latest.
@@ -237,7 +238,7 @@ impl Service {
         let now_ms = self.clock.now().as_millisecond();
         let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
         let ranking = Ranking::of(&request, model, subject.user);
-        Ok(self.finish(view, context, subject, query, ranking))
+        self.finish(view, context, subject, query, ranking)
     }
 
     fn finish(
@@ -247,7 +248,7 @@ impl Service {
         subject: Subject<'_>,
         query: &Query,
         mut ranking: Ranking,
-    ) -> Answer {
+    ) -> Result<Answer> {
         let now = self.clock.now();
         let budget = self.settings.max_expression_evaluations;
         let mut selector = Selector::new(&view.entities, query, context, now.as_millisecond(), budget);
@@ -255,7 +256,7 @@ impl Service {
             selector.leave_out(entity);
         }
         let mut scores = std::mem::take(&mut ranking.scores);
-        let selection = selector.page(&mut scores, |one, two| ranking.similarity(one, two));
+        let selection = selector.page(&mut scores, |one, two| ranking.similarity(one, two))?;
         let recommendations = Lines { view, query, ranking: &ranking }.of(&selection.picked);
         let model_version = ranking.model_version;
         let next_cursor = selection.more.then(|| {
@@ -273,7 +274,7 @@ impl Service {
         let algorithm = ranking.algorithm(query);
         self.metrics.answered(algorithm, fallback, cold_start);
         ranking.recycle(scores);
-        Answer {
+        Ok(Answer {
             answer_id: self.entropy.id(now).as_hyphenated().to_string(),
             user_id: subject.user_id.map(str::to_owned),
             count: recommendations.len(),
@@ -285,6 +286,6 @@ impl Service {
             generated_at: now,
             complete: selection.complete,
             next_cursor,
-        }
+        })
     }
 }

@@ -109,3 +109,11 @@ pub struct Query {
     /// Of the request's parameters, for the cursor.
     pub fingerprint: u64,
 }
+
+impl Query {
+    /// Whether there is anything to evaluate.
+    #[must_use]
+    pub fn has_expressions(&self) -> bool {
+        self.filter.is_some() || !self.boosts.is_empty()
+    }
+}

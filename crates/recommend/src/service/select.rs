@@ -1,18 +1,34 @@
 //! From scores to a list: what may be shown, what the filter keeps, what boosters add, variety, the page.
+//!
+//! Expressions are asked in the order of score, best first, so that a budget that ends costs the worst of the list
+//! and never the best. Only what the filter keeps is boosted. Without boosters, the filter is asked until the page is
+//! full; with boosters, which may raise anything to the top, until all is asked. The filter and the boosters have a
+//! budget of work each (see [`Expression::work`](super::expression::Expression::work)):
+//! - where the filter's ends, what it was not asked of is left out;
+//! - where the boosters' ends, what they were not asked of keeps the score that it has.
+//!
+//! Either way the answer is not complete, and says so. An expression that failed on every entity that it was asked
+//! of is refused. The same goes on for every page: the order never depends on where a page begins or ends.
 
-use std::cell::Cell;
+mod asking;
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use kernel::Result;
 
 use super::context::Context;
-use super::expression::{Expression, Subject};
+use super::expression::Subject;
 use super::query::Query;
 use crate::algorithms::diversity::maximal_marginal_relevance;
 use crate::algorithms::topk::{ItemSet, Scored, top_k_into};
 use crate::views::{Entities, Entity};
+use asking::{Asking, Said};
 
-/// Candidates that variety chooses from, for each result.
-const POOL_FACTOR: usize = 5;
-/// The least and the most a booster multiplies odds by.
-const FACTOR_RANGE: (f64, f64) = (1e-6, 1e6);
+/// Candidates that variety re-orders, the same for every page; what comes after them is in the order of score.
+const MAX_POOL: usize = 500;
+/// The work that counts as one evaluation of the settings. A plain comparison is two or three.
+const UNITS_PER_EVALUATION: u64 = 4;
 
 /// An entity that is on the page.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,11 +60,11 @@ pub struct Selector<'a> {
     type_index: Option<Option<u16>>,
     left_out: ItemSet,
     now_ms: i64,
-    budget: Cell<usize>,
+    units: u64,
 }
 
 impl<'a> Selector<'a> {
-    /// For one query. `budget` bounds the evaluations of its expressions.
+    /// For one query. `budget` bounds the evaluations of its expressions, counted as plain comparisons.
     #[must_use]
     pub fn new(
         entities: &'a Entities,
@@ -62,7 +78,8 @@ impl<'a> Selector<'a> {
             entities.find_any_type(id).for_each(|index| left_out.insert(index));
         }
         let type_index = query.entity_type.as_deref().map(|name| entities.type_index(name));
-        Self { entities, query, type_index, left_out, now_ms, budget: Cell::new(budget) }
+        let units = (budget as u64).saturating_mul(UNITS_PER_EVALUATION);
+        Self { entities, query, type_index, left_out, now_ms, units }
     }
 
     /// Also leaves out one entity.
@@ -71,69 +88,115 @@ impl<'a> Selector<'a> {
     }
 
     /// The page. `scores` has one for each entity of the view; `similarity` serves variety.
-    pub fn page(&self, scores: &mut [f32], similarity: impl Fn(u32, u32) -> f32) -> Selection {
-        let boosts = if self.query.boosts.is_empty() { Vec::new() } else { self.boost(scores) };
+    ///
+    /// # Errors
+    /// `INVALID_EXPRESSION` for an expression that failed on every entity that it was asked of.
+    pub fn page(&self, scores: &mut [f32], similarity: impl Fn(u32, u32) -> f32) -> Result<Selection> {
         let end = self.query.offset.saturating_add(self.query.count);
         // One more tells whether there is a next page.
         let wanted = end.saturating_add(1);
         let diverse = self.query.diversity > 0.0;
-        let pool = if diverse { wanted.saturating_mul(POOL_FACTOR).max(50) } else { wanted };
-        let mut candidates = Vec::new();
-        top_k_into(scores, |entity| !self.keeps(entity), pool, &mut candidates);
-        let order: Vec<usize> = if diverse {
-            maximal_marginal_relevance(&candidates, wanted, 1.0 - self.query.diversity, similarity)
-        } else {
-            (0..candidates.len().min(wanted)).collect()
-        };
-        let picked = |&at: &usize| {
-            let Scored { item: entity, score } = candidates[at];
-            Picked { entity, score, boost: boosts.get(entity as usize).copied().unwrap_or(0.0) }
-        };
-        let picked = order.iter().skip(self.query.offset).take(self.query.count).map(picked).collect();
-        Selection { picked, more: order.len() > end, complete: self.budget.get() > 0 }
-    }
-
-    /// Adds the logarithm of each booster's factor to the scores, which are in units of log odds.
-    fn boost(&self, scores: &mut [f32]) -> Vec<f32> {
-        let mut added = vec![0.0; scores.len()];
-        for (index, entity) in self.entities.all().iter().enumerate() {
-            if !self.may_be_shown(index as u32, entity) || !scores[index].is_finite() {
-                continue;
-            }
-            for boost in &self.query.boosts {
-                if !self.spend() {
-                    return added;
-                }
-                let factor = boost.number(self.subject(entity)).unwrap_or(1.0);
-                added[index] += factor.clamp(FACTOR_RANGE.0, FACTOR_RANGE.1).ln() as f32;
-            }
-            scores[index] += added[index];
+        let depth = if diverse { wanted.max(MAX_POOL) } else { wanted };
+        let (mut list, complete) =
+            if self.query.has_expressions() { self.asked(scores, depth)? } else { self.plain(scores, depth) };
+        if diverse {
+            self.vary(&mut list, wanted, similarity);
         }
-        added
+        let more = list.len() > end;
+        let picked = list.into_iter().skip(self.query.offset).take(self.query.count).collect();
+        Ok(Selection { picked, more, complete })
     }
 
-    fn keeps(&self, index: u32) -> bool {
+    /// The best `depth` where there is nothing to ask.
+    fn plain(&self, scores: &[f32], depth: usize) -> (Vec<Picked>, bool) {
+        let mut found = Vec::new();
+        top_k_into(scores, |entity| !self.may_be_shown(entity), depth, &mut found);
+        let picked = |&Scored { item: entity, score }| Picked { entity, score, boost: 0.0 };
+        (found.iter().map(picked).collect(), true)
+    }
+
+    /// The best `depth` of what the filter keeps, boosted; and whether the budgets were enough.
+    fn asked(&self, scores: &[f32], depth: usize) -> Result<(Vec<Picked>, bool)> {
+        let shown = scores.iter().enumerate().map(|(item, &score)| Scored { item: item as u32, score });
+        // Adding zero makes -0 and 0 the same score.
+        let shown = shown.map(|Scored { item, score }| Scored { item, score: score + 0.0 });
+        let mut queue: BinaryHeap<Queued> = shown
+            .filter(|scored| scored.score > f32::NEG_INFINITY && self.may_be_shown(scored.item))
+            .map(Queued)
+            .collect();
+        let mut asking = Asking::new(self.query, self.units);
+        let mut list = Vec::new();
+        let mut unboosted = 0;
+        while unboosted < depth
+            && let Some(Queued(Scored { item: entity, score })) = queue.pop()
+        {
+            let Some(subject) = self.entities.get(entity).map(|entity| self.subject(entity)) else {
+                continue;
+            };
+            match asking.ask(subject) {
+                Said::Dropped => {}
+                Said::FilterEnded => break,
+                Said::Kept { boost } => {
+                    // Those come in their order: no more than `depth` of them can be on the list.
+                    unboosted += usize::from(boost.is_none());
+                    let boost = boost.unwrap_or(0.0);
+                    list.push(Picked { entity, score: score + boost, boost });
+                }
+            }
+        }
+        let complete = asking.finish()?;
+        list.sort_unstable_by(|one, two| scored(one).best_first(&scored(two)));
+        list.truncate(depth);
+        Ok((list, complete))
+    }
+
+    /// Re-orders the pool, as far as it is wanted.
+    fn vary(&self, list: &mut Vec<Picked>, wanted: usize, similarity: impl Fn(u32, u32) -> f32) {
+        let pool: Vec<Scored> = list.iter().take(MAX_POOL).map(scored).collect();
+        let order = maximal_marginal_relevance(&pool, wanted, 1.0 - self.query.diversity, similarity);
+        let beyond = list.iter().skip(MAX_POOL).copied();
+        *list = order.iter().map(|&at| list[at]).chain(beyond).take(wanted).collect();
+    }
+
+    fn may_be_shown(&self, index: u32) -> bool {
         let Some(entity) = self.entities.get(index) else { return false };
-        self.may_be_shown(index, entity) && self.passes(entity, self.query.filter.as_deref())
-    }
-
-    fn may_be_shown(&self, index: u32, entity: &Entity) -> bool {
         entity.is_available(self.now_ms)
             && self.type_index.is_none_or(|wanted| wanted == Some(entity.type_index))
             && !self.left_out.contains(index)
     }
 
-    fn passes(&self, entity: &Entity, filter: Option<&Expression>) -> bool {
-        filter.is_none_or(|filter| self.spend() && filter.holds(self.subject(entity)))
-    }
-
     fn subject(&self, entity: &'a Entity) -> Subject<'a> {
         Subject { id: &entity.id, entity_type: self.entities.type_of(entity), attributes: &entity.attributes }
     }
+}
 
-    fn spend(&self) -> bool {
-        let left = self.budget.get();
-        self.budget.set(left.saturating_sub(1));
-        left > 0
+fn scored(picked: &Picked) -> Scored {
+    Scored { item: picked.entity, score: picked.score }
+}
+
+/// The best is the greatest.
+#[derive(Debug)]
+struct Queued(Scored);
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.best_first(&self.0)
     }
 }
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Queued {}
+
+#[cfg(test)]
+mod tests;

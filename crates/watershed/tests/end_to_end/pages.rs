@@ -47,7 +47,12 @@ fn pages_together_are_the_long_list() {
     }
     let filter = encode("attributes.price > 5.0");
     let boost = encode("attributes.price < 20.0 ? 2.0 : 1.0");
-    cases.push(format!("user/{user}?exclude_seen=false&filter={filter}&boost={boost}&"));
+    for rest in ["", "diversity=0.5&"] {
+        cases.push(format!("user/{user}?exclude_seen=false&filter={filter}&boost={boost}&{rest}"));
+    }
+    for diversity in ["0.1", "0.5", "1"] {
+        cases.push(format!("user/{user}?exclude_seen=false&diversity={diversity}&"));
+    }
     paged(&server, &cases);
 }
 
@@ -76,6 +81,18 @@ fn a_session_is_paged_too() {
     let first = ask(15, None);
     let second = ask(15, first["next_cursor"].as_str());
     assert_eq!([ids(&first), ids(&second)].concat(), long);
+    // The cursor is of this session's list and of no other's.
+    for other in [
+        json!([{"entity_id": "item-02", "entity_type": "product"}]),
+        json!([{"entity_id": "item-01", "entity_type": "product", "weight": 2.0}]),
+        json!([{"entity_id": "item-01", "entity_type": "product", "interaction_type": "purchase"}]),
+        json!([]),
+    ] {
+        let options = json!({"count": 15, "cursor": first["next_cursor"]});
+        let body = json!({"interactions": other, "options": options});
+        let answer = server.post("/api/v1/recommendations/session", &body);
+        refused(&answer, 400, "INVALID_CURSOR", Some("cursor"));
+    }
 }
 
 #[test]
@@ -93,6 +110,7 @@ fn a_cursor_belongs_to_its_request() {
     check(&format!("user/{user}?filter=true&"), cursor);
     check("user/someone-else?", cursor);
     check("popular?", cursor);
+    check(&format!("entity/{}?", ids(&first)[0]), cursor);
     for forged in ["", "x", "1.2.3", "1.2.3.4", "-1.0.0.0"] {
         check(&format!("user/{user}?"), forged);
     }
