@@ -45,7 +45,7 @@ use http::{HttpState, Writer};
 use metrics::RecommendMetrics;
 use owner::RecommendOwner;
 use service::Service;
-use trainer::Trainer;
+use trainer::{Trainer, TrainerParts};
 use training::{TrainingProgress, TrainingReport};
 use views::Views;
 
@@ -121,9 +121,15 @@ impl Recommend {
         owner.follow(Arc::clone(&projector));
         let holder = format!("{:016x}", parts.entropy.next_u64());
         let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
-        let registry = Registry::new(parts.records, parts.blobs);
-        let (views_of, served_by) = (Arc::clone(&views), Arc::clone(&service));
-        let trainer = Trainer::new(views_of, served_by, registry, settings, parts.clock, metrics, leases);
+        let trainer = Trainer::new(TrainerParts {
+            views: Arc::clone(&views),
+            service: Arc::clone(&service),
+            registry: Registry::new(parts.records, parts.blobs),
+            settings,
+            clock: parts.clock,
+            metrics,
+            leases,
+        });
         trainer.restore().await?;
         Ok(Self { views, owner, service, trainer, projector, log: parts.log, background: None })
     }

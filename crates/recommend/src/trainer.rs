@@ -30,16 +30,29 @@ const LEASE_LASTS: Duration = Duration::from_secs(60);
 /// Between two trainings that fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// What a trainer works with.
+#[derive(Debug, Clone)]
+pub struct TrainerParts {
+    /// What is learned from.
+    pub views: Arc<Views>,
+    /// Where a model is served.
+    pub service: Arc<Service>,
+    /// Where a model is kept.
+    pub registry: Registry,
+    /// When, and what.
+    pub settings: Arc<RecommendSettings>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: RecommendMetrics,
+    /// One trains at a time, over all replicas.
+    pub leases: Leases,
+}
+
 /// Trains, publishes, promotes, serves.
 #[derive(Debug, Clone)]
 pub struct Trainer {
-    views: Arc<Views>,
-    service: Arc<Service>,
-    registry: Registry,
-    settings: Arc<RecommendSettings>,
-    clock: Arc<dyn Clock>,
-    metrics: RecommendMetrics,
-    leases: Leases,
+    parts: TrainerParts,
     turn: Arc<tokio::sync::Mutex<()>>,
     notes: Arc<Mutex<BTreeMap<TenantId, Notes>>>,
 }
@@ -58,26 +71,8 @@ struct Notes {
 impl Trainer {
     /// Over these parts.
     #[must_use]
-    pub fn new(
-        views: Arc<Views>,
-        service: Arc<Service>,
-        registry: Registry,
-        settings: Arc<RecommendSettings>,
-        clock: Arc<dyn Clock>,
-        metrics: RecommendMetrics,
-        leases: Leases,
-    ) -> Self {
-        Self {
-            views,
-            service,
-            registry,
-            settings,
-            clock,
-            metrics,
-            leases,
-            turn: Arc::default(),
-            notes: Arc::default(),
-        }
+    pub fn new(parts: TrainerParts) -> Self {
+        Self { parts, turn: Arc::default(), notes: Arc::default() }
     }
 
     /// Serves the promoted model of every tenant, or the last good one.
@@ -85,7 +80,7 @@ impl Trainer {
     /// # Errors
     /// Those of the registry.
     pub async fn restore(&self) -> Result<()> {
-        for tenant in self.views.tenants() {
+        for tenant in self.parts.views.tenants() {
             let scope = Scope::system(tenant, "trainer");
             if let Some(model) = self.promoted(&scope).await? {
                 self.serve(&scope, model);
@@ -96,15 +91,17 @@ impl Trainer {
 
     /// The promoted model, or the last good one; none where there is none that can be served.
     async fn promoted(&self, scope: &Scope) -> Result<Option<Arc<Recommenders>>> {
-        let loaded = self.registry.load(scope, MODEL, PRODUCTION, training::from_artifact).await?;
+        let loaded = self.parts.registry.load(scope, MODEL, PRODUCTION, training::from_artifact).await?;
         Ok(loaded
             .map(|(version, trained)| self.snapshot(scope, version.version, version.created_at, trained)))
     }
 
     /// Serves what another replica promoted since.
     async fn follow(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
-        let Some(promoted) = self.registry.resolve(scope, MODEL, PRODUCTION).await? else { return Ok(()) };
-        let served = self.service.served(scope).and_then(|served| served.current());
+        let Some(promoted) = self.parts.registry.resolve(scope, MODEL, PRODUCTION).await? else {
+            return Ok(());
+        };
+        let served = self.parts.service.served(scope).and_then(|served| served.current());
         let served = served.map_or(0, |served| served.version);
         // Once for each promotion: where its artifact is damaged an older one was loaded, and stays.
         let is_new = self.notes.lock().entry(scope.tenant().clone()).or_default().followed < promoted.version;
@@ -133,9 +130,9 @@ impl Trainer {
     ) -> Result<TrainingReport> {
         scope.require(Permission::Admin)?;
         let _turn = self.turn.lock().await;
-        let began = self.clock.elapsed();
-        let view = self.views.of(scope);
-        let (settings, clock) = (Arc::clone(&self.settings), Arc::clone(&self.clock));
+        let began = self.parts.clock.elapsed();
+        let view = self.parts.views.of(scope);
+        let (settings, clock) = (Arc::clone(&self.parts.settings), Arc::clone(&self.parts.clock));
         let work = move || -> Result<(Trained, TrainingReport)> {
             let set = TrainingSet::of(&view)?;
             if set.items.is_empty() {
@@ -146,21 +143,21 @@ impl Trainer {
             pool.install(|| training::train(&set, &settings.training, clock.as_ref(), &mut progress))
         };
         let trained = tokio::task::spawn_blocking(work).await.map_err(Error::internal).flatten();
-        self.metrics.trained(if trained.is_ok() { "trained" } else { "failed" });
+        self.parts.metrics.trained(if trained.is_ok() { "trained" } else { "failed" });
         let (trained, mut report) = trained?;
         let artifact = training::to_artifact(&trained, &report)?;
         let metrics =
             report.parts.iter().map(|part| (format!("{}.ndcg@10", part.name), part.ndcg_at_10)).collect();
-        let now = self.clock.now();
-        let version = self.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
-        self.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
+        let now = self.parts.clock.now();
+        let version = self.parts.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
+        self.parts.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
         let model = self.snapshot(scope, version.version, now, trained);
         // Before it answers, so that a swap makes nobody wait for a state.
         self.warm(scope, &model, &CancellationToken::new()).await?;
         self.serve(scope, model);
-        self.registry.prune(scope, MODEL, self.settings.schedule.versions_kept).await?;
-        let took = self.clock.elapsed().saturating_sub(began);
-        self.metrics.training_seconds.set(took.as_secs_f64());
+        self.parts.registry.prune(scope, MODEL, self.parts.settings.schedule.versions_kept).await?;
+        let took = self.parts.clock.elapsed().saturating_sub(began);
+        self.parts.metrics.training_seconds.set(took.as_secs_f64());
         report.version = version.version;
         info!(version = version.version, seconds = took.as_secs_f64(), "trained");
         Ok(report)
@@ -173,19 +170,19 @@ impl Trainer {
         trained_at: kernel::Timestamp,
         trained: Trained,
     ) -> Arc<Recommenders> {
-        let index = Index::of(&trained, &self.views.of(scope).read());
+        let index = Index::of(&trained, &self.parts.views.of(scope).read());
         Arc::new(Recommenders::new(version, trained_at, trained, index))
     }
 
     fn serve(&self, scope: &Scope, model: Arc<Recommenders>) {
-        self.service.serve(scope, model);
+        self.parts.service.serve(scope, model);
         self.refresh(scope);
     }
 
     /// Makes the states of users before they ask.
     async fn warm(&self, scope: &Scope, model: &Arc<Recommenders>, stop: &CancellationToken) -> Result<()> {
-        let (view, model, stop) = (self.views.of(scope), Arc::clone(model), stop.clone());
-        let pool = pool(&self.settings.schedule)?;
+        let (view, model, stop) = (self.parts.views.of(scope), Arc::clone(model), stop.clone());
+        let pool = pool(&self.parts.settings.schedule)?;
         let work = move || pool.install(|| model.warm(&view, &|| stop.is_cancelled()));
         let users = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
         info!(tenant = %scope.tenant(), users, "states of users are made");
@@ -194,9 +191,9 @@ impl Trainer {
 
     /// Warms every model that a start found, while it already answers.
     async fn warm_all(&self, stop: &CancellationToken) {
-        for tenant in self.views.tenants() {
+        for tenant in self.parts.views.tenants() {
             let scope = Scope::system(tenant, "trainer");
-            let Some(model) = self.service.served(&scope).and_then(|served| served.current()) else {
+            let Some(model) = self.parts.service.served(&scope).and_then(|served| served.current()) else {
                 continue;
             };
             if let Err(error) = self.warm(&scope, &model, stop).await {
@@ -207,22 +204,24 @@ impl Trainer {
 
     /// Takes what changed in the catalogue into the served model.
     pub fn refresh(&self, scope: &Scope) {
-        let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return };
-        if let Some(refreshed) = model.with_catalogue(&self.views.of(scope)) {
-            self.service.refresh(scope, Arc::new(refreshed));
+        let Some(model) = self.parts.service.served(scope).and_then(|served| served.current()) else {
+            return;
+        };
+        if let Some(refreshed) = model.with_catalogue(&self.parts.views.of(scope)) {
+            self.parts.service.refresh(scope, Arc::new(refreshed));
         }
     }
 
     /// Looks every few seconds whether a training is due, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let pause = Duration::from_secs(self.settings.schedule.incremental_update_interval_secs);
+        let pause = Duration::from_secs(self.parts.settings.schedule.incremental_update_interval_secs);
         self.warm_all(&stop).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            for tenant in self.views.tenants() {
+            for tenant in self.parts.views.tenants() {
                 let scope = Scope::system(tenant, "trainer");
                 if let Err(error) = self.look_after(&scope, &stop).await {
                     error!(tenant = %scope.tenant(), error = %error.chain(), "training failed");
@@ -239,10 +238,10 @@ impl Trainer {
         self.follow(scope, stop).await?;
         self.refresh(scope);
         let not_before = self.notes.lock().entry(scope.tenant().clone()).or_default().not_before;
-        if !self.is_due(scope) || self.clock.elapsed() < not_before {
+        if !self.is_due(scope) || self.parts.clock.elapsed() < not_before {
             return Ok(());
         }
-        if !self.leases.acquire(scope, LEASE, LEASE_LASTS).await? {
+        if !self.parts.leases.acquire(scope, LEASE, LEASE_LASTS).await? {
             return Ok(());
         }
         let trained = tokio::select! {
@@ -252,7 +251,7 @@ impl Trainer {
             lost = self.keep_lease(scope) => lost,
         };
         self.note(scope, trained.is_err());
-        self.leases.release(scope, LEASE).await?;
+        self.parts.leases.release(scope, LEASE).await?;
         trained
     }
 
@@ -261,9 +260,10 @@ impl Trainer {
         let mut notes = self.notes.lock();
         let notes = notes.entry(scope.tenant().clone()).or_default();
         notes.failures = if failed { notes.failures.saturating_add(1) } else { 0 };
-        let interval = Duration::from_secs(self.settings.schedule.incremental_update_interval_secs);
+        let interval = Duration::from_secs(self.parts.settings.schedule.incremental_update_interval_secs);
         let pause = interval.saturating_mul(2_u32.saturating_pow(notes.failures)).min(LONGEST_PAUSE);
-        notes.not_before = if failed { self.clock.elapsed().saturating_add(pause) } else { Duration::ZERO };
+        notes.not_before =
+            if failed { self.parts.clock.elapsed().saturating_add(pause) } else { Duration::ZERO };
     }
 
     /// Makes the lease last, for as long as it is waited for.
@@ -271,7 +271,7 @@ impl Trainer {
         loop {
             tokio::time::sleep(LEASE_LASTS / 3).await;
             // Training goes on where the lease cannot be renewed: two models are waste, not harm.
-            if let Err(error) = self.leases.acquire(scope, LEASE, LEASE_LASTS).await {
+            if let Err(error) = self.parts.leases.acquire(scope, LEASE, LEASE_LASTS).await {
                 warn!(tenant = %scope.tenant(), error = %error.chain(), "the lease of training is not renewed");
             }
         }
@@ -280,15 +280,17 @@ impl Trainer {
     /// Whether enough changed since the served model was trained, or enough time passed.
     #[must_use]
     pub fn is_due(&self, scope: &Scope) -> bool {
-        let schedule = &self.settings.schedule;
-        let interactions = self.views.of(scope).read().activity.interactions();
+        let schedule = &self.parts.settings.schedule;
+        let interactions = self.parts.views.of(scope).read().activity.interactions();
         if interactions < schedule.min_interactions {
             return false;
         }
-        let Some(model) = self.service.served(scope).and_then(|served| served.current()) else { return true };
+        let Some(model) = self.parts.service.served(scope).and_then(|served| served.current()) else {
+            return true;
+        };
         let before = model.trained().basis.interactions;
         let grown = interactions.saturating_sub(before) as f64;
-        let age = self.clock.now().duration_since(model.trained_at);
+        let age = self.parts.clock.now().duration_since(model.trained_at);
         let hours = i64::try_from(schedule.full_rebuild_interval_hours).unwrap_or(i64::MAX);
         let enough = schedule.rebuild_growth * before as f64;
         grown >= 1.0 && (grown >= enough || age.as_hours() >= hours)

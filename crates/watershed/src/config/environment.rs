@@ -96,7 +96,6 @@ impl Environment {
 
 /// The variables that every client of S3 knows.
 #[cfg(feature = "s3")]
-#[expect(clippy::disallowed_methods, reason = "the other place that reads the environment")]
 pub(crate) fn aws_variables() -> Vec<(String, String)> {
     std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect()
 }
