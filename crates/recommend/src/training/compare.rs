@@ -124,8 +124,9 @@ impl Bench<'_> {
         progress(&TrainingProgress { step: "learning the blend".to_owned(), done: 0.0 });
         let validation = self.split.training.choices();
         let sources = sources_of(&parts, training);
-        let blend =
-            learn_blend(&sources, validation.histories(), validation.targets(), &self.blend_settings())?;
+        let (histories, targets) = (validation.histories(), validation.targets());
+        let people = Some(validation.users());
+        let blend = learn_blend(&sources, histories, targets, people, &self.blend_settings())?;
         let finals: Vec<Arc<Part>> = finals.iter().map(|(_, part)| Arc::clone(part)).collect();
         let sources = sources_of(&finals, &self.split.test.interactions);
         let hybrid = Hybrid::new(sources, blend).map_err(|error| failed(error.into()))?;

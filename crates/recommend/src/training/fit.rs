@@ -128,7 +128,7 @@ pub fn train(
     }
     progress(&TrainingProgress { step: "learning the blend".to_owned(), done: 0.9 });
     let sources = sources_of(&parts, &rest);
-    let blend = learn_blend(&sources, &histories, &targets, &FitSettings::default())?;
+    let blend = learn_blend(&sources, &histories, &targets, None, &FitSettings::default())?;
     let mut report = TrainingReport {
         version: 0,
         users: set.interactions.rows().filter(|row| !row.is_empty()).count(),
@@ -187,13 +187,14 @@ pub(super) fn learn_blend(
     sources: &[Source],
     histories: &Interactions,
     targets: &Interactions,
+    people: Option<&[u32]>,
     fit: &FitSettings,
 ) -> Result<Blend> {
     let failed = |cause| Error::new(TRAINING_FAILED, "the blend cannot be learned").with_source(cause);
     if histories.user_count() < MIN_BLEND_USERS {
         return Blend::fixed(&vec![1.0; sources.len()]).map_err(failed);
     }
-    let fitted = Blend::fit(sources, histories, targets, fit).map_err(failed)?;
+    let fitted = Blend::fit(sources, histories, targets, people, fit).map_err(failed)?;
     Ok(fitted.blend)
 }
 

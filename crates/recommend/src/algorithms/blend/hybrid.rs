@@ -82,7 +82,7 @@ impl Hybrid {
         targets: &Interactions,
         settings: &FitSettings,
     ) -> Result<(Self, FittedBlend), AlgorithmError> {
-        let fitted = Blend::fit(&sources, histories, targets, settings)?;
+        let fitted = Blend::fit(&sources, histories, targets, None, settings)?;
         Ok((Self::new(sources, fitted.blend.clone())?, fitted))
     }
 

@@ -6,6 +6,8 @@ use rayon::prelude::*;
 
 /// The competing items of one user.
 pub(super) struct Example {
+    /// Whose they are: several examples may be of one person.
+    pub(super) person: u32,
     pub(super) history_length: usize,
     /// One row of terms per item: what each source would add with a weight of 1.
     pub(super) terms: Vec<f32>,
@@ -181,6 +183,7 @@ pub(super) mod tests {
             let is_target = (0..20).map(|row| Some(row) == best || row == user % 20).collect::<Vec<_>>();
             let target_count = is_target.iter().filter(|&&is_target| is_target).count();
             Example {
+                person: user as u32,
                 history_length: user % 50,
                 terms,
                 is_target,

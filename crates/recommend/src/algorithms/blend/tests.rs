@@ -188,7 +188,7 @@ fn what_cannot_be_blended_is_refused() {
     assert!(error.contains("same catalogue"), "{error}");
     let empty = Interactions::from_rows(&[vec![]], 9).unwrap();
     let refuse = |settings: FitSettings| {
-        Blend::fit(&[popularity(9)], &empty, &empty, &settings).unwrap_err().to_string()
+        Blend::fit(&[popularity(9)], &empty, &empty, None, &settings).unwrap_err().to_string()
     };
     assert!(refuse(FitSettings { l2: 0.0, ..Default::default() }).contains("l2"));
     assert!(refuse(FitSettings { bucket_starts: vec![1], ..Default::default() }).contains("bucket_starts"));
@@ -220,7 +220,7 @@ fn fitting_finds_the_source_that_is_right_and_repeats() {
     assert!(weights[2] > weights[0] && (weights.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{weights:?}");
     assert!(fitted.source_ndcg.iter().all(|&part| fitted.ndcg >= part - 1e-9), "{fitted:?}");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let again = pool.install(|| Blend::fit(&sources, &histories, &targets, &settings).unwrap());
+    let again = pool.install(|| Blend::fit(&sources, &histories, &targets, None, &settings).unwrap());
     assert_eq!(fitted, again);
 }
 
@@ -230,7 +230,10 @@ fn the_smallest_data_have_a_blend() {
     let (hybrid, fitted) = Hybrid::fit(vec![popularity(1)], &one, &one, &FitSettings::default()).unwrap();
     assert_eq!((fitted.user_count, best(&hybrid, &[0])), (0, 0));
     let none = Interactions::from_rows::<Vec<u32>>(&[], 1).unwrap();
-    assert_eq!(Blend::fit(&[popularity(1)], &none, &none, &FitSettings::default()).unwrap().user_count, 0);
+    assert_eq!(
+        Blend::fit(&[popularity(1)], &none, &none, None, &FitSettings::default()).unwrap().user_count,
+        0
+    );
 }
 
 #[test]
