@@ -12,16 +12,16 @@ demo: ## Build, generate a catalogue, train, serve it on 127.0.0.1:8080
 	@scripts/install build
 	cargo run --release --locked -p watershed -- demo --data-dir data/demo
 
-build: ## Build the release binary
+build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis and S3
 	@scripts/install build
-	cargo build --release --locked -p watershed
+	cargo build --release --locked -p watershed --features '$(FEATURES)'
 
 test: ## Build and run every test, beside the engines that they need
 	@scripts/install test
 	scripts/with-engines cargo nextest run --locked --workspace --all-features
 	cargo test --locked --workspace --all-features --doc
 
-lint: ## Format, clippy, licences and advisories, generated files
+lint: ## Format, clippy, licences and sources, generated files
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings

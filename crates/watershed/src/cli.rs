@@ -49,7 +49,6 @@ pub(crate) enum Command {
     /// Print recommendations for a user
     Recommend(Recommend),
     /// Move the database's schema
-    #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Migrate(Migrate),
     /// Make, list, rotate and revoke API keys
@@ -272,7 +271,6 @@ pub(crate) struct Recommend {
 }
 
 /// `migrate`
-#[cfg(feature = "postgres")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Migrate {
     /// Do every step that is left
@@ -352,6 +350,9 @@ pub(crate) struct ConfigCommand {
     /// Print the JSON schema of the file
     #[arg(long)]
     pub schema: bool,
+    /// Print every setting with its variable and default, as Markdown
+    #[arg(long, conflicts_with = "schema")]
+    pub reference: bool,
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Completions { shell } => completions::run(shell),
         Command::Openapi => settings::openapi(),
         Command::Config(command) if command.schema => settings::schema(),
+        Command::Config(command) if command.reference => settings::reference(),
         command => {
             let config = load(&cli.common, &command)?;
             logging::start(&config.log)?;
@@ -52,6 +53,11 @@ fn run_configured(command: Command, config: Config) -> Result<()> {
         Command::Recommend(recommend) => runtime(&config)?.block_on(recommend::run(recommend, config)),
         #[cfg(feature = "postgres")]
         Command::Migrate(migrate) => runtime(&config)?.block_on(migrate::run(migrate, config)),
+        #[cfg(not(feature = "postgres"))]
+        Command::Migrate(_) => {
+            let message = "this build has no postgres engine; build with `cargo build --features postgres`";
+            Err(Error::new(codes::VALIDATION_ERROR, message))
+        }
         Command::Keys(keys) => runtime(&config)?.block_on(keys::run(keys, config)),
         Command::Audit(audit) => runtime(&config)?.block_on(audit::run(audit, config)),
         Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),

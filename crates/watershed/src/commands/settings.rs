@@ -4,7 +4,7 @@ use kernel::{Error, Result};
 
 use super::say_json;
 use crate::app;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::terminal;
 
 /// Prints the settings that are in force, without secrets.
@@ -16,6 +16,12 @@ pub(super) fn effective(config: &Config) -> Result<()> {
 /// Prints the JSON schema of the file.
 pub(super) fn schema() -> Result<()> {
     say_json(&schemars::schema_for!(Config))
+}
+
+/// Prints every setting with its variable and default.
+pub(super) fn reference() -> Result<()> {
+    terminal::say(config::reference().trim_end());
+    Ok(())
 }
 
 /// Prints the OpenAPI document.

@@ -1,6 +1,6 @@
 //! The environment: the names that operators know, and the setting that each one sets.
 //!
-//! To add one: a line in [`NAMES`]; `docs/configuration.md` is made from it by `make generate`.
+//! To add one: a line in [`NAMES`], then `make generate` for `docs/generated/configuration.md`.
 
 use std::collections::BTreeMap;
 

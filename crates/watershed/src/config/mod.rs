@@ -2,9 +2,10 @@
 //!
 //! Each crate owns the type of its section; only this one sees the whole. To add a setting: a field with a doc
 //! comment and a default in its owner's section, and a line in [`environment`] if operators know a name for it;
-//! then `make generate` for the schema.
+//! then `make generate` for the schema and `docs/generated/configuration.md`.
 
 mod environment;
+mod reference;
 mod sections;
 mod storage;
 
@@ -19,6 +20,7 @@ use toml::{Table, Value};
 pub(crate) use environment::Environment;
 #[cfg(feature = "s3")]
 pub(crate) use environment::aws_variables;
+pub(crate) use reference::page as reference;
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings};
 pub(crate) use storage::{Engine, StorageSettings};
 
