@@ -8,7 +8,7 @@
 //! - [`http`]: events, dead letters, health, metrics.
 //! - [`limits`]: how many requests a key and its tenant may send.
 //! - [`middleware`]: request ids, metrics, time and size limits, load shedding.
-//! - [`server`]: listening and graceful shutdown.
+//! - [`server`]: listening, TLS, what connections may cost, and graceful shutdown.
 //!
 //! It refuses to know any domain: a domain hands in its routes and an [`ingest::EventOwner`] for its events.
 //! To add an endpoint that belongs to no domain: a file in `http/`, one line in `http/mod.rs`.
@@ -30,5 +30,5 @@ pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey
 pub use extract::{Body, Params};
 pub use ingest::{EventOwner, Ingest};
 pub use limits::RateLimits;
-pub use metrics::HttpMetrics;
+pub use metrics::{AccessMetrics, HttpMetrics};
 pub use problem::{ApiError, ApiResult, Problem};

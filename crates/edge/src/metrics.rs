@@ -33,6 +33,64 @@ pub struct EventLabels {
     pub outcome: &'static str,
 }
 
+/// Whether something went well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// `ok` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// The metrics of connections and of what proves who callers are.
+#[derive(Debug, Clone)]
+pub struct AccessMetrics {
+    /// Open connections.
+    pub connections_open: Gauge,
+    /// Connections over the limit.
+    pub connections_refused: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: Counter,
+    /// Certificate files that changed.
+    pub certificate_reloads: Family<OutcomeLabels, Counter>,
+    /// Reads of the identity provider's keys.
+    pub token_key_reads: Family<OutcomeLabels, Counter>,
+}
+
+impl AccessMetrics {
+    /// Registers every metric.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            connections_open: Gauge::default(),
+            connections_refused: Counter::default(),
+            handshakes_failed: Counter::default(),
+            certificate_reloads: Family::default(),
+            token_key_reads: Family::default(),
+        };
+        registry.register("http_connections_open", "Open connections", metrics.connections_open.clone());
+        registry.register(
+            "http_connections_refused",
+            "Connections over the limit",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed or took too long",
+            metrics.handshakes_failed.clone(),
+        );
+        registry.register(
+            "tls_certificate_reloads",
+            "Certificate files that changed, by whether they were taken over",
+            metrics.certificate_reloads.clone(),
+        );
+        registry.register(
+            "token_key_reads",
+            "Reads of the identity provider's keys",
+            metrics.token_key_reads.clone(),
+        );
+        metrics
+    }
+}
+
 /// The metrics of the edge.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {

@@ -8,21 +8,26 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use edge::auth::{Authenticator, Tokens};
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, around, method_not_allowed, not_found};
-use edge::{ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey};
+use edge::{
+    AccessMetrics, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey,
+};
 use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::config::{AuthSettings, Config};
+use crate::config::{AuthSettings, Config, JwtSettings};
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
+use crate::jwks;
 
 /// Time and randomness of the process.
 #[derive(Debug, Clone)]
@@ -44,6 +49,7 @@ pub(crate) struct App {
     pub engines: Engines,
     pub registry: Registry,
     pub http_metrics: HttpMetrics,
+    pub access_metrics: AccessMetrics,
     pub ingest: Ingest,
     pub recommend: Recommend,
     pub audit: AuditLog,
@@ -61,6 +67,7 @@ impl App {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineMetrics(engines.clone())));
         let http_metrics = HttpMetrics::register(&mut registry);
+        let access_metrics = AccessMetrics::register(&mut registry);
         let parts = RecommendParts {
             log: Arc::clone(&engines.log),
             records: Arc::clone(&engines.records),
@@ -82,7 +89,7 @@ impl App {
             &owners,
         );
         let (audit, keys) = access(&engines, &ambient).await?;
-        Ok(Self { ambient, engines, registry, http_metrics, ingest, recommend, audit, keys })
+        Ok(Self { ambient, engines, registry, http_metrics, access_metrics, ingest, recommend, audit, keys })
     }
 
     fn api_routes(&self) -> OpenApiRouter {
@@ -94,6 +101,23 @@ impl App {
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
+    /// What proves tokens, where they are taken.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for settings that make no sense.
+    pub(crate) async fn tokens(&self, settings: &JwtSettings) -> Result<Option<Arc<Tokens>>> {
+        if !settings.is_enabled() {
+            return Ok(None);
+        }
+        if settings.publishes() && settings.audience.is_none() {
+            warn!("tokens that the provider made for other services are taken too; set auth.jwt.audience");
+        }
+        let source = jwks::source(settings)?;
+        let (clock, metrics) = (Arc::clone(&self.ambient.clock), self.access_metrics.clone());
+        let tokens = Tokens::open(settings.expected(), source, clock, metrics).await?;
+        Ok(Some(Arc::new(tokens)))
+    }
+
     /// The router of everything; `stopping` makes `/ready` say no.
     ///
     /// # Errors
@@ -102,9 +126,12 @@ impl App {
         &mut self,
         config: &Config,
         static_key: StaticKey,
+        tokens: Option<Arc<Tokens>>,
         stopping: CancellationToken,
     ) -> Result<Router> {
-        let authenticators = Authenticators::new(vec![Arc::clone(&self.keys) as _, Arc::new(static_key)]);
+        let mut kinds: Vec<Arc<dyn Authenticator>> = vec![Arc::clone(&self.keys) as _, Arc::new(static_key)];
+        kinds.extend(tokens.map(|tokens| tokens as _));
+        let authenticators = Authenticators::new(kinds);
         let (api, document) = api(self.api_routes());
         let document = Arc::new(document);
         let api = api

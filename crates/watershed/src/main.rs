@@ -9,7 +9,9 @@ mod commands;
 mod config;
 mod engine_metrics;
 mod engines;
+mod jwks;
 mod logging;
+mod open_files;
 mod pulse;
 mod terminal;
 

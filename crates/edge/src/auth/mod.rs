@@ -4,6 +4,7 @@
 //! To add a kind of credential: a file with its [`Authenticator`], and a line where the binary lists them.
 
 mod api_keys;
+mod published_keys;
 mod static_key;
 mod tokens;
 
@@ -11,6 +12,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -20,13 +22,20 @@ use kernel::{Error, Result, Scope, codes};
 
 use crate::ApiError;
 pub use api_keys::{ApiKey, KeyRing, NewKey};
+pub use published_keys::KeySource;
 pub use static_key::StaticKey;
-pub use tokens::{KeySource, TokenSettings, Tokens};
+pub use tokens::{TokenSettings, Tokens};
 
 /// Proves credentials of one kind.
+#[async_trait]
 pub trait Authenticator: Send + Sync + Debug {
     /// The scope of whoever holds this credential; none when it is of another kind or not valid.
     fn scope_of(&self, credential: &str) -> Option<Scope>;
+
+    /// Fetches, in bounded time, what is missing to judge this credential; whether asking again may help.
+    async fn learn(&self, _credential: &str) -> bool {
+        false
+    }
 }
 
 /// Every kind of credential that is taken, asked in order.
@@ -44,14 +53,27 @@ impl Authenticators {
     ///
     /// # Errors
     /// `AUTH_ERROR` when the credential is missing or wrong. It never says which.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Scope> {
-        let scope = credential_of(headers).and_then(|credential| {
-            self.0.iter().find_map(|authenticator| authenticator.scope_of(credential))
-        });
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Scope> {
+        let scope = match credential_of(headers) {
+            Some(credential) => self.scope_of(credential).await,
+            None => None,
+        };
         scope.ok_or_else(|| {
             let message = "send a valid key or token as `Authorization: Bearer KEY` or `X-API-Key: KEY`";
             Error::new(codes::AUTH_ERROR, message)
         })
+    }
+
+    async fn scope_of(&self, credential: &str) -> Option<Scope> {
+        if let Some(scope) = self.0.iter().find_map(|kind| kind.scope_of(credential)) {
+            return Some(scope);
+        }
+        for kind in self.0.iter() {
+            if kind.learn(credential).await {
+                return kind.scope_of(credential);
+            }
+        }
+        None
     }
 }
 
@@ -80,7 +102,7 @@ pub async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match authenticators.authenticate(request.headers()) {
+    match authenticators.authenticate(request.headers()).await {
         Ok(scope) => {
             request.extensions_mut().insert(Caller(scope));
             next.run(request).await
@@ -119,34 +141,34 @@ mod tests {
 
     const KEY: &str = "correct-horse-battery";
 
-    #[test]
-    fn only_the_right_key_passes() {
+    #[tokio::test]
+    async fn only_the_right_key_passes() {
         let key = StaticKey::new(KEY, TenantId::new("shop").unwrap()).unwrap();
         let authenticators = Authenticators::new(vec![Arc::new(key)]);
-        let check = |headers: &[(&str, &str)], good: bool| {
+        let check = async |headers: &[(&str, &str)], good: bool| {
             let map: HeaderMap = headers
                 .iter()
                 .map(|(name, value)| {
                     (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap())
                 })
                 .collect();
-            let scope = authenticators.authenticate(&map);
+            let scope = authenticators.authenticate(&map).await;
             assert_eq!(scope.is_ok(), good, "{headers:?}");
             if let Err(error) = scope {
                 assert_eq!(error.code(), codes::AUTH_ERROR);
                 assert!(!error.to_string().contains(KEY));
             }
         };
-        check(&[("authorization", "Bearer correct-horse-battery")], true);
-        check(&[("authorization", "bearer correct-horse-battery")], true);
-        check(&[("authorization", "correct-horse-battery")], true);
-        check(&[("x-api-key", "correct-horse-battery")], true);
-        check(&[("x-api-key", KEY), ("authorization", "Bearer correct-horse-battery")], true);
-        check(&[("x-api-key", KEY), ("authorization", "Bearer other-key-of-length")], false);
-        check(&[("authorization", "Basic correct-horse-battery")], false);
-        check(&[("authorization", "Bearer correct-horse-batter")], false);
-        check(&[("authorization", "Bearer ")], false);
-        check(&[("x-tenant-id", "shop")], false);
-        check(&[], false);
+        check(&[("authorization", "Bearer correct-horse-battery")], true).await;
+        check(&[("authorization", "bearer correct-horse-battery")], true).await;
+        check(&[("authorization", "correct-horse-battery")], true).await;
+        check(&[("x-api-key", "correct-horse-battery")], true).await;
+        check(&[("x-api-key", KEY), ("authorization", "Bearer correct-horse-battery")], true).await;
+        check(&[("x-api-key", KEY), ("authorization", "Bearer other-key-of-length")], false).await;
+        check(&[("authorization", "Basic correct-horse-battery")], false).await;
+        check(&[("authorization", "Bearer correct-horse-batter")], false).await;
+        check(&[("authorization", "Bearer ")], false).await;
+        check(&[("x-tenant-id", "shop")], false).await;
+        check(&[], false).await;
     }
 }

@@ -1,46 +1,60 @@
 //! JSON Web Tokens (RFC 7519) of an identity provider: HS256 under a shared secret, or RS, PS, ES and EdDSA under the
-//! provider's published keys (JWKS, RFC 7517).
+//! provider's published keys.
 //!
 //! The tenant and the permission come from the token and from nowhere else. It refuses: tokens without an end,
-//! `alg: none`, a shared-secret algorithm under a published key, a tenant that is missing or the server's own.
+//! `alg: none`, algorithms that are not listed, a shared-secret algorithm under a published key, extensions that a token
+//! calls critical, a tenant that is missing or the server's own, roles that nobody gave a permission.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation, decode, decode_header};
 use kernel::{Clock, Error, Permission, Result, Scope, TenantId, codes};
-use parking_lot::RwLock;
-use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use super::Authenticator;
+use super::published_keys::PublishedKeys;
+use super::{Authenticator, KeySource};
+use crate::metrics::AccessMetrics;
 
-/// How far the provider's clock may differ.
-const LEEWAY_SECONDS: i64 = 30;
-/// Between two looks at the published keys.
-const REFRESH: Duration = Duration::from_secs(300);
-/// The shortest time between two looks, whatever tokens name.
-const PAUSE: Duration = Duration::from_secs(10);
 const MIN_SECRET_BYTES: usize = 32;
+const MAX_SUBJECT_BYTES: usize = 255;
+/// What a list of algorithms may hold under published keys.
+const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
 
 /// What is expected of tokens.
 #[derive(Clone)]
 pub struct TokenSettings {
     /// The shared secret of HS256, at least 32 bytes.
     pub secret: Option<String>,
+    /// The names of the algorithms that are taken. Empty: HS256 where there is a secret, and all that published keys are
+    /// for where there is a source of them.
+    pub algorithms: Vec<String>,
     /// What `iss` must be.
     pub issuer: Option<String>,
     /// What `aud` must be or hold.
     pub audience: Option<String>,
-    /// The claim that names the tenant.
+    /// How far the provider's clock may differ, in seconds.
+    pub leeway_seconds: u32,
+    /// The claim that names the tenant: its name, or a JSON pointer that begins with `/`.
     pub tenant_claim: String,
-    /// The claim that holds `read`, `write` or `admin`: a text, words in a text, or a list.
-    pub permission_claim: String,
+    /// The claim that holds the roles, named likewise: a text, words in a text, or a list.
+    pub roles_claim: String,
+    /// The permission of each role. Empty: the roles are `read`, `write` and `admin` themselves.
+    pub roles: BTreeMap<String, Permission>,
 }
 
 impl Debug for TokenSettings {
@@ -53,23 +67,12 @@ impl Debug for TokenSettings {
     }
 }
 
-/// Where a provider publishes its keys.
-#[async_trait]
-pub trait KeySource: Send + Sync + Debug {
-    /// The JWKS document.
-    ///
-    /// # Errors
-    /// `UNAVAILABLE` when it cannot be had.
-    async fn fetch(&self) -> Result<String>;
-}
-
 /// Proves tokens.
 pub struct Tokens {
     settings: TokenSettings,
-    secret: Option<DecodingKey>,
-    source: Option<Arc<dyn KeySource>>,
-    keys: RwLock<JwkSet>,
-    unknown_key: Notify,
+    algorithms: Vec<Algorithm>,
+    secret: Option<Arc<DecodingKey>>,
+    published: Option<PublishedKeys>,
     clock: Arc<dyn Clock>,
 }
 
@@ -83,78 +86,57 @@ impl Tokens {
     /// Reads the provider's keys where it publishes any.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` for a short secret, and where there is neither a secret nor a source of keys. Keys that cannot
-    /// be had yet are no error: until they come, no token passes.
+    /// `VALIDATION_ERROR` for a short secret, where there is neither a secret nor a source of keys, and for an algorithm
+    /// that is unknown or that no key is for. Keys that cannot be had yet are no error: until they come, no token passes.
     pub async fn open(
         settings: TokenSettings,
         source: Option<Arc<dyn KeySource>>,
         clock: Arc<dyn Clock>,
+        metrics: AccessMetrics,
     ) -> Result<Self> {
-        let fault =
-            |message: &str| Error::new(codes::VALIDATION_ERROR, message).with_field("auth.jwt_secret");
         if settings.secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES) {
-            return Err(fault("has at least 32 bytes"));
+            return Err(fault("secret", "has at least 32 bytes"));
         }
         if settings.secret.is_none() && source.is_none() {
-            return Err(fault("give a secret or the address of the provider's keys"));
+            return Err(fault("secret", "give a secret or the provider's published keys"));
         }
-        let secret = settings.secret.as_ref().map(|secret| DecodingKey::from_secret(secret.as_bytes()));
-        let keys = RwLock::new(JwkSet { keys: Vec::new() });
-        let tokens = Self { settings, secret, source, keys, unknown_key: Notify::new(), clock };
-        tokens.refresh().await;
-        Ok(tokens)
-    }
-
-    async fn refresh(&self) {
-        let Some(source) = &self.source else { return };
-        let found = source.fetch().await.and_then(|text| {
-            serde_json::from_str::<JwkSet>(&text).map_err(|cause| {
-                Error::new(codes::UNAVAILABLE, "the provider's keys cannot be read").with_source(cause)
-            })
-        });
-        match found {
-            Ok(keys) => *self.keys.write() = keys,
-            Err(error) => warn!(error = %error.chain(), "the provider's keys stay as they were"),
-        }
+        let algorithms = algorithms(&settings, source.is_some())?;
+        let secret =
+            settings.secret.as_ref().map(|secret| Arc::new(DecodingKey::from_secret(secret.as_bytes())));
+        let published = match source {
+            Some(source) => Some(PublishedKeys::open(source, Arc::clone(&clock), metrics).await),
+            None => None,
+        };
+        Ok(Self { settings, algorithms, secret, published, clock })
     }
 
     /// Follows the provider's keys until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(REFRESH) => {}
-                () = self.unknown_key.notified() => {}
-            }
-            self.refresh().await;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+        if let Some(published) = &self.published {
+            published.run(stop).await;
         }
     }
 
-    fn key(&self, algorithm: Algorithm, id: Option<&str>) -> Option<DecodingKey> {
-        match algorithm {
-            Algorithm::HS256 => self.secret.clone(),
-            Algorithm::HS384 | Algorithm::HS512 => None,
-            _ => {
-                let keys = self.keys.read();
-                let found = match id {
-                    Some(id) => keys.find(id),
-                    None => keys.keys.first().filter(|_| keys.keys.len() == 1),
-                };
-                if found.is_none() {
-                    self.unknown_key.notify_one();
-                }
-                found.and_then(|key| DecodingKey::from_jwk(key).ok())
-            }
+    /// The header of a token that may be judged at all.
+    fn header(&self, token: &str) -> Option<Header> {
+        if token.split('.').count() != 3 {
+            return None;
         }
-    }
-
-    fn claims(&self, token: &str) -> Option<Map<String, Value>> {
         let header = decode_header(token).ok()?;
-        let key = self.key(header.alg, header.kid.as_deref())?;
+        // RFC 7515, 4.1.11: who does not know a critical extension refuses the token. None is known here.
+        (self.algorithms.contains(&header.alg) && header.crit.is_none()).then_some(header)
+    }
+
+    fn key(&self, header: &Header) -> Option<Arc<DecodingKey>> {
+        match header.alg.family() {
+            AlgorithmFamily::Hmac => self.secret.clone(),
+            _ => self.published.as_ref()?.find(header.alg, header.kid.as_deref()),
+        }
+    }
+
+    fn claims(&self, token: &str) -> Option<Value> {
+        let header = self.header(token)?;
+        let key = self.key(&header)?;
         let mut validation = Validation::new(header.alg);
         // Times are checked against the clock that was handed in.
         validation.validate_exp = false;
@@ -171,51 +153,106 @@ impl Tokens {
             validation.set_issuer(&[issuer]);
             validation.required_spec_claims.insert("iss".to_owned());
         }
-        decode::<Map<String, Value>>(token, &key, &validation).ok().map(|token| token.claims)
+        decode::<Value>(token, &key, &validation).ok().map(|token| token.claims)
     }
 
-    fn is_valid_now(&self, claims: &Map<String, Value>) -> bool {
+    fn is_valid_now(&self, claims: &Value) -> bool {
         let now = self.clock.now().as_second() as f64;
-        let leeway = LEEWAY_SECONDS as f64;
+        let leeway = f64::from(self.settings.leeway_seconds);
         let ends = claims.get("exp").and_then(Value::as_f64).is_some_and(|ends| now < ends + leeway);
         let begins =
             claims.get("nbf").is_none_or(|from| from.as_f64().is_some_and(|from| from <= now + leeway));
         ends && begins
     }
 
-    fn permission(&self, claims: &Map<String, Value>) -> Option<Permission> {
-        let claim = claims.get(&self.settings.permission_claim)?;
-        let words: Vec<&str> = match claim {
+    fn permission(&self, claims: &Value) -> Option<Permission> {
+        let words: Vec<&str> = match claim(claims, &self.settings.roles_claim)? {
             Value::String(text) => text.split_whitespace().collect(),
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             _ => return None,
         };
-        words.into_iter().filter_map(|word| word.parse().ok()).max()
+        let roles = &self.settings.roles;
+        let permission =
+            |word: &str| if roles.is_empty() { word.parse().ok() } else { roles.get(word).copied() };
+        words.into_iter().filter_map(permission).max()
     }
 }
 
+fn fault(setting: &str, message: impl Into<String>) -> Error {
+    Error::new(codes::VALIDATION_ERROR, message.into()).with_field(format!("auth.jwt.{setting}"))
+}
+
+/// The algorithms that are taken: those of the settings, each of which some key must be for.
+fn algorithms(settings: &TokenSettings, publishes: bool) -> Result<Vec<Algorithm>> {
+    let has_secret = settings.secret.is_some();
+    if settings.algorithms.is_empty() {
+        let symmetric = has_secret.then_some(Algorithm::HS256).into_iter();
+        return Ok(symmetric.chain(ASYMMETRIC.into_iter().filter(|_| publishes)).collect());
+    }
+    let listed = settings.algorithms.iter().map(|name| {
+        let algorithm = Algorithm::from_str(name)
+            .map_err(|_| fault("algorithms", format!("`{name}` is not an algorithm that is known here")))?;
+        let is_symmetric = algorithm.family() == AlgorithmFamily::Hmac;
+        match (is_symmetric, has_secret, publishes) {
+            (true, false, _) => Err(fault("algorithms", format!("{name} needs `secret`"))),
+            (false, _, false) => {
+                Err(fault("algorithms", format!("{name} needs the provider's published keys")))
+            }
+            _ => Ok(algorithm),
+        }
+    });
+    listed.collect()
+}
+
+/// A claim by its name, or by a JSON pointer.
+fn claim<'a>(claims: &'a Value, name: &str) -> Option<&'a Value> {
+    if name.starts_with('/') { claims.pointer(name) } else { claims.get(name) }
+}
+
+/// The name under which a subject is limited and audited; none for one that would spoil a log.
+fn subject(claims: &Value) -> Option<&str> {
+    match claims.get("sub") {
+        None => Some("unnamed"),
+        Some(name) => name
+            .as_str()
+            .filter(|name| name.len() <= MAX_SUBJECT_BYTES && !name.chars().any(char::is_control)),
+    }
+}
+
+#[async_trait]
 impl Authenticator for Tokens {
     fn scope_of(&self, credential: &str) -> Option<Scope> {
-        if credential.split('.').count() != 3 {
-            return None;
-        }
         let claims = self.claims(credential)?;
         if !self.is_valid_now(&claims) {
             return None;
         }
-        let tenant = claims.get(&self.settings.tenant_claim)?.as_str()?;
+        let tenant = claim(&claims, &self.settings.tenant_claim)?.as_str()?;
         let tenant = TenantId::new(tenant).ok().filter(|tenant| !tenant.as_str().starts_with('_'))?;
-        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or("unnamed");
+        let subject = subject(&claims)?;
         let permission = self.permission(&claims)?;
         #[expect(clippy::disallowed_methods, reason = "the token was proven on the lines above")]
         Some(Scope::proven(tenant, format!("token:{subject}"), permission))
+    }
+
+    async fn learn(&self, credential: &str) -> bool {
+        let (Some(published), Some(header)) = (&self.published, self.header(credential)) else {
+            return false;
+        };
+        if header.alg.family() == AlgorithmFamily::Hmac || self.key(&header).is_some() {
+            return false;
+        }
+        published.look_again().await;
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use std::time::Duration;
+
+    use jsonwebtoken::{EncodingKey, encode};
     use kernel::ManualClock;
+    use prometheus_client::registry::Registry;
     use serde_json::json;
 
     use super::*;
@@ -235,18 +272,33 @@ mod tests {
         async fn fetch(&self) -> Result<String> {
             Ok(PUBLISHED.to_owned())
         }
+
+        fn interval(&self) -> Duration {
+            Duration::from_secs(300)
+        }
+    }
+
+    fn settings() -> TokenSettings {
+        TokenSettings {
+            secret: Some(SECRET.to_owned()),
+            algorithms: Vec::new(),
+            issuer: Some("https://id.example".to_owned()),
+            audience: Some("watershed".to_owned()),
+            leeway_seconds: 30,
+            tenant_claim: "tenant_id".to_owned(),
+            roles_claim: "scope".to_owned(),
+            roles: BTreeMap::new(),
+        }
+    }
+
+    async fn opened(settings: TokenSettings, source: Option<Arc<dyn KeySource>>) -> Result<Tokens> {
+        let clock = ManualClock::at(kernel::Timestamp::from_second(NOW).unwrap());
+        Tokens::open(settings, source, Arc::new(clock), AccessMetrics::register(&mut Registry::default()))
+            .await
     }
 
     async fn tokens() -> Tokens {
-        let settings = TokenSettings {
-            secret: Some(SECRET.to_owned()),
-            issuer: Some("https://id.example".to_owned()),
-            audience: Some("watershed".to_owned()),
-            tenant_claim: "tenant_id".to_owned(),
-            permission_claim: "scope".to_owned(),
-        };
-        let clock = ManualClock::at(kernel::Timestamp::from_second(NOW).unwrap());
-        Tokens::open(settings, Some(Arc::new(Published)), Arc::new(clock)).await.unwrap()
+        opened(settings(), Some(Arc::new(Published))).await.unwrap()
     }
 
     fn claims(change: &Value) -> Value {
@@ -296,6 +348,63 @@ mod tests {
         check(json!({"aud": "other"}), None);
         check(json!({"aud": null}), None);
         check(json!({"aud": ["other", "watershed"]}), Some(Permission::Write));
+        check(json!({"sub": "x".repeat(256)}), None);
+        check(json!({"sub": "a\nb"}), None);
+        check(json!({"sub": 7}), None);
+        check(json!({"sub": null}), Some(Permission::Write));
+    }
+
+    #[tokio::test]
+    async fn roles_have_the_permissions_of_the_settings_and_no_other() {
+        let roles =
+            [("viewer", Permission::Read), ("editor", Permission::Write), ("owner", Permission::Admin)];
+        let settings = TokenSettings {
+            roles: roles.into_iter().map(|(role, permission)| (role.to_owned(), permission)).collect(),
+            roles_claim: "/realm_access/roles".to_owned(),
+            tenant_claim: "https://id.example/tenant".to_owned(),
+            ..settings()
+        };
+        let tokens = opened(settings, None).await.unwrap();
+        let check = |roles: Value, permission: Option<Permission>| {
+            let told = json!({"realm_access": {"roles": roles}, "https://id.example/tenant": "shop"});
+            let scope = tokens.scope_of(&signed(&claims(&told), Algorithm::HS256, SECRET));
+            for asked in [Permission::Read, Permission::Write, Permission::Admin] {
+                let may = scope.as_ref().is_some_and(|scope| scope.require(asked).is_ok());
+                assert_eq!(may, permission.is_some_and(|has| has >= asked), "{told} {asked}");
+            }
+        };
+        check(json!(["viewer"]), Some(Permission::Read));
+        check(json!(["editor", "unknown"]), Some(Permission::Write));
+        check(json!(["viewer", "owner"]), Some(Permission::Admin));
+        check(json!(["admin"]), None);
+        check(json!([]), None);
+        check(json!({"viewer": true}), None);
+    }
+
+    #[tokio::test]
+    async fn settings_that_make_no_sense_are_refused() {
+        let check = async |settings: TokenSettings, publishes: bool, field: &str| {
+            let source = publishes.then(|| Arc::new(Published) as Arc<dyn KeySource>);
+            let error = opened(settings, source).await.unwrap_err();
+            assert_eq!(error.field(), Some(field), "{error}");
+        };
+        let listed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        check(TokenSettings { secret: None, ..settings() }, false, "auth.jwt.secret").await;
+        check(TokenSettings { secret: Some("short".to_owned()), ..settings() }, true, "auth.jwt.secret")
+            .await;
+        for (names, secret, publishes) in [
+            (&["none"][..], true, true),
+            (&["HS256", "RS256"], true, false),
+            (&["HS256"], false, true),
+            (&["hs256"], true, true),
+        ] {
+            let secret = secret.then(|| SECRET.to_owned());
+            let settings = TokenSettings { secret, algorithms: listed(names), ..settings() };
+            check(settings, publishes, "auth.jwt.algorithms").await;
+        }
+        let only = TokenSettings { algorithms: listed(&["EdDSA"]), ..settings() };
+        let tokens = opened(only, Some(Arc::new(Published))).await.unwrap();
+        assert!(tokens.scope_of(&signed(&claims(&json!({})), Algorithm::HS256, SECRET)).is_none());
     }
 
     #[tokio::test]
@@ -308,7 +417,10 @@ mod tests {
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
         let published =
             serde_json::from_str::<Value>(PUBLISHED).unwrap()["keys"][0]["x"].as_str().unwrap().to_owned();
+        let critical = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::HS256) };
+        let secret = EncodingKey::from_secret(SECRET.as_bytes());
         for forged in [
+            encode(&critical, &claims(&json!({})), &secret).unwrap(),
             format!("{none}.{payload}."),
             format!("{head}.{payload}."),
             format!("{head}.{payload}.AAAA"),

@@ -78,7 +78,7 @@ fn names(app: &App, scope: &Scope) -> (String, String) {
 
 /// The page of curl lines.
 fn page(served: &serve::Served, (user, entity): &(String, String)) -> String {
-    let base = format!("http://{}", served.address);
+    let base = format!("{}://{}", served.scheme, served.address);
     let key = served.key_file.as_ref().map_or_else(
         || "export KEY=$API_KEY".to_owned(),
         |path| format!("export KEY=$(cat {})", path.display()),

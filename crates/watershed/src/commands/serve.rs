@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge::server;
+use edge::server::tls::Certificates;
+use edge::server::{self, ConnectionSettings};
 use kernel::{Error, Result, codes};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tracing::info;
 use crate::app::{self, App};
 use crate::cli::Serve;
 use crate::config::Config;
+use crate::open_files;
 
 pub(super) async fn run(serve: Serve, config: Config) -> Result<()> {
     let app = App::open(&config).await?;
@@ -29,13 +31,22 @@ pub(super) async fn listen(
     let stopping = CancellationToken::new();
     let (static_key, key_file) =
         app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
-    let router = app.router(config, static_key, stopping.clone())?;
+    let tokens = app.tokens(&config.auth.jwt).await?;
+    let router = app.router(config, static_key, tokens.clone(), stopping.clone())?;
+    let connections = connections(&app, config)?;
     let listener = server::listen(app::listen_address(config)?).await?;
     let address = listener.local_addr().map_err(Error::internal)?;
     watch_signals(stopping.clone())?;
     app.recommend.start(stopping.clone());
     app.engines.watch(&stopping);
     let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
+    if let Some(tokens) = tokens {
+        tokio::spawn(tokens.run(stopping.clone()));
+    }
+    if let Some(certificates) = &connections.tls {
+        tokio::spawn(Arc::clone(certificates).run(stopping.clone()));
+        watch_hangups(Arc::clone(certificates))?;
+    }
     info!(%address, "serving");
     if let Some(path) = &key_file {
         info!(path = %path.display(), "no API key is configured; callers use the one in this file");
@@ -45,18 +56,50 @@ pub(super) async fn listen(
             Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
         })?;
     }
-    ready(&Served { address, key_file })?;
+    let scheme = if connections.tls.is_some() { "https" } else { "http" };
+    ready(&Served { address, scheme, key_file })?;
     let patience = Duration::from_secs(config.server.shutdown_timeout_secs);
-    server::serve(listener, router, stopping, patience).await;
+    server::serve(listener, router, connections, stopping, patience).await;
     app.recommend.stop().await;
     keys.await.map_err(Error::internal)?;
     info!("stopped");
     Ok(())
 }
 
+/// How connections are treated; makes room for them.
+fn connections(app: &App, config: &Config) -> Result<ConnectionSettings> {
+    let metrics = app.access_metrics.clone();
+    let tls = match config.server.tls.files() {
+        Some(files) => Some(Arc::new(Certificates::open(files, metrics.clone())?)),
+        None => None,
+    };
+    Ok(ConnectionSettings {
+        max: open_files::make_room(config.server.max_connections),
+        idle_timeout: Duration::from_secs(config.server.idle_timeout_secs),
+        tls,
+        metrics,
+    })
+}
+
+/// SIGHUP looks at the certificates at once.
+fn watch_hangups(certificates: Arc<Certificates>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::internal)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let certificates = Arc::clone(&certificates);
+            if tokio::task::spawn_blocking(move || certificates.look()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
 /// What a caller needs to know.
 pub(super) struct Served {
     pub address: std::net::SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     pub key_file: Option<std::path::PathBuf>,
 }
 

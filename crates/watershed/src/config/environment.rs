@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Integer,
     Number,
     Boolean,
+    /// Texts with commas between them.
+    List,
 }
 
 /// Variable, the setting that it sets, the kind of its value.
@@ -24,6 +26,12 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("WORKER_THREADS", "server.worker_threads", Kind::Integer),
     ("MAX_REQUEST_SIZE_MB", "server.max_request_size_mb", Kind::Integer),
     ("SHUTDOWN_TIMEOUT_SECS", "server.shutdown_timeout_secs", Kind::Integer),
+    ("MAX_CONNECTIONS", "server.max_connections", Kind::Integer),
+    ("IDLE_TIMEOUT_SECS", "server.idle_timeout_secs", Kind::Integer),
+    ("TLS_CERT_FILE", "server.tls.certificate", Kind::Text),
+    ("TLS_KEY_FILE", "server.tls.key", Kind::Text),
+    ("TLS_CLIENT_CA_FILE", "server.tls.client_ca", Kind::Text),
+    ("TLS_CLIENT_AUTH", "server.tls.client_auth", Kind::Text),
     ("RATE_LIMIT_ENABLED", "server.rate_limit.enabled", Kind::Boolean),
     ("RATE_LIMIT_REQUESTS_PER_MINUTE", "server.rate_limit.requests_per_minute", Kind::Integer),
     ("RATE_LIMIT_BURST_SIZE", "server.rate_limit.burst_size", Kind::Integer),
@@ -31,6 +39,16 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("RATE_LIMIT_TENANT_BURST_SIZE", "server.rate_limit.tenant_burst_size", Kind::Integer),
     ("API_KEY", "auth.api_key", Kind::Text),
     ("DEFAULT_TENANT_ID", "auth.tenant", Kind::Text),
+    ("JWT_SECRET", "auth.jwt.secret", Kind::Text),
+    ("JWT_SECRET_KEY", "auth.jwt.secret", Kind::Text),
+    ("JWT_ALGORITHM", "auth.jwt.algorithms", Kind::List),
+    ("JWT_JWKS_URL", "auth.jwt.jwks_url", Kind::Text),
+    ("JWT_JWKS_FILE", "auth.jwt.jwks_file", Kind::Text),
+    ("JWT_ISSUER", "auth.jwt.issuer", Kind::Text),
+    ("JWT_AUDIENCE", "auth.jwt.audience", Kind::Text),
+    ("JWT_LEEWAY_SECS", "auth.jwt.leeway_secs", Kind::Integer),
+    ("JWT_TENANT_CLAIM", "auth.jwt.tenant_claim", Kind::Text),
+    ("JWT_ROLES_CLAIM", "auth.jwt.roles_claim", Kind::Text),
     ("WATERSHED_DATA_DIR", "storage.data_dir", Kind::Text),
     ("DATABASE_URL", "storage.postgres.url", Kind::Text),
     ("DATABASE_WRITE_URL", "storage.postgres.url", Kind::Text),
@@ -106,6 +124,10 @@ fn value_of(name: &str, text: &str, kind: Kind) -> Result<Value> {
     };
     match kind {
         Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::List => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+        }
         Kind::Integer => text.parse().map(Value::Integer).map_err(|_| fault("a whole number")),
         Kind::Number => text.parse().map(Value::Float).map_err(|_| fault("a number")),
         Kind::Boolean => match text.to_ascii_lowercase().as_str() {

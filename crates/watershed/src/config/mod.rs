@@ -5,9 +5,11 @@
 //! then `make generate` for the schema and `docs/generated/configuration.md`.
 
 mod environment;
+mod jwt;
 mod reference;
 mod sections;
 mod storage;
+mod tls;
 
 use std::path::Path;
 
@@ -20,6 +22,7 @@ use toml::{Table, Value};
 pub(crate) use environment::Environment;
 #[cfg(feature = "s3")]
 pub(crate) use environment::aws_variables;
+pub(crate) use jwt::{JwtSettings, jwks_url};
 pub(crate) use reference::page as reference;
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings};
 pub(crate) use storage::{Engine, StorageSettings};
@@ -122,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_may_hold_a_list() {
+        let secret = "Zk3vX9pQ2mL7sT4yB8wR1cN6hJ5dF0gA";
+        let environment = Environment::of(&[("JWT_SECRET", secret), ("JWT_ALGORITHM", "HS256, HS512")]);
+        let config = Config::load(None, &environment, vec![]).unwrap();
+        assert_eq!(config.auth.jwt.algorithms, ["HS256", "HS512"]);
+        let shown = toml::to_string(&config).unwrap();
+        assert!(!shown.contains(secret) && !format!("{config:?}").contains(secret), "{shown}");
+    }
+
+    #[test]
     fn faults_name_the_setting() {
         let check = |toml: &str, environment: &[(&'static str, &str)], part: &str| {
             let folder = tempfile::tempdir().unwrap();
@@ -136,6 +149,13 @@ mod tests {
         check("", &[("PORT", "eighty")], "PORT");
         check("", &[("ENVIRONMENT", "production"), ("API_KEY", "my-secret-key-of-length")], "auth.api_key");
         check("", &[("DEFAULT_TENANT_ID", "_system")], "auth.tenant");
+        check("", &[("JWT_SECRET", "short")], "auth.jwt.secret");
+        let known = "your-256-bit-secret-goes-in-here";
+        check("", &[("ENVIRONMENT", "production"), ("JWT_SECRET_KEY", known)], "auth.jwt.secret");
+        check("", &[("JWT_JWKS_URL", "http://id.example/keys")], "auth.jwt.jwks_url");
+        check("", &[("TLS_CERT_FILE", "certificate.pem")], "server.tls");
+        check("", &[("TLS_CLIENT_CA_FILE", "clients.pem")], "server.tls");
+        check("", &[("MAX_CONNECTIONS", "0")], "server.max_connections");
         check(
             "",
             &[("COLLABORATIVE_WEIGHT", "0.9"), ("CONTENT_BASED_WEIGHT", "0.4")],

@@ -10,6 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{Limiter, Rate};
 
+use super::jwt::JwtSettings;
+use super::tls::TlsSettings;
+
 /// What the server is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -41,10 +44,17 @@ pub(crate) struct ServerSettings {
     pub request_timeout_ms: u64,
     /// Requests answered at once; more are refused with 503.
     pub max_concurrent_requests: usize,
+    /// Connections at once; more are refused with 503. Each takes a file of the process's limit, which is raised to fit.
+    pub max_connections: usize,
+    /// Seconds that a connection may wait for its next request. Longer than what a load balancer in front waits, so
+    /// that it never sends into a connection that is just being closed.
+    pub idle_timeout_secs: u64,
     /// Seconds that requests in flight have to finish at shutdown.
     pub shutdown_timeout_secs: u64,
     /// How many requests may be sent.
     pub rate_limit: RateLimitSettings,
+    /// Certificates; without them it serves in the open.
+    pub tls: TlsSettings,
 }
 
 /// How many requests a key and its tenant may send.
@@ -101,18 +111,28 @@ impl Default for ServerSettings {
             max_request_size_mb: 10,
             request_timeout_ms: 30_000,
             max_concurrent_requests: 1_024,
+            max_connections: 16_384,
+            idle_timeout_secs: 75,
             shutdown_timeout_secs: 30,
             rate_limit: RateLimitSettings::default(),
+            tls: TlsSettings::default(),
         }
     }
 }
+
+const MAX_CONNECTIONS: usize = 1_000_000;
 
 impl ServerSettings {
     pub(super) fn validate(&self) -> Result<()> {
         require(self.host.parse::<std::net::IpAddr>().is_ok(), "server.host", "must be an IP address")?;
         require(self.max_request_size_mb >= 1, "server.max_request_size_mb", "must be at least 1")?;
         require(self.request_timeout_ms >= 1, "server.request_timeout_ms", "must be at least 1")?;
-        require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")
+        require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")?;
+        let connections = 1..=MAX_CONNECTIONS;
+        let rule = "must be between 1 and 1000000";
+        require(connections.contains(&self.max_connections), "server.max_connections", rule)?;
+        require(self.idle_timeout_secs >= 1, "server.idle_timeout_secs", "must be at least 1")?;
+        self.tls.validate()
     }
 }
 
@@ -126,11 +146,13 @@ pub(crate) struct AuthSettings {
     pub api_key: Option<String>,
     /// The tenant that the key speaks for.
     pub tenant: String,
+    /// Tokens of an identity provider.
+    pub jwt: JwtSettings,
 }
 
 impl Default for AuthSettings {
     fn default() -> Self {
-        Self { api_key: None, tenant: "default".to_owned() }
+        Self { api_key: None, tenant: "default".to_owned(), jwt: JwtSettings::default() }
     }
 }
 
@@ -145,17 +167,24 @@ impl AuthSettings {
             "auth.tenant",
             "names that begin with `_` are the server's own",
         )?;
-        let key = self.api_key.as_deref().unwrap_or_default().to_ascii_lowercase();
-        let is_known = KNOWN_SECRETS.iter().any(|known| key.contains(known));
+        let is_known = is_known_secret(self.api_key.as_deref().unwrap_or_default());
         let rule =
             "is a secret that everyone knows; make another for production, such as `openssl rand -hex 32`";
-        require(environment != Deployment::Production || !is_known, "auth.api_key", rule)
+        require(environment != Deployment::Production || !is_known, "auth.api_key", rule)?;
+        self.jwt.validate(environment)
     }
+}
+
+/// Whether a part of it is in examples and defaults everywhere.
+pub(super) fn is_known_secret(secret: &str) -> bool {
+    let secret = secret.to_ascii_lowercase();
+    KNOWN_SECRETS.iter().any(|known| secret.contains(known))
 }
 
 impl fmt::Debug for AuthSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("AuthSettings").field("tenant", &self.tenant).finish_non_exhaustive()
+        let mut shown = formatter.debug_struct("AuthSettings");
+        shown.field("tenant", &self.tenant).field("jwt", &self.jwt).finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod cli;
+mod connections;
 mod durability;
 mod entities;
 mod errors;
@@ -25,4 +26,6 @@ mod questions;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod replicas;
 mod support;
+mod tls;
+mod tokens;
 mod users;

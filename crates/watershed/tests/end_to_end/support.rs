@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// No recurrent model and no training behind the test's back, so that tests are quick and exact.
-const SETTINGS: &str = "
+pub(crate) const SETTINGS: &str = "
 [server.rate_limit]
 enabled = false
 [recommend.training]
@@ -185,6 +185,11 @@ impl Server {
         self.home.as_ref().expect("a server has a home until it is stopped")
     }
 
+    /// Where it listens: an address and a port.
+    pub(crate) fn address(&self) -> &str {
+        self.address.strip_prefix("http://").unwrap()
+    }
+
     fn start(&mut self) {
         let address_file = self.home().path("address");
         let _ = std::fs::remove_file(&address_file);
@@ -236,8 +241,13 @@ impl Server {
 
     /// Asks the process to stop, without waiting for it.
     pub(crate) fn ask_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     fn terminate(&mut self) {

@@ -1,0 +1,136 @@
+//! One connection: the handshake where there is TLS, then HTTP/1.1 or HTTP/2 until it ends.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::Watcher;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::debug;
+
+use super::MAX_HEAD_BYTES;
+use super::stall::Stalling;
+use super::strict::Strict;
+use super::tls::HTTP_2;
+use crate::metrics::AccessMetrics;
+
+/// A caller that has not ended the handshake by then is cut off.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A caller that began the head of a request and has not ended it by then is refused.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A caller that takes nothing of its answer for so long is cut off.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests that one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 128;
+
+/// One of the connections there may be. Dropping it frees it.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Place {
+    pub(super) fn take(permit: OwnedSemaphorePermit, open: &Gauge) -> Self {
+        open.inc();
+        Self { _permit: permit, open: open.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// A connection that was taken, and what it is served with.
+pub(super) struct Connection {
+    pub(super) router: Router,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) idle_timeout: Duration,
+    pub(super) metrics: AccessMetrics,
+    pub(super) watcher: Watcher,
+    pub(super) place: Place,
+}
+
+impl Connection {
+    /// Serves it to its end. A handshake that is under way at `stop` is given up.
+    pub(super) async fn serve(mut self, stream: TcpStream, stop: CancellationToken) {
+        // Answers are small and written whole, so waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let stream = Stalling::new(stream, STALL_TIMEOUT);
+        let Some(tls) = self.tls.take() else { return self.http1(stream).await };
+        let handshake = TlsAcceptor::from(tls).accept(stream);
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => accepted,
+        };
+        match accepted {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => self.http2(stream).await,
+            Ok(Ok(stream)) => self.http1(stream).await,
+            Ok(Err(error)) => self.failed_handshake(&error.to_string()),
+            Err(_) => self.failed_handshake("it took too long"),
+        }
+    }
+
+    fn failed_handshake(&self, error: &str) {
+        self.metrics.handshakes_failed.inc();
+        debug!(error, "a handshake failed");
+    }
+
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // It runs from the end of the request before: the time of the head alone is kept by `Strict`.
+            .header_read_timeout(self.idle_timeout)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(Strict::new(stream, HEAD_TIMEOUT)), answers(self.router));
+        told(self.watcher.watch(connection).await);
+        drop(self.place);
+    }
+
+    async fn http2(self, stream: TlsStream<Stalling<TcpStream>>) {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(self.idle_timeout)
+            .keep_alive_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), answers(self.router));
+        told(self.watcher.watch(connection).await);
+        drop(self.place);
+    }
+}
+
+fn told(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended early");
+    }
+}
+
+/// What answers the requests of a connection.
+fn answers(
+    router: Router,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response, Infallible>> + Send,
+> {
+    service_fn(move |request: Request<Incoming>| router.clone().oneshot(request.map(axum::body::Body::new)))
+}
