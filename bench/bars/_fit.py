@@ -72,14 +72,41 @@ def als(workbench, data):
     return measured
 
 
-def compared(mine, theirs, name):
-    """Processor time with its bar, and quality, so that nobody is fast by doing less."""
+NEIGHBOURS = {
+    "cosine": ("cosine", []),
+    "TF-IDF": ("tf_idf", []),
+    "BM25": ({"bm25": {"k1": 1.2, "b": 0.75}}, ["--k1", "1.2", "--b", "0.75"]),
+}
+
+
+def neighbours(workbench, data):
+    """100 neighbours an item, in each of the three weightings, by the same formulas."""
+    data = smaller(workbench, data) if workbench.quick else data
+    measured = Measured([], [])
+    for name, (weighting, options) in NEIGHBOURS.items():
+        settings = {"weighting": weighting, "neighbour_count": 100}
+        options = ["--weighting", name.lower().replace("-", ""), "--neighbours", "100", *options]
+        mine, theirs = in_turns(
+            workbench.pick(3, 1),
+            lambda: ours(workbench, "neighbours", settings, **data),
+            lambda: peer(workbench, "implicit_neighbours.py", *options, **data),
+        )
+        of_one = compared(mine, theirs, "implicit 0.7.3", of=name)
+        measured.figures += of_one.figures
+        measured.notes += of_one.notes[:-1]
+    measured.notes += of_one.notes[-1:]
+    return measured
+
+def compared(mine, theirs, name, of=""):
+    """Processor time with its bar, and quality, so that nobody is fast by doing less. `of` tells apart what one row
+    compares."""
+    what = of and f", {of}"
     figures = [
-        Figure("CPU to fit", mine["median"], "s", at_most=theirs["median"], peer=theirs["median"], peer_name=name),
-        Figure("wall to fit", mine["wall_seconds"], "s", peer=theirs["wall_seconds"], peer_name=name),
+        Figure(f"CPU to fit{what}", mine["median"], "s", at_most=theirs["median"], peer=theirs["median"], peer_name=name),
+        Figure(f"wall to fit{what}", mine["wall_seconds"], "s", peer=theirs["wall_seconds"], peer_name=name),
     ]
     for measure, value in mine["quality"].items():
         other = theirs["quality"][measure]
-        figures.append(Figure(measure, value, at_least=0.99 * other, peer=other, peer_name=name))
-    lines = [f"CPU seconds of each run: ours {mine['all_cpu_seconds']}, {name} {theirs['all_cpu_seconds']}"]
+        figures.append(Figure(f"{measure}{what}", value, at_least=0.99 * other, peer=other, peer_name=name))
+    lines = [f"CPU seconds of each run{what}: ours {mine['all_cpu_seconds']}, {name} {theirs['all_cpu_seconds']}"]
     return Measured(figures, lines + ["both on one thread, in turns"])

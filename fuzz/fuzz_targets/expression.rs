@@ -1,21 +1,7 @@
-//! Filters and boosters: any text is refused or gives an expression that can be asked of any entity.
+//! Feeds `bodies/expression.rs`, which says what must hold.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use recommend::attributes::{AttributeValue, Attributes};
-use recommend::service::expression::{Expressions, Subject};
+#[path = "../bodies/expression.rs"]
+mod body;
 
-fuzz_target!(|text: &str| {
-    let Ok(expression) = Expressions::default().compile(text, "filter") else { return };
-    let attributes = Attributes::from([
-        ("price".to_owned(), AttributeValue::Number(12.5)),
-        ("new".to_owned(), AttributeValue::Boolean(true)),
-        ("title".to_owned(), AttributeValue::Text("Alien".to_owned())),
-        ("tags".to_owned(), AttributeValue::Tags(vec!["space".to_owned()])),
-    ]);
-    for attributes in [&Attributes::new(), &attributes] {
-        let subject = Subject { id: "film-1", entity_type: "film", attributes };
-        let _ = expression.holds(subject);
-        let _ = expression.number(subject);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::expression(bytes));

@@ -1,10 +1,7 @@
-//! The column mapping: any text is refused or understood.
+//! Feeds `bodies/mapping.rs`, which says what must hold.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use recommend::import::{Mapping, TimeUnit};
+#[path = "../bodies/mapping.rs"]
+mod body;
 
-fuzz_target!(|text: &str| {
-    let _ = text.parse::<Mapping>();
-    let _ = text.parse::<TimeUnit>();
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::mapping(bytes));

@@ -30,6 +30,7 @@ pub mod views;
 
 use std::sync::Arc;
 
+use algorithms::content::ItemEmbedder;
 use edge::http::health::Check;
 use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result, Scope};
@@ -66,6 +67,10 @@ pub struct RecommendParts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// What entities mean beyond the words and numbers of their attributes; none leaves it at those.
+    pub embedder: Option<Arc<dyn ItemEmbedder>>,
+    /// How the view follows the log.
+    pub views: ProjectorSettings,
 }
 
 /// The running domain.
@@ -114,7 +119,7 @@ impl Recommend {
             },
             edge::ingest::EVENTS,
             Arc::clone(&views),
-            ProjectorSettings::default(),
+            parts.views,
         )
         .await?;
         let projector = Arc::new(projector);
@@ -129,6 +134,7 @@ impl Recommend {
             clock: parts.clock,
             metrics,
             leases,
+            embedder: parts.embedder,
         });
         trainer.restore().await?;
         Ok(Self { views, owner, service, trainer, projector, log: parts.log, background: None })
@@ -195,6 +201,12 @@ impl Recommend {
     /// Trains in the background from now on, until `stop`.
     pub fn start(&mut self, stop: CancellationToken) {
         self.background = Some(tokio::spawn(self.trainer.clone().run(stop)));
+    }
+
+    /// What keeps the view current.
+    #[must_use]
+    pub fn projector(&self) -> Arc<Projector<Views>> {
+        Arc::clone(&self.projector)
     }
 
     /// Writes a last checkpoint and ends. The token given to [`Recommend::start`] must be cancelled before.

@@ -14,6 +14,7 @@ use store::Leases;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::algorithms::content::ItemEmbedder;
 use crate::metrics::RecommendMetrics;
 use crate::service::Service;
 use crate::serving::{Index, Recommenders, Trained};
@@ -47,6 +48,8 @@ pub struct TrainerParts {
     pub metrics: RecommendMetrics,
     /// One trains at a time, over all replicas.
     pub leases: Leases,
+    /// What entities mean beyond their attributes.
+    pub embedder: Option<Arc<dyn ItemEmbedder>>,
 }
 
 /// Trains, publishes, promotes, serves.
@@ -133,8 +136,9 @@ impl Trainer {
         let began = self.parts.clock.elapsed();
         let view = self.parts.views.of(scope);
         let (settings, clock) = (Arc::clone(&self.parts.settings), Arc::clone(&self.parts.clock));
+        let embedder = self.parts.embedder.clone();
         let work = move || -> Result<(Trained, TrainingReport)> {
-            let set = TrainingSet::of(&view)?;
+            let set = TrainingSet { embedder, ..TrainingSet::of(&view)? };
             if set.items.is_empty() {
                 let message = "there is nothing to train on; record interactions or import a data set first";
                 return Err(Error::new(training::NOTHING_TO_TRAIN_ON, message));
@@ -207,7 +211,8 @@ impl Trainer {
         let Some(model) = self.parts.service.served(scope).and_then(|served| served.current()) else {
             return;
         };
-        if let Some(refreshed) = model.with_catalogue(&self.parts.views.of(scope)) {
+        let embedder = self.parts.embedder.as_deref();
+        if let Some(refreshed) = model.with_catalogue(&self.parts.views.of(scope), embedder) {
             self.parts.service.refresh(scope, Arc::new(refreshed));
         }
     }

@@ -232,7 +232,7 @@ impl EventLog for EmbeddedEventLog {
         let mut removed = 0;
         for partition in 0..self.topics.extents(topic).len() {
             let partition = u32::try_from(partition).map_err(Error::internal)?;
-            removed += self.retain_partition(topic, partition, keep, now).await?;
+            removed += self.retain_partition(topic, partition, &keep, now).await?;
         }
         Ok(removed)
     }

@@ -72,7 +72,7 @@ async fn writes_stop_at_the_reserve_and_go_on_when_there_is_room() {
     full(records.commit(&scope(), put("a", Bytes::from_static(b"x"))).await.unwrap_err());
     full(log.commit("fold", &TOPIC, 0, 3).await.unwrap_err());
     assert_eq!(log.read(&TOPIC, 0, 0, ALL).await.unwrap().len(), 10, "reading goes on");
-    let keep = Retention { events: Some(5), age: None };
+    let keep = Retention { events: Some(5), ..Retention::default() };
     assert_eq!(
         log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap(),
         5,

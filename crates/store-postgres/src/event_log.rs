@@ -37,7 +37,7 @@ const MAX_READ_BYTES: usize = 8 << 20;
 // Below this many events, handing them to another thread costs more than it saves.
 const INLINE_EVENTS: usize = 64;
 
-const RETAIN_AT_ONCE: i32 = 5_000;
+const RETAIN_AT_ONCE: i64 = 5_000;
 
 // One statement sees one moment: the extent and the events agree.
 const READ: &str = "SELECT p.first_offset, p.next_offset, e.place, e.checksum, e.body \
@@ -55,7 +55,14 @@ const COMMIT: &str = "INSERT INTO group_offsets VALUES ($1, $2, $3, $4) \
     ON CONFLICT (group_name, topic_name, partition) DO UPDATE SET place = excluded.place";
 const COMMITTED: &str =
     "SELECT place FROM group_offsets WHERE group_name = $1 AND topic_name = $2 AND partition = $3";
-const RETAIN: &str = "SELECT retain_events($1, $2, $3, $4, $5)";
+// Both rows are locked before the first offset is read, in the order of the function: where replicas retain at the same
+// time, none takes the first offset of before the other for its own.
+const RETAIN: &str = "WITH topic AS MATERIALIZED ( \
+        SELECT number FROM topics WHERE number = $1 FOR NO KEY UPDATE \
+    ), place AS MATERIALIZED ( \
+        SELECT p.first_offset FROM topic JOIN partitions p ON p.topic = topic.number \
+        WHERE p.partition = $2 FOR UPDATE OF p \
+    ) SELECT retain_events($1, $2, $3, $4, least($5, greatest($6 - first_offset, 0))::int) FROM place";
 
 /// The log of one schema.
 #[derive(Debug)]
@@ -254,17 +261,25 @@ impl EventLog for PostgresEventLog {
         let KnownTopic { number, partitions } = known;
         let mut removed = 0;
         for partition in 0..partitions {
+            let end = i64::try_from(keep.end(partition)).unwrap_or(i64::MAX);
             loop {
                 let rows = self
                     .database
                     .query(
                         RETAIN,
-                        &[&number, &partition.cast_signed(), &keep_events, &keep_from_ms, &RETAIN_AT_ONCE],
+                        &[
+                            &number,
+                            &partition.cast_signed(),
+                            &keep_events,
+                            &keep_from_ms,
+                            &RETAIN_AT_ONCE,
+                            &end,
+                        ],
                     )
                     .await?;
                 let found: i64 = rows.first().map_or(0, |row| row.get(0));
                 removed += found.cast_unsigned();
-                if found < i64::from(RETAIN_AT_ONCE) {
+                if found < RETAIN_AT_ONCE {
                     break;
                 }
             }

@@ -85,6 +85,32 @@ impl Checkpoints {
         Ok(None)
     }
 
+    /// For each partition, the first offset that the restore of any good checkpoint of this format would read; empty
+    /// where there is none. What is before may leave the log.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn covered(&self, format: u32) -> Result<BTreeMap<u32, u64>> {
+        let mut covered: Option<BTreeMap<u32, u64>> = None;
+        for path in self.paths().await? {
+            let body = self.blobs.get(&self.scope, &path).await?;
+            let Some(found) = open(&body).ok().filter(|checkpoint| checkpoint.format == format) else {
+                continue;
+            };
+            covered = Some(match covered {
+                None => found.offsets,
+                Some(mut covered) => {
+                    covered.retain(|partition, _| found.offsets.contains_key(partition));
+                    for (partition, offset) in &mut covered {
+                        *offset = (*offset).min(found.offsets[partition]);
+                    }
+                    covered
+                }
+            });
+        }
+        Ok(covered.unwrap_or_default())
+    }
+
     async fn paths(&self) -> Result<Vec<String>> {
         let listed = self.blobs.list(&self.scope, &self.folder).await?;
         Ok(listed.into_iter().map(|blob| blob.path).collect())

@@ -14,4 +14,4 @@ mod projector;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use fold::{Fold, Rejection};
-pub use projector::{Progress, Projector, ProjectorParts, ProjectorSettings};
+pub use projector::{HISTORY_GONE, Progress, Projector, ProjectorParts, ProjectorSettings};

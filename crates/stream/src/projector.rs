@@ -2,20 +2,30 @@
 //!
 //! One task per projector reads all partitions in turn and is the only writer of its fold. A checkpoint pauses
 //! the fold while its state is encoded, and not while it is written.
+//!
+//! A log may be cut at its beginning. What a checkpoint holds is then all there is of what went: a fold that would have to
+//! pass over events that it never saw is refused with [`HISTORY_GONE`], unless the settings accept it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Clock, Error, Result, Scope, TenantId, codes};
+use kernel::{Clock, Error, ErrorCode, ErrorKind, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use store::{Appended, DeadLetter, DeadLetters, EventLog, ReadLimit, Stored, Topic};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{Checkpoint, Checkpoints, Fold, Rejection};
+
+/// Events that the view never saw are no longer in the log, and in no checkpoint.
+pub const HISTORY_GONE: ErrorCode = ErrorCode {
+    name: "HISTORY_GONE",
+    kind: ErrorKind::Corrupted,
+    title: "The log no longer holds what the view needs",
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -27,11 +37,13 @@ pub struct ProjectorSettings {
     pub checkpoint_events: u64,
     /// Events taken from the log at once.
     pub batch: ReadLimit,
+    /// Whether to go on, with a warning, where events that the view never saw were cut from the log.
+    pub accept_partial_history: bool,
 }
 
 impl Default for ProjectorSettings {
     fn default() -> Self {
-        Self { checkpoint_events: 500_000, batch: ReadLimit::default() }
+        Self { checkpoint_events: 500_000, batch: ReadLimit::default(), accept_partial_history: false }
     }
 }
 
@@ -44,9 +56,13 @@ pub struct Projector<F> {
     fold: Arc<F>,
     progress: watch::Receiver<Progress>,
     failure: watch::Receiver<Option<String>>,
+    asks: mpsc::Sender<Ask>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Asks for a checkpoint of everything folded so far.
+type Ask = oneshot::Sender<Result<Progress>>;
 
 struct Feeder<F> {
     log: Arc<dyn EventLog>,
@@ -58,7 +74,9 @@ struct Feeder<F> {
     settings: ProjectorSettings,
     progress: watch::Sender<Progress>,
     since_checkpoint: u64,
-    saving: Option<JoinHandle<Result<()>>>,
+    saving: Option<JoinHandle<Result<Progress>>>,
+    /// What the newest checkpoint stands for.
+    saved: Progress,
     refused: Vec<(Scope, DeadLetter)>,
 }
 
@@ -67,7 +85,7 @@ impl<F: Fold> Projector<F> {
     /// the end that the log had at the call.
     ///
     /// # Errors
-    /// Those of the log and the blobs.
+    /// Those of the log and the blobs; `HISTORY_GONE` where neither holds all that was.
     pub async fn start(
         parts: ProjectorParts,
         topic: Topic,
@@ -86,20 +104,22 @@ impl<F: Fold> Projector<F> {
             progress: sender,
             since_checkpoint: 0,
             saving: None,
+            saved: Progress::new(),
             refused: Vec::new(),
         };
         feeder.restore().await?;
         feeder.catch_up().await?;
         let stop = CancellationToken::new();
         let (failed, failure) = watch::channel(None);
+        let (asks, asked) = mpsc::channel(1);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            if let Err(error) = feeder.follow(stopped).await {
+            if let Err(error) = feeder.follow(stopped, asked).await {
                 error!(error = %error.chain(), fold = feeder.fold.name(), "the fold stopped");
                 failed.send_replace(Some(error.chain()));
             }
         });
-        Ok(Self { fold, progress, failure, stop, task: Mutex::new(Some(task)) })
+        Ok(Self { fold, progress, failure, asks, stop, task: Mutex::new(Some(task)) })
     }
 
     /// The view.
@@ -140,6 +160,18 @@ impl<F: Fold> Projector<F> {
             Ok(Err(_)) => Err(Error::new(codes::UNAVAILABLE, "the view no longer follows the log")),
             Err(_) => Err(Error::new(codes::TIMED_OUT, "stored, but the view does not show it yet")),
         }
+    }
+
+    /// Writes a checkpoint of everything folded so far. Returns, by partition, the first event of the log that a restart
+    /// may need, whichever of the checkpoints that are kept it begins with.
+    ///
+    /// # Errors
+    /// Those of the blobs; `UNAVAILABLE` when the fold has stopped.
+    pub async fn checkpoint(&self) -> Result<Progress> {
+        let stopped = || Error::new(codes::UNAVAILABLE, "the view no longer follows the log");
+        let (ask, answer) = oneshot::channel();
+        self.asks.send(ask).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// Stops following, writes a last checkpoint, returns when both are done.
@@ -184,15 +216,54 @@ impl<F: Fold> Feeder<F> {
                 info!(fold = self.fold.name(), "checkpoint is ahead of the log, rebuilding from the log");
             } else {
                 self.fold.decode(&found.state)?;
+                self.saved.clone_from(&found.offsets);
                 offsets.extend(found.offsets);
             }
         }
         self.progress.send_replace(offsets);
+        self.check_history().await
+    }
+
+    /// Whether the log still holds everything that is not in the view.
+    async fn check_history(&self) -> Result<()> {
+        for extent in self.log.extents(&self.topic).await? {
+            let offset = self.progress.borrow().get(&extent.partition).copied().unwrap_or(0);
+            self.check_gap(extent.partition, offset, extent.first)?;
+            if extent.first > offset {
+                self.progress.send_modify(|progress| {
+                    progress.insert(extent.partition, extent.first);
+                });
+            }
+        }
         Ok(())
     }
 
-    /// Applies everything the log holds now.
-    async fn catch_up(&mut self) -> Result<()> {
+    fn check_gap(&self, partition: u32, offset: u64, first: u64) -> Result<()> {
+        if first <= offset {
+            return Ok(());
+        }
+        let fold = self.fold.name();
+        if self.settings.accept_partial_history {
+            warn!(
+                fold,
+                partition,
+                from = offset,
+                to = first,
+                "the view lacks events that were cut from the log"
+            );
+            return Ok(());
+        }
+        let message = format!(
+            "events {offset} to {} of partition {partition} were cut from the log and no checkpoint of `{fold}` holds \
+             them; put the checkpoints back from a backup, or accept a view of what is left",
+            first - 1
+        );
+        Err(Error::new(HISTORY_GONE, message))
+    }
+
+    /// Applies everything the log holds now; false when that was nothing.
+    async fn catch_up(&mut self) -> Result<bool> {
+        let mut moved_at_all = false;
         loop {
             let offsets = self.progress.borrow().clone();
             let mut moved = false;
@@ -200,8 +271,9 @@ impl<F: Fold> Feeder<F> {
                 moved |= self.step(partition, offset).await?;
             }
             if !moved {
-                return Ok(());
+                return Ok(moved_at_all);
             }
+            moved_at_all = true;
         }
     }
 
@@ -209,7 +281,8 @@ impl<F: Fold> Feeder<F> {
     /// the note of its progress, so that no event is ever folded twice.
     async fn step(&mut self, partition: u32, offset: u64) -> Result<bool> {
         let batch = self.log.read(&self.topic, partition, offset, self.settings.batch).await?;
-        let Some(last) = batch.last() else { return Ok(false) };
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(false) };
+        self.check_gap(partition, offset, first.offset)?;
         let next = last.offset + 1;
         for (index, rejection) in self.fold.apply(partition, &batch) {
             self.refused.push(self.letter(partition, &batch[index], rejection));
@@ -253,7 +326,10 @@ impl<F: Fold> Feeder<F> {
         let checkpoint = Checkpoint { format: self.fold.format(), offsets, state: state.into() };
         debug!(fold = self.fold.name(), bytes = checkpoint.state.len(), "checkpoint");
         let checkpoints = self.checkpoints.clone();
-        self.saving = Some(tokio::spawn(async move { checkpoints.save(&checkpoint).await }));
+        self.saving = Some(tokio::spawn(async move {
+            checkpoints.save(&checkpoint).await?;
+            Ok(checkpoint.offsets)
+        }));
         self.since_checkpoint = 0;
         Ok(())
     }
@@ -261,22 +337,40 @@ impl<F: Fold> Feeder<F> {
     /// Waits for the checkpoint that is being written.
     async fn saved(&mut self) -> Result<()> {
         match self.saving.take() {
-            Some(saving) => saving.await.map_err(Error::internal).flatten(),
+            Some(saving) => {
+                self.saved = saving.await.map_err(Error::internal).flatten()?;
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 
+    /// Makes everything folded so far durable; returns what every good checkpoint holds.
+    async fn checkpoint_now(&mut self) -> Result<Progress> {
+        self.saved().await?;
+        if self.saved != *self.progress.borrow() {
+            self.checkpoint().await?;
+            self.saved().await?;
+        }
+        self.checkpoints.covered(self.fold.format()).await
+    }
+
     /// Follows the log until `stop`. What may pass by itself is waited out; anything else ends the fold.
-    async fn follow(&mut self, stop: CancellationToken) -> Result<()> {
+    async fn follow(&mut self, stop: CancellationToken, mut asked: mpsc::Receiver<Ask>) -> Result<()> {
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             // Only the wait may be dropped half-way: dropping a step could lose its progress.
             let grown = tokio::select! {
                 () = stop.cancelled() => break,
+                Some(ask) = asked.recv() => {
+                    // Who asked may have gone; the checkpoint is good all the same.
+                    let _ = ask.send(self.checkpoint_now().await);
+                    continue;
+                }
                 grown = self.grown() => grown,
             };
             let result = match grown {
-                Ok(()) => self.catch_up().await,
+                Ok(()) => self.catch_up_grown().await,
                 Err(error) => Err(error),
             };
             match result {
@@ -294,6 +388,11 @@ impl<F: Fold> Feeder<F> {
             self.checkpoint().await?;
         }
         self.saved().await
+    }
+
+    /// As [`Feeder::catch_up`] after the log grew. Where it grew and yet holds nothing to read, that was cut away.
+    async fn catch_up_grown(&mut self) -> Result<()> {
+        if self.catch_up().await? { Ok(()) } else { self.check_history().await }
     }
 
     /// Returns when a partition holds an event that the fold has not seen.

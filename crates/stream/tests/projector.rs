@@ -8,8 +8,8 @@ use std::time::Duration;
 use kernel::{Event, EventDraft, ManualClock, Result, Scope, TenantId, Timestamp};
 use parking_lot::Mutex;
 use store::memory::{MemoryEventLog, MemoryRecords, memory_blobs};
-use store::{Appended, Blobs, DeadLetters, EventLog, PutMode, Stored, Topic};
-use stream::{Fold, Projector, ProjectorParts, ProjectorSettings, Rejection};
+use store::{Appended, Blobs, DeadLetters, EventLog, PutMode, Retention, Stored, Topic};
+use stream::{Fold, HISTORY_GONE, Projector, ProjectorParts, ProjectorSettings, Rejection};
 
 const TOPIC: Topic = Topic::fixed("events");
 
@@ -81,14 +81,24 @@ impl House {
     }
 
     async fn start(&self, checkpoint_events: u64) -> Projector<Sums> {
+        let settings = ProjectorSettings { checkpoint_events, ..ProjectorSettings::default() };
+        self.try_start(settings).await.unwrap()
+    }
+
+    async fn try_start(&self, settings: ProjectorSettings) -> Result<Projector<Sums>> {
         let parts = ProjectorParts {
             log: self.log.clone(),
             blobs: self.blobs.clone(),
             dead_letters: self.dead_letters(),
             clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
         };
-        let settings = ProjectorSettings { checkpoint_events, ..ProjectorSettings::default() };
-        Projector::start(parts, TOPIC, Arc::new(Sums::default()), settings).await.unwrap()
+        Projector::start(parts, TOPIC, Arc::new(Sums::default()), settings).await
+    }
+
+    /// Leaves the newest events of the log.
+    async fn cut(&self, events: u64) {
+        let keep = Retention { events: Some(events), ..Retention::default() };
+        self.log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap();
     }
 
     async fn append(&mut self, data: &[&str]) -> Vec<Appended> {
@@ -183,4 +193,80 @@ async fn waiting_for_what_never_comes_ends() {
     let never = [Appended { partition: 0, offset: 5, outcome: store::Outcome::New }];
     let error = projector.reached(&never, Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(error.code(), kernel::codes::TIMED_OUT);
+}
+
+#[tokio::test]
+async fn a_view_outlives_the_events_that_its_checkpoint_holds() {
+    let mut house = House::new();
+    let projector = house.start(1_000).await;
+    let places = house.append(&["1", "2", "3"]).await;
+    projector.reached(&places, PATIENCE).await.unwrap();
+    assert_eq!(projector.checkpoint().await.unwrap()[&0], 3);
+    let places = house.append(&["4", "5"]).await;
+    projector.reached(&places, PATIENCE).await.unwrap();
+    assert_eq!(projector.checkpoint().await.unwrap()[&0], 3, "the older checkpoint still needs the fourth");
+    assert_eq!(projector.checkpoint().await.unwrap()[&0], 3, "there is nothing new to hold");
+    let live = projector.fold().encode();
+    drop(projector);
+
+    house.cut(2).await;
+    let system = Scope::system(TenantId::new("_system").unwrap(), "test");
+    let newest = house.blobs.list(&system, "checkpoints").await.unwrap().pop().unwrap();
+    house.blobs.put(&system, &newest.path, vec![7; 40].into(), PutMode::Replace).await.unwrap();
+    let restarted = house.start(1_000).await;
+    assert_eq!(restarted.fold().encode(), live, "the older checkpoint and the rest of the log");
+    let places = house.append(&["6"]).await;
+    restarted.reached(&places, PATIENCE).await.unwrap();
+    assert_eq!(restarted.checkpoint().await.unwrap()[&0], 6, "the damaged checkpoint counts no more");
+    restarted.stop().await;
+    house.cut(0).await;
+    let restarted = house.start(1_000).await;
+    assert_eq!(restarted.fold().0.lock().0, 21);
+    restarted.stop().await;
+    let error = restarted.checkpoint().await.unwrap_err();
+    assert_eq!(error.code(), kernel::codes::UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_view_that_would_lack_events_is_refused() {
+    let mut house = House::new();
+    house.append(&["1", "2", "3"]).await;
+    house.cut(1).await;
+    let error = house.try_start(ProjectorSettings::default()).await.unwrap_err();
+    assert_eq!(error.code(), HISTORY_GONE);
+    assert!(error.message().contains("events 0 to 1 of partition 0"), "{error}");
+    let settings = ProjectorSettings { accept_partial_history: true, ..ProjectorSettings::default() };
+    let accepted = house.try_start(settings).await.unwrap();
+    assert_eq!((accepted.fold().0.lock().0, accepted.progress()[&0]), (3, 3));
+    accepted.stop().await;
+    let restarted = house.start(1_000).await;
+    assert_eq!(restarted.fold().0.lock().0, 3, "what was accepted once is in a checkpoint");
+
+    // Everything went, so that there is nothing to read where the gap would show.
+    house.blobs = Arc::new(memory_blobs());
+    house.cut(0).await;
+    assert_eq!(house.try_start(ProjectorSettings::default()).await.unwrap_err().code(), HISTORY_GONE);
+    let accepted = house.try_start(settings).await.unwrap();
+    assert_eq!((accepted.fold().0.lock().0, accepted.progress()[&0]), (0, 3));
+}
+
+#[tokio::test]
+async fn a_view_that_was_overtaken_by_a_cut_stops() {
+    for left in [0, 1] {
+        let mut house = House::new();
+        let projector = house.start(1_000).await;
+        // The fold has no turn before the cut: nothing in between waits.
+        house.append(&["1", "2", "3"]).await;
+        house.cut(left).await;
+        let mut failure = None;
+        for _ in 0..500 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            failure = projector.failure();
+            if failure.is_some() {
+                break;
+            }
+        }
+        assert!(failure.unwrap().contains("were cut from the log"), "{left} events left");
+        assert_eq!(projector.fold().0.lock().0, 0);
+    }
 }

@@ -18,6 +18,7 @@ use edge::{
 use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
+use stream::{HISTORY_GONE, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa::OpenApi;
@@ -75,8 +76,17 @@ impl App {
             dead_letters: engines.dead_letters.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
+            embedder: None,
+            views: ProjectorSettings {
+                accept_partial_history: config.storage.accept_partial_history,
+                ..ProjectorSettings::default()
+            },
         };
-        let recommend = Recommend::open(parts, config.recommend.clone(), &mut registry).await?;
+        let recommend = Recommend::open(parts, config.recommend.clone(), &mut registry).await;
+        let recommend = recommend.map_err(|error| match error.code() {
+            HISTORY_GONE => error.with_field("storage.accept_partial_history"),
+            _ => error,
+        })?;
         let owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
         let ingest = Ingest::new(
             IngestParts {

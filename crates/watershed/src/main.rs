@@ -13,6 +13,7 @@ mod jwks;
 mod logging;
 mod open_files;
 mod pulse;
+mod retention;
 mod terminal;
 
 use std::process::ExitCode;

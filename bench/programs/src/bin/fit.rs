@@ -16,6 +16,7 @@ use kernel::{Clock, SystemClock};
 use rayon::prelude::*;
 use recommend::algorithms::als::{Als, AlsSettings};
 use recommend::algorithms::ease::{Ease, EaseSettings};
+use recommend::algorithms::neighbours::{Neighbours, NeighboursSettings};
 use recommend::algorithms::sparse_ease::{SparseEase, SparseEaseSettings};
 use recommend::algorithms::topk::{ItemSet, top_k};
 use recommend::algorithms::{Interactions, Recommender, Scratch};
@@ -62,6 +63,7 @@ struct Arguments {
 enum Algorithm {
     Als,
     Ease,
+    Neighbours,
     SparseEase,
 }
 
@@ -110,6 +112,7 @@ fn fit(algorithm: Algorithm, settings: &str, train: &Interactions) -> Result<Box
     Ok(match algorithm {
         Algorithm::Als => Box::new(Als::train(train, &read::<AlsSettings>(settings)?)?),
         Algorithm::Ease => Box::new(Ease::train(train, &read::<EaseSettings>(settings)?)?),
+        Algorithm::Neighbours => Box::new(Neighbours::train(train, &read::<NeighboursSettings>(settings)?)?),
         Algorithm::SparseEase => Box::new(SparseEase::train(train, &read::<SparseEaseSettings>(settings)?)?),
     })
 }
@@ -169,7 +172,7 @@ mod tests {
         std::fs::write(&train, "0 0 1\n1 0 1 2\n3 1 2\n").unwrap();
         std::fs::write(&test, "0 2\n").unwrap();
         std::fs::write(&broken, "0 1\n\nx\n").unwrap();
-        for algorithm in ["als", "ease", "sparse-ease"] {
+        for algorithm in ["als", "ease", "neighbours", "sparse-ease"] {
             let words =
                 ["bench-fit", "--algorithm", algorithm, "--item-count", "3", "--cutoff", "1", "--train"];
             let words = words.map(std::ffi::OsString::from);

@@ -2,14 +2,12 @@
 //!
 //! Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998): pick, one after another, the candidate with the largest
 //! `lambda * relevance - (1 - lambda) * largest similarity to those picked`. Exact and deterministic: equal values go to
-//! the candidate that came first. And limits per group (at most 3 of one brand), which keep the order otherwise.
+//! the candidate that came first. And how diverse a list is, which `evaluate` tells.
 //!
 //! Refuses: candidates that are not sorted are taken as they come; nothing is scored here.
 //! To add one more: a function from candidates to positions of candidates, tested against an exhaustive search.
 
 use super::topk::Scored;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 /// The positions in `candidates` of the best `count` by maximal marginal relevance, in order of picking.
 ///
@@ -62,43 +60,15 @@ fn scaled(candidates: &[Scored]) -> Vec<f32> {
     candidates.iter().map(|candidate| scale(candidate.score)).collect()
 }
 
-/// The positions of the first `count` candidates in their order, at most `limit` of each group.
-///
-/// An item whose group is `None` has no limit. Where that leaves fewer than `count`, the passed-over candidates follow in
-/// their order if `fill` is set.
-pub fn limited_per_group<G: Hash + Eq>(
-    candidates: &[Scored],
-    count: usize,
-    limit: usize,
-    fill: bool,
-    group: impl Fn(u32) -> Option<G>,
-) -> Vec<usize> {
-    let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    let mut taken = HashMap::<G, usize, _>::with_hasher(hasher);
-    let (kept, passed_over): (Vec<usize>, Vec<usize>) = (0..candidates.len())
-        .partition(|&position| has_room(&mut taken, group(candidates[position].item), limit));
-    let rest = passed_over.into_iter().filter(|_| fill);
-    kept.into_iter().chain(rest).take(count).collect()
-}
-
-fn has_room<G: Hash + Eq, S: BuildHasher>(
-    taken: &mut HashMap<G, usize, S>,
-    group: Option<G>,
-    limit: usize,
-) -> bool {
-    let Some(group) = group else { return true };
-    let count = taken.entry(group).or_default();
-    *count += 1;
-    *count <= limit
-}
-
-/// The mean over pairs of a list of `1 - similarity` (Ziegler et al., WWW 2005); 0 for fewer than two items.
+/// The mean over pairs of a list of `1 - similarity` (Ziegler et al., WWW 2005); 0 for fewer than two items. A similarity
+/// that is NaN counts as 0.
 pub fn intra_list_diversity(items: &[u32], similarity: impl Fn(u32, u32) -> f32) -> f64 {
     let mut sum = 0.0;
     let mut pairs = 0.0;
     for (position, &left) in items.iter().enumerate() {
         for &right in &items[position + 1..] {
-            sum += 1.0 - f64::from(similarity(left, right));
+            let alike = similarity(left, right);
+            sum += 1.0 - if alike.is_nan() { 0.0 } else { f64::from(alike) };
             pairs += 1.0;
         }
     }
@@ -138,20 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_and_leave_the_order() {
-        let candidates = scored(&[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
-        let group = |item: u32| (item != 5).then_some(item % 2);
-        let check = |count: usize, limit: usize, fill: bool, expected: &[usize]| {
-            assert_eq!(limited_per_group(&candidates, count, limit, fill, group), expected);
-        };
-        check(3, 1, false, &[0, 1, 5]);
-        check(4, 1, true, &[0, 1, 5, 2]);
-        check(2, 9, false, &[0, 1]);
-        check(6, 0, false, &[5]);
-        check(0, 1, true, &[]);
-    }
-
-    #[test]
     fn scores_that_are_not_numbers_come_last_and_nothing_fails() {
         let candidates = scored(&[f32::NAN, 1.0, f32::INFINITY, f32::NEG_INFINITY, 2.0]);
         assert_eq!(maximal_marginal_relevance(&candidates, 9, 1.0, same_ten)[..2], [2, 4]);
@@ -164,6 +120,7 @@ mod tests {
     fn diversity_is_the_mean_over_pairs() {
         assert_eq!(intra_list_diversity(&[1], same_ten), 0.0);
         assert!((intra_list_diversity(&[1, 2, 11], same_ten) - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(intra_list_diversity(&[1, 2], |_, _| f32::NAN), 1.0);
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use super::exposure::{Exposure, novelty};
 use super::metrics::{Judged, Kind, Measure};
 use super::protocol::{choose, generator, shuffle};
 use super::{EvaluationError, Holdout, require};
+use crate::algorithms::diversity::intra_list_diversity;
 use crate::algorithms::topk::{ItemSet, Scored, top_k_into};
 use crate::algorithms::{Interactions, Recommender, Scratch};
 use kernel::Clock;
@@ -38,7 +39,7 @@ pub struct Settings {
     pub seed: u64,
     /// Measures per user.
     pub measures: Vec<Measure>,
-    /// Length of the lists behind coverage, Gini and novelty.
+    /// Length of the lists behind coverage, Gini, novelty and diversity.
     pub list_length: usize,
     /// What is ranked.
     pub candidates: Candidates,
@@ -67,11 +68,13 @@ pub struct Evaluation {
     pub values: Vec<Vec<f64>>,
     /// Mean self-information of each user's list, in bits.
     pub novelty: Vec<f64>,
+    /// Mean dissimilarity of the pairs of each user's list; `None` where nothing says what items are like.
+    pub diversity: Option<Vec<f64>>,
     /// Share of the catalogue in any list.
     pub coverage: f64,
     /// Inequality of exposure over the catalogue.
     pub gini: f64,
-    /// Length of the lists behind the last three.
+    /// Length of the lists behind the last four.
     pub list_length: usize,
     /// Scores that were NaN or infinite, over all users.
     pub invalid_scores: u64,
@@ -102,7 +105,10 @@ struct Outcome {
     invalid_scores: u64,
 }
 
-/// Measures a fitted algorithm. `training` gives the item frequencies behind novelty.
+/// How alike two items are, from 0 to 1.
+pub type Similarity<'a> = dyn Fn(u32, u32) -> f32 + Sync + 'a;
+
+/// Measures a fitted algorithm. `training` gives the item frequencies behind novelty, `similarity` is behind diversity.
 ///
 /// # Errors
 /// [`EvaluationError::Setting`] for no measures or an empty list, [`EvaluationError::Data`] where the catalogues differ.
@@ -110,6 +116,7 @@ pub fn evaluate(
     recommender: &dyn Recommender,
     training: &Interactions,
     holdout: &Holdout,
+    similarity: Option<&Similarity<'_>>,
     settings: &Settings,
     clock: &dyn Clock,
 ) -> Result<Evaluation, EvaluationError> {
@@ -129,12 +136,16 @@ pub fn evaluate(
     let frequencies = training.item_frequencies();
     let mut exposure = Exposure::new(catalogue);
     outcomes.iter().for_each(|outcome| exposure.add(&outcome.list));
+    let diversity = similarity.map(|similarity| {
+        outcomes.par_iter().map(|outcome| intra_list_diversity(&outcome.list, similarity)).collect()
+    });
     let self_information = |outcome: &Outcome| novelty(&outcome.list, &frequencies, training.user_count());
     let column = |measure: usize| outcomes.iter().map(|outcome| outcome.values[measure]).collect();
     Ok(Evaluation {
         labels: settings.measures.iter().map(|measure| label(measure, settings.candidates)).collect(),
         values: (0..settings.measures.len()).map(column).collect(),
         novelty: outcomes.iter().map(self_information).collect(),
+        diversity,
         coverage: exposure.coverage(),
         gini: exposure.gini(),
         list_length: settings.list_length,
@@ -240,8 +251,9 @@ mod tests {
     fn run(scores: Vec<f32>, settings: &Settings) -> Evaluation {
         let split = split();
         let fixed = Fixed { name: "fixed", scores };
-        evaluate(&fixed, &split.test.interactions, &split.test.holdout, settings, &SystemClock::new())
-            .unwrap()
+        let alike = |one: u32, two: u32| f32::from(u8::from(one % 2 == two % 2));
+        let (training, holdout) = (&split.test.interactions, &split.test.holdout);
+        evaluate(&fixed, training, holdout, Some(&alike), settings, &SystemClock::new()).unwrap()
     }
 
     #[test]
@@ -276,6 +288,15 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_as_diverse_as_their_items_are_unlike() {
+        let of = |scores: Vec<f32>| run(scores, &Settings::default()).diversity.unwrap();
+        let even = of((0..60).map(|item| if item % 2 == 0 { 100.0 - item as f32 } else { -1.0 }).collect());
+        assert!(even.iter().all(|&diversity| diversity == 0.0), "every list holds even items: {even:?}");
+        let mixed = of((0..60).map(|item| item as f32).collect());
+        assert!(mixed.iter().all(|&diversity| (0.3..0.7).contains(&diversity)), "{mixed:?}");
+    }
+
+    #[test]
     fn sampled_candidates_are_labelled_and_easier() {
         let scores: Vec<f32> = (0..60).map(|item| (item * 17 % 23) as f32).collect();
         let full = run(scores.clone(), &Settings::default());
@@ -301,7 +322,8 @@ mod tests {
             let fixed = Fixed { name: "fixed", scores: (0..60).map(|item| (item % 7) as f32).collect() };
             let clock = ManualClock::at(Timestamp::UNIX_EPOCH);
             let (training, holdout) = (&split.test.interactions, &split.test.holdout);
-            serde_json::to_vec(&evaluate(&fixed, training, holdout, &Settings::default(), &clock).unwrap())
+            let settings = Settings::default();
+            serde_json::to_vec(&evaluate(&fixed, training, holdout, None, &settings, &clock).unwrap())
                 .unwrap()
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
@@ -314,8 +336,8 @@ mod tests {
         let check = |scores: usize, settings: &Settings, expected: &str| {
             let fixed = Fixed { name: "fixed", scores: vec![0.0; scores] };
             let (training, holdout) = (&split.test.interactions, &split.test.holdout);
-            let error =
-                evaluate(&fixed, training, holdout, settings, &SystemClock::new()).unwrap_err().to_string();
+            let clock = SystemClock::new();
+            let error = evaluate(&fixed, training, holdout, None, settings, &clock).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(59, &Settings::default(), "knows 59 items and the catalogue has 60");

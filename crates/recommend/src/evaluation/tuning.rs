@@ -196,7 +196,8 @@ impl Search {
             let (settings, places) = self.propose(&log);
             let value =
                 fit(&training.interactions, &settings).map_err(EvaluationError::from).and_then(|model| {
-                    ranking::evaluate(model.as_ref(), &training.interactions, &holdout, &ranking, clock)
+                    let interactions = &training.interactions;
+                    ranking::evaluate(model.as_ref(), interactions, &holdout, None, &ranking, clock)
                 });
             let value = value.map(|evaluation| mean(&evaluation.values[0]));
             let seconds = (clock.elapsed() - began).as_secs_f64();

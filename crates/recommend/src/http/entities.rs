@@ -309,7 +309,8 @@ fn show(state: &HttpState, scope: &Scope, index: u32) -> Result<EntityResponse> 
     Ok(EntityResponse::of(scope, &view.entities, entity))
 }
 
-fn name_of(state: &HttpState, scope: &Scope, index: u32) -> Result<EntityName> {
+/// The type and id of an entity of the view.
+pub(crate) fn name_of(state: &HttpState, scope: &Scope, index: u32) -> Result<EntityName> {
     let view = state.views.of(scope);
     let view = view.read();
     let entity = view.entities.get(index).ok_or_else(not_shown_yet)?;

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::entities::find;
+use super::entities::{find, name_of};
 use super::{HttpState, check_range, check_tenant};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionKind};
 use crate::service::expression;
@@ -25,6 +25,8 @@ const MAX_SESSION: usize = 1_000;
 const MAX_EXCLUDED: usize = 1_000;
 /// Boosters in one request.
 const MAX_BOOSTS: usize = 8;
+/// As `result_type`: of every type.
+const EVERY_TYPE: &str = "*";
 /// How far a cursor goes.
 const MAX_DEPTH: usize = 10_000;
 
@@ -52,18 +54,23 @@ pub struct RecommendParams {
     count: Option<String>,
     /// `hybrid` (where missing), `collaborative`, `content_based`, `sequence`, `trending`, `popular` or `latest`.
     algorithm: Option<String>,
-    /// The share of collaborative sources in a hybrid, in place of the learned blend.
+    /// The share of collaborative sources in a hybrid, in place of the learned blend. Refused with any other algorithm.
     #[serde(deserialize_with = "number")]
     #[param(value_type = Option<f32>)]
     #[schema(value_type = Option<f32>)]
     collaborative_weight: Option<String>,
-    /// The share of content in a hybrid.
+    /// The share of content in a hybrid. Refused with any other algorithm.
     #[serde(deserialize_with = "number")]
     #[param(value_type = Option<f32>)]
     #[schema(value_type = Option<f32>)]
     content_weight: Option<String>,
-    /// Only entities of this type.
+    /// Only entities of this type. Where the address names an entity: the type of that one, which may be left out where
+    /// only one type has an entity of that id; what is recommended is then for `result_type` to say.
     entity_type: Option<String>,
+    // Only of the questions about an entity, which document it.
+    #[param(ignore)]
+    #[schema(ignore)]
+    result_type: Option<String>,
     /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
     filter: Option<String>,
     /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
@@ -193,7 +200,8 @@ async fn for_session(
 
 /// Recommend entities like one.
 #[utoipa::path(get, path = "/api/v1/recommendations/entity/{id}", tag = "recommendations",
-    params(("id" = String, Path,), RecommendParams),
+    params(("id" = String, Path,), RecommendParams, ("result_type" = Option<String>, Query,
+        description = "Only entities of this type, `*` for every type; of the type of the entity itself where missing.")),
     responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
 async fn similar_entities(
     State(state): State<HttpState>,
@@ -201,14 +209,16 @@ async fn similar_entities(
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let (query, pin) = params.read(&state, &scope, &("entity", &id))?;
+    let (entity, own_type) = subject(&state, &scope, &params, &id)?;
+    let params = params.about_entity(Some(&own_type));
+    let (query, pin) = params.read(&state, &scope, &("entity", own_type, &id))?;
     ask(&state, query, move |service, query| service.similar_entities(&scope, entity, query, pin)).await
 }
 
 /// Recommend entities that are bought together with one.
 #[utoipa::path(get, path = "/api/v1/recommendations/bought-together/{id}", tag = "recommendations",
-    params(("id" = String, Path,), RecommendParams),
+    params(("id" = String, Path,), RecommendParams, ("result_type" = Option<String>, Query,
+        description = "Only entities of this type; of every type where missing or `*`.")),
     responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
 async fn bought_together(
     State(state): State<HttpState>,
@@ -216,9 +226,27 @@ async fn bought_together(
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Json<Answer>> {
-    let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let (query, pin) = params.read(&state, &scope, &("bought together", &id))?;
+    let (entity, own_type) = subject(&state, &scope, &params, &id)?;
+    let choices = [
+        ("algorithm", &params.algorithm),
+        ("collaborative_weight", &params.collaborative_weight),
+        ("content_weight", &params.content_weight),
+    ];
+    if let Some((field, _)) = choices.into_iter().find(|(_, value)| value.is_some()) {
+        let message = "there is one way to tell what is bought together; leave it out";
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field).into());
+    }
+    let params = params.about_entity(None);
+    let (query, pin) = params.read(&state, &scope, &("bought together", own_type, &id))?;
     ask(&state, query, move |service, query| service.bought_together(&scope, entity, query, pin)).await
+}
+
+/// The entity that a question is about, and its type.
+fn subject(state: &HttpState, scope: &Scope, params: &RecommendParams, id: &str) -> Result<(u32, String)> {
+    scope.require(Permission::Read)?;
+    check_tenant(scope, params.tenant_id.as_deref())?;
+    let entity = find(state, scope, params.entity_type.as_deref(), id)?;
+    Ok((entity, name_of(state, scope, entity)?.entity_type))
 }
 
 /// How many users.
@@ -313,10 +341,25 @@ async fn ask(
 }
 
 impl RecommendParams {
+    /// The same for a question about an entity, where `entity_type` has said which one: from here on it is the type of
+    /// the results, `default_type` unless `result_type` says otherwise.
+    fn about_entity(mut self, default_type: Option<&str>) -> Self {
+        self.entity_type = match self.result_type.take() {
+            Some(wanted) => Some(wanted).filter(|wanted| wanted != EVERY_TYPE),
+            None => default_type.map(str::to_owned),
+        };
+        self
+    }
+
     /// The checked query, and the list that a cursor goes on with. `subject` is what the list is about.
     fn read(&self, state: &HttpState, scope: &Scope, subject: &impl Hash) -> Result<(Query, Option<Cursor>)> {
         scope.require(Permission::Read)?;
         check_tenant(scope, self.tenant_id.as_deref())?;
+        if self.result_type.is_some() {
+            let message = "is for questions about an entity; use entity_type";
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("result_type"));
+        }
+        let algorithm = self.algorithm.as_deref().map(Algorithm::of).transpose()?.unwrap_or_default();
         let settings = state.service.settings();
         let count = parsed(self.count.as_deref(), "count")?.unwrap_or(settings.default_count);
         check_range(count, 1, settings.max_count, "count")?;
@@ -334,8 +377,8 @@ impl RecommendParams {
         check_range(offset, 0, MAX_DEPTH, "cursor")?;
         let query = Query {
             count,
-            algorithm: self.algorithm.as_deref().map(Algorithm::of).transpose()?.unwrap_or_default(),
-            weights: self.weights()?,
+            algorithm,
+            weights: self.weights(algorithm)?,
             entity_type: self.entity_type.clone(),
             filter: self.filter.as_deref().map(|text| compile(text, "filter")).transpose()?,
             boosts,
@@ -355,7 +398,15 @@ impl RecommendParams {
         Ok((query, pin))
     }
 
-    fn weights(&self) -> Result<Option<(f32, f32)>> {
+    fn weights(&self, algorithm: Algorithm) -> Result<Option<(f32, f32)>> {
+        let given =
+            [("collaborative_weight", &self.collaborative_weight), ("content_weight", &self.content_weight)];
+        if algorithm != Algorithm::Hybrid
+            && let Some((field, _)) = given.into_iter().find(|(_, value)| value.is_some())
+        {
+            let message = format!("is a share of a hybrid; `{}` has none", algorithm.name());
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field));
+        }
         let collaborative = share(self.collaborative_weight.as_deref(), "collaborative_weight")?;
         let content = share(self.content_weight.as_deref(), "content_weight")?;
         match (collaborative, content) {

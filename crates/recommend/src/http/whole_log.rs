@@ -102,7 +102,7 @@ mod tests {
                 return self.inner.read(topic, partition, at, limit).await;
             }
             if self.keeps.is_some() {
-                let keep = Retention { age: None, events: self.keeps };
+                let keep = Retention { events: self.keeps, ..Retention::default() };
                 self.inner.retain(topic, keep, Timestamp::UNIX_EPOCH).await?;
             }
             Ok(Vec::new())

@@ -13,7 +13,7 @@
 //!
 //! To add one more format: a variant of [`Format`] with its name, its recognition in `detect`, and a `Decode`
 //! for it when it is made of lines (see `lightgcn`), or a `Reader` when it is not (see `gorse_dump`). Then a
-//! file of it in `tests/corpus/import/`, which every reader is run over.
+//! file of it in `tests/corpus/import/`, which every reader is run over, and one in `fuzz/corpus/import/`.
 
 mod assemble;
 mod cells;

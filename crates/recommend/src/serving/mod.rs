@@ -15,6 +15,7 @@ use kernel::Timestamp;
 use parking_lot::RwLock;
 
 use crate::algorithms::blend::Blend;
+use crate::algorithms::content::ItemEmbedder;
 use crate::algorithms::topk::{ItemSet, top_k};
 use crate::algorithms::{AlgorithmError, History, Recommender, Scratch};
 use crate::attributes::Attributes;
@@ -84,9 +85,14 @@ impl Recommenders {
     }
 
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
-    /// content alone until the next training. The view is held only while its changes are copied.
+    /// content alone until the next training. The view is held only while its changes are copied. `embedder` is the one
+    /// of the training; one that gives vectors of another length waits for the next training, as does one that fails.
     #[must_use]
-    pub fn with_catalogue(&self, view: &RwLock<TenantView>) -> Option<Self> {
+    pub fn with_catalogue(
+        &self,
+        view: &RwLock<TenantView>,
+        embedder: Option<&dyn ItemEmbedder>,
+    ) -> Option<Self> {
         let mut index = self.index.clone();
         let changed: Vec<(u32, Attributes)> = {
             let view = view.read();
@@ -103,8 +109,11 @@ impl Recommenders {
         for part in &mut trained.parts {
             if let Part::Content(content) = &**part {
                 let mut content = content.clone();
+                let embedder = embedder.filter(|embedder| embedder.dimension() == content.dimension());
                 for (entity, attributes) in &changed {
-                    if let Ok(vector) = content.vector(attributes, None) {
+                    let vector =
+                        content.vector(attributes, embedder).or_else(|_| content.vector(attributes, None));
+                    if let Ok(vector) = vector {
                         content.insert(index.entity_in_parts[*entity as usize], vector);
                     }
                 }

@@ -12,6 +12,7 @@ use super::set::TrainingSet;
 use super::settings::TrainingSettings;
 use super::tune::{Tuning, tune, with};
 use crate::algorithms::blend::{FitSettings, Hybrid};
+use crate::algorithms::content::ContentModel;
 use crate::algorithms::{Interactions, Recommender};
 use crate::evaluation::ranking::{self, Evaluation};
 use crate::evaluation::report::{Entry, Report};
@@ -50,7 +51,8 @@ pub fn compare(
     clock: &dyn Clock,
     progress: &mut dyn FnMut(&TrainingProgress),
 ) -> Result<Report> {
-    let mut bench = Bench { set, split, comparison, settings: settings.clone(), clock };
+    let content = content_of(set, settings)?;
+    let mut bench = Bench { set, split, comparison, settings: settings.clone(), clock, content };
     let popularity = bench.part(Kind::Popularity, progress)?;
     let mut entries = Vec::new();
     let mut finals = vec![popularity.1];
@@ -75,6 +77,19 @@ struct Bench<'a> {
     /// With what tuning chose.
     settings: TrainingSettings,
     clock: &'a dyn Clock,
+    /// What items are like, for the diversity of lists; none where no item has attributes.
+    content: Option<ContentModel>,
+}
+
+fn content_of(set: &TrainingSet, settings: &TrainingSettings) -> Result<Option<ContentModel>> {
+    if set.attributes.iter().all(|attributes| attributes.is_empty()) {
+        return Ok(None);
+    }
+    let Part::Content(content) = fit_part(Kind::Content, &set.interactions, set, settings, &mut |_| ())?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(content))
 }
 
 impl Bench<'_> {
@@ -170,10 +185,13 @@ impl Bench<'_> {
 
     fn measure(&self, recommender: &dyn Recommender) -> Result<Evaluation> {
         let test = &self.split.test;
+        let alike =
+            self.content.as_ref().map(|content| move |one: u32, two: u32| content.similarity(one, two));
         ranking::evaluate(
             recommender,
             &test.interactions,
             &test.holdout,
+            alike.as_ref().map(|alike| alike as &ranking::Similarity<'_>),
             &self.comparison.ranking,
             self.clock,
         )

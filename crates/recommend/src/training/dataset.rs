@@ -132,6 +132,7 @@ impl Dataset {
             attributes: self.attributes,
             users: self.users.list.into_iter().map(|(_, id)| id).collect(),
             basis: Basis::default(),
+            embedder: None,
         })
     }
 }

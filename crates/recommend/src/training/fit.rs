@@ -78,7 +78,8 @@ pub fn fit_part(
             fit_sequence(interactions, settings.sequence()?, progress).map_err(|e| failed(e.into()))?,
         ),
         Kind::Content => Part::Content(
-            ContentModel::fit(&set.attributes, None, settings.content()?).map_err(|e| failed(e.into()))?,
+            ContentModel::fit(&set.attributes, set.embedder.as_deref(), settings.content()?)
+                .map_err(|e| failed(e.into()))?,
         ),
     })
 }

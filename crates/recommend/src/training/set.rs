@@ -1,9 +1,12 @@
 //! What a model is trained on: a copy of what the view holds.
 
+use std::sync::Arc;
+
 use kernel::{Error, Result};
 use parking_lot::RwLock;
 
 use crate::algorithms::Interactions;
+use crate::algorithms::content::ItemEmbedder;
 use crate::attributes::Attributes;
 use crate::views::TenantView;
 
@@ -31,6 +34,8 @@ pub struct TrainingSet {
     pub users: Vec<String>,
     /// What the view held when the copy began.
     pub basis: Basis,
+    /// What items mean beyond their attributes.
+    pub embedder: Option<Arc<dyn ItemEmbedder>>,
 }
 
 /// What a view held when it was copied, to tell later what came since.
@@ -82,7 +87,7 @@ impl TrainingSet {
             }
         }
         let (interactions, baskets) = (choices.finish(items.len())?, baskets.finish(items.len())?);
-        Ok(Self { interactions, baskets, items, attributes, users, basis })
+        Ok(Self { interactions, baskets, items, attributes, users, basis, embedder: None })
     }
 }
 

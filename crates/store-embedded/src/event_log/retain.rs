@@ -21,7 +21,7 @@ impl EmbeddedEventLog {
         &self,
         topic: &Topic,
         partition: u32,
-        keep: Retention,
+        keep: &Retention,
         now: Timestamp,
     ) -> Result<u64> {
         let Some(state) = self.topics.look(topic, partition)? else { return Ok(0) };
@@ -30,7 +30,8 @@ impl EmbeddedEventLog {
             let tables = self.writer.engine().tables()?;
             let offsets = extent.first..extent.next;
             let reading = Reading { topic: topic.clone(), number, partition, offsets };
-            let find = move || find_old(&tables, &reading, keep, now);
+            let keep = keep.clone();
+            let find = move || find_old(&tables, &reading, &keep, now);
             let ids = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
             let count = ids.len();
             if count > 0 {
@@ -49,10 +50,12 @@ impl EmbeddedEventLog {
 }
 
 /// The ids of the oldest events that need not stay.
-fn find_old(tables: &Tables, reading: &Reading, keep: Retention, now: Timestamp) -> Result<Vec<Slice>> {
+fn find_old(tables: &Tables, reading: &Reading, keep: &Retention, now: Timestamp) -> Result<Vec<Slice>> {
     let mut ids = Vec::new();
+    let end = keep.end(reading.partition);
     reading.run(tables, |stored, _| {
-        let goes = !keep.keeps(stored.event.time, reading.offsets.end - stored.offset, now);
+        let held = reading.offsets.end - stored.offset;
+        let goes = stored.offset < end && !keep.keeps(stored.event.time, held, now);
         if goes {
             ids.push(id_key(reading.number, id_hash(&stored.event)));
         }

@@ -1,5 +1,7 @@
 //! The rules of the `EventLog` port.
 
+mod retention;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use serde_json::value::to_raw_value;
 use super::{Draw, assert_refused, scope};
 use crate::memory::MemoryEventLog;
 use crate::{Appended, EventLog, Extent, MAX_APPEND_BATCH, Outcome, ReadLimit, Retention, Stored, Topic};
+
+pub use retention::*;
 
 /// One test per rule of the `EventLog` port.
 #[macro_export]
@@ -37,6 +41,7 @@ macro_rules! event_log_conformance {
                 retention_by_count_keeps_the_newest,
                 retention_by_age_stops_at_the_first_young_event,
                 retention_by_both_bounds_keeps_what_is_within_both,
+                retention_stops_at_the_offset_that_must_stay,
                 offsets_are_not_reused_after_retention,
                 an_id_that_retention_took_may_come_again,
                 a_waiter_wakes_when_an_event_comes,
@@ -361,94 +366,6 @@ pub async fn one_event_from_many_callers_is_written_once(open: impl AsyncFn() ->
     assert_eq!((new, places.len()), (50, 50), "each event has one place");
 }
 
-async fn log_of_ten(open: &impl AsyncFn() -> Arc<dyn EventLog>) -> (Arc<dyn EventLog>, u32) {
-    let log = open().await;
-    let batch =
-        (0..10_i64).map(|second| Event { time: Timestamp::from_second(second).unwrap(), ..event(second) });
-    let partition = append(&log, batch.collect()).await[0].partition;
-    (log, partition)
-}
-
-/// With a bound on the count, the newest stay and reads start at the first that is held.
-pub async fn retention_by_count_keeps_the_newest(open: impl AsyncFn() -> Arc<dyn EventLog>) {
-    let (log, partition) = log_of_ten(&open).await;
-    if !log.capabilities().retains_at_once {
-        return;
-    }
-    let keep = Retention { events: Some(3), age: None };
-    assert_eq!(log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap(), 7);
-    assert_eq!(extent_of(&log, partition).await, Extent { partition, first: 7, next: 10 });
-    let found = log.read(&TOPIC, partition, 2, ALL).await.unwrap();
-    assert_eq!(found.iter().map(|stored| stored.offset).collect::<Vec<_>>(), [7, 8, 9]);
-    assert_eq!(log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap(), 0, "nothing is left to do");
-    assert_eq!(
-        log.retain(&TOPIC, Retention::default(), Timestamp::MAX).await.unwrap(),
-        0,
-        "no bound, no removal"
-    );
-}
-
-/// With a bound on the age, events go from the oldest offset on until one is young enough.
-pub async fn retention_by_age_stops_at_the_first_young_event(open: impl AsyncFn() -> Arc<dyn EventLog>) {
-    let (log, partition) = log_of_ten(&open).await;
-    if !log.capabilities().retains_at_once {
-        return;
-    }
-    // An old event behind a young one stays.
-    append(&log, vec![event("late")]).await;
-    let keep = Retention { age: Some(Duration::from_secs(60)), events: None };
-    assert_eq!(log.retain(&TOPIC, keep, Timestamp::from_second(64).unwrap()).await.unwrap(), 4);
-    assert_eq!(extent_of(&log, partition).await, Extent { partition, first: 4, next: 11 });
-}
-
-/// With both bounds, an event stays only when it is within both.
-pub async fn retention_by_both_bounds_keeps_what_is_within_both(open: impl AsyncFn() -> Arc<dyn EventLog>) {
-    for (age_seconds, events, removed) in [(60, 2, 8), (55, 9, 9)] {
-        let (log, _) = log_of_ten(&open).await;
-        if !log.capabilities().retains_at_once {
-            return;
-        }
-        let keep = Retention { age: Some(Duration::from_secs(age_seconds)), events: Some(events) };
-        let before: u64 = log.extents(&TOPIC).await.unwrap().iter().map(|extent| extent.first).sum();
-        let now = Timestamp::from_second(64).unwrap();
-        let found = log.retain(&TOPIC, keep, now).await.unwrap();
-        assert_eq!(before + found, removed, "{keep:?}");
-    }
-}
-
-/// After retention took everything, the next event gets the next offset, also after a restart.
-pub async fn offsets_are_not_reused_after_retention(open: impl AsyncFn() -> Arc<dyn EventLog>) {
-    let (log, partition) = log_of_ten(&open).await;
-    if !log.capabilities().retains_at_once {
-        return;
-    }
-    let nothing = Retention { events: Some(0), age: None };
-    assert_eq!(log.retain(&TOPIC, nothing, Timestamp::UNIX_EPOCH).await.unwrap(), 10);
-    assert_eq!(extent_of(&log, partition).await, Extent { partition, first: 10, next: 10 });
-    assert!(log.read(&TOPIC, partition, 0, ALL).await.unwrap().is_empty());
-    drop(log);
-    let log = open().await;
-    assert_eq!(extent_of(&log, partition).await, Extent { partition, first: 10, next: 10 });
-    assert_eq!(append(&log, vec![event("a")]).await[0].offset, 10);
-    assert_eq!(log.retain(&TOPIC, nothing, Timestamp::UNIX_EPOCH).await.unwrap(), 1);
-    assert_eq!(append(&log, vec![event("b")]).await[0].offset, 11);
-}
-
-/// An id is forgotten with its event, and only with it.
-pub async fn an_id_that_retention_took_may_come_again(open: impl AsyncFn() -> Arc<dyn EventLog>) {
-    let (log, _) = log_of_ten(&open).await;
-    let capabilities = log.capabilities();
-    if !capabilities.retains_at_once || !capabilities.deduplicates {
-        return;
-    }
-    log.retain(&TOPIC, Retention { events: Some(5), age: None }, Timestamp::UNIX_EPOCH).await.unwrap();
-    let again = append(&log, vec![event(4), event(5)]).await;
-    assert_eq!((again[0].offset, again[0].outcome), (10, Outcome::New));
-    assert_eq!((again[1].offset, again[1].outcome), (5, Outcome::Duplicate));
-    log.retain(&TOPIC, Retention { events: Some(1), age: None }, Timestamp::UNIX_EPOCH).await.unwrap();
-    assert_eq!(append(&log, vec![event(4)]).await[0].outcome, Outcome::Duplicate, "its second place is held");
-}
-
 async fn is_pending(future: impl Future) -> bool {
     tokio::time::timeout(Duration::from_millis(50), future).await.is_err()
 }
@@ -561,8 +478,8 @@ pub async fn it_agrees_with_the_fake(open: impl AsyncFn() -> Arc<dyn EventLog>) 
                 assert_eq!(ids_of(&found), ids_of(&expected));
             }
             8 => {
-                let keep = Retention { events: Some(draw.below(200)), age: None };
-                let removed = log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap();
+                let keep = Retention { events: Some(draw.below(200)), ..Retention::default() };
+                let removed = log.retain(&TOPIC, keep.clone(), Timestamp::UNIX_EPOCH).await.unwrap();
                 assert_eq!(removed, fake.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap());
             }
             _ => {

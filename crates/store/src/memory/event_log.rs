@@ -89,10 +89,11 @@ impl TopicState {
         Appended { partition: place.0, offset: place.1, outcome: Outcome::New }
     }
 
-    fn retain(&mut self, keep: Retention, now: Timestamp) -> u64 {
+    fn retain(&mut self, keep: &Retention, now: Timestamp) -> u64 {
         let mut removed = 0;
-        for partition in &mut self.partitions {
+        for (number, partition) in (0..).zip(&mut self.partitions) {
             while let Some(oldest) = partition.events.front()
+                && partition.first < keep.end(number)
                 && !keep.keeps(oldest.time, partition.events.len() as u64, now)
             {
                 self.ids.remove(&identity(oldest));
@@ -188,6 +189,6 @@ impl EventLog for MemoryEventLog {
 
     async fn retain(&self, topic: &Topic, keep: Retention, now: Timestamp) -> Result<u64> {
         let mut state = self.state.lock();
-        Ok(state.topics.get_mut(topic).map_or(0, |topic| topic.retain(keep, now)))
+        Ok(state.topics.get_mut(topic).map_or(0, |topic| topic.retain(&keep, now)))
     }
 }

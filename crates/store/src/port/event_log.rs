@@ -9,6 +9,7 @@
 //! - Stored bytes that fail their checksum are an error of kind `Corrupted`, never skipped.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::time::Duration;
 
@@ -131,13 +132,16 @@ impl Default for ReadLimit {
     }
 }
 
-/// What a topic keeps: an event stays when it is within every bound that is given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a topic keeps: an event stays when it is within every bound that is given, and where `before` says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Events whose own time is older than this may go.
     pub age: Option<Duration>,
     /// The oldest events may go until at most this many stay in each partition.
     pub events: Option<u64>,
+    /// By partition, the first offset that stays whatever the other bounds say; all of a partition that is missing here
+    /// stays. What a reader has not made durable elsewhere is kept by this.
+    pub before: Option<BTreeMap<u32, u64>>,
 }
 
 impl Retention {
@@ -148,6 +152,12 @@ impl Retention {
         let young =
             self.age.is_none_or(|limit| age_ms <= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         young && self.events.is_none_or(|limit| held <= limit)
+    }
+
+    /// The first offset of a partition that stays whatever the other bounds say.
+    #[must_use]
+    pub fn end(&self, partition: u32) -> u64 {
+        self.before.as_ref().map_or(u64::MAX, |before| before.get(&partition).copied().unwrap_or(0))
     }
 }
 

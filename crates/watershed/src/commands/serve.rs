@@ -7,6 +7,7 @@ use edge::server::tls::Certificates;
 use edge::server::{self, ConnectionSettings};
 use kernel::{Error, Result, codes};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -14,6 +15,7 @@ use crate::app::{self, App};
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::open_files;
+use crate::retention::Keeper;
 
 pub(super) async fn run(serve: Serve, config: Config) -> Result<()> {
     let app = App::open(&config).await?;
@@ -39,6 +41,7 @@ pub(super) async fn listen(
     watch_signals(stopping.clone())?;
     app.recommend.start(stopping.clone());
     app.engines.watch(&stopping);
+    let keeper = keep_log(&app, config, &stopping);
     let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
     if let Some(tokens) = tokens {
         tokio::spawn(tokens.run(stopping.clone()));
@@ -60,6 +63,9 @@ pub(super) async fn listen(
     ready(&Served { address, scheme, key_file })?;
     let patience = Duration::from_secs(config.server.shutdown_timeout_secs);
     server::serve(listener, router, connections, stopping, patience).await;
+    if let Some(keeper) = keeper {
+        keeper.await.map_err(Error::internal)?;
+    }
     app.recommend.stop().await;
     keys.await.map_err(Error::internal)?;
     info!("stopped");
@@ -93,6 +99,14 @@ fn watch_hangups(certificates: Arc<Certificates>) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Cuts the log while serving, where the settings say how old an event may become.
+fn keep_log(app: &App, config: &Config, stopping: &CancellationToken) -> Option<JoinHandle<()>> {
+    let age = config.storage.log_retention()?;
+    let (log, view) = (Arc::clone(&app.engines.log), app.recommend.projector());
+    let keeper = Keeper { log, view, clock: Arc::clone(&app.ambient.clock), age };
+    Some(tokio::spawn(keeper.run(stopping.clone())))
 }
 
 /// What a caller needs to know.

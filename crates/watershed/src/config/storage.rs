@@ -1,6 +1,7 @@
 //! The `storage` section: which engine serves each port, and where the engines are.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kernel::Result;
 use schemars::JsonSchema;
@@ -20,6 +21,8 @@ pub(crate) type RedisSettings = not_built::NotBuilt<not_built::Redis>;
 pub(crate) type S3Settings = store_s3::Settings;
 #[cfg(not(feature = "s3"))]
 pub(crate) type S3Settings = not_built::NotBuilt<not_built::S3>;
+
+const MAX_RETENTION_DAYS: u32 = 36_500;
 
 /// An engine that a port can be served by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +57,13 @@ pub(crate) struct StorageSettings {
     pub vectors: Engine,
     /// Artifacts and checkpoints: `auto`, `embedded`, `postgres` or `s3`.
     pub blobs: Engine,
+    /// Days that events stay in the log, by their own time; for ever where missing. Views, models and answers keep what
+    /// older events made of them. What is read from the log does not: exports and lists of interactions, and a rebuild of
+    /// the view. An older event that is sent again is taken for a new one.
+    pub log_retention_days: Option<u32>,
+    /// Start although events were cut from the log that no checkpoint holds: after a loss of the checkpoints, or under a
+    /// version that cannot read those of an earlier one. What they said is then missing from the views.
+    pub accept_partial_history: bool,
     /// The database.
     pub postgres: Option<PostgresSettings>,
     /// The cache servers.
@@ -71,6 +81,8 @@ impl Default for StorageSettings {
             cache: Engine::Auto,
             vectors: Engine::Auto,
             blobs: Engine::Auto,
+            log_retention_days: None,
+            accept_partial_history: false,
             postgres: None,
             redis: None,
             s3: None,
@@ -139,6 +151,11 @@ impl StorageSettings {
         }
     }
 
+    /// How old an event of the log may become.
+    pub(crate) fn log_retention(&self) -> Option<Duration> {
+        self.log_retention_days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3_600))
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         let documents: &[Engine] = &[Engine::Embedded, Engine::Postgres];
         let chosen = self.chosen();
@@ -154,7 +171,12 @@ impl StorageSettings {
             let is_configured = self.is_configured(engine);
             require(is_configured, name, "says an engine that is not configured; give its section too")?;
         }
-        Ok(())
+        let days = self.log_retention_days;
+        require(
+            days.is_none_or(|days| (1..=MAX_RETENTION_DAYS).contains(&days)),
+            "storage.log_retention_days",
+            "must be between 1 and 36500",
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::questions::{busiest, shop};
-use crate::support::{Server, files, ids};
+use crate::support::{Home, Server, files, ids, wait};
 
 /// What must survive.
 fn facts(server: &Server, user: &str) -> Value {
@@ -111,4 +111,63 @@ fn a_request_in_flight_is_finished_before_the_stop() {
         let (status, result) = asked.join().unwrap();
         assert_eq!((status, &result["successful"]), (202, &json!(3_000)), "{result}");
     });
+}
+
+/// A log with events of long ago and one of now, under settings that say to cut it.
+fn with_history() -> Home {
+    let server = Server::new();
+    for (number, time) in (0..).zip(["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"])
+    {
+        let body = json!({
+            "user_id": "ada", "entity_id": format!("e-{number}"), "interaction_type": "view", "timestamp": time
+        });
+        server.create("/api/v1/interactions", &body);
+    }
+    let now = json!({"user_id": "ada", "entity_id": "e-now", "interaction_type": "view"});
+    server.create("/api/v1/interactions", &now);
+    let home = server.stop();
+    home.append_settings("[storage]\nlog_retention_days = 30\n");
+    home
+}
+
+#[test]
+fn views_outlive_the_events_that_retention_removes() {
+    let home = with_history();
+    let before = home.run(&["doctor", "--rebuild"]).succeeded();
+    assert!(before.stdout.contains("partition 0: 0 to 4"), "{}", before.stdout);
+    let mut server = home.serve();
+    assert!(wait(|| server.log().contains("removed from the log")), "the start cuts nothing");
+    let facts = |server: &Server| {
+        let popular = server.read("/api/v1/recommendations/popular");
+        (ids(&popular), server.read("/api/v1/export/users")[0]["interactions"].clone())
+    };
+    let kept = facts(&server);
+    assert_eq!((kept.0.len(), &kept.1), (4, &json!(4)));
+    let told = server.read("/api/v1/interactions/user/ada");
+    assert_eq!(told.as_array().unwrap().len(), 1, "the log itself has only what is young");
+    server.restart();
+    assert_eq!(facts(&server), kept);
+    server.crash_and_restart();
+    assert_eq!(facts(&server), kept);
+    let home = server.stop();
+    let doctor = home.run(&["doctor", "--rebuild"]).succeeded();
+    for part in ["partition 0: 3 to 4", "4 interactions", "cannot be compared: the first 3 events were cut"] {
+        assert!(doctor.stdout.contains(part), "no `{part}` in {}", doctor.stdout);
+    }
+}
+
+#[test]
+fn a_view_without_its_history_is_not_served_in_silence() {
+    let home = with_history();
+    let server = home.serve();
+    assert!(wait(|| server.log().contains("removed from the log")), "the start cuts nothing");
+    let home = server.stop().allowing("the view lacks events");
+    std::fs::remove_dir_all(home.path("data/blobs/_system/checkpoints")).unwrap();
+    home.run(&["serve", "--host", "127.0.0.1", "--port", "0"])
+        .failed_with("events 0 to 2 of partition 0 were cut");
+    home.run(&["doctor"]).failed_with("accept_partial_history");
+    home.append_settings("accept_partial_history = true\n");
+    let server = home.serve();
+    assert_eq!(ids(&server.read("/api/v1/recommendations/popular")), ["e-now"]);
+    assert!(server.log().contains("the view lacks events that were cut from the log"));
 }

@@ -73,6 +73,12 @@ fn parameters_refuse_what_they_cannot_do() {
     check("count=5&count=6", "VALIDATION_ERROR", "count");
     check("collaborative_weight=1.5", "VALIDATION_ERROR", "collaborative_weight");
     check("collaborative_weight=0.7&content_weight=0.7", "VALIDATION_ERROR", "content_weight");
+    for algorithm in ["collaborative", "content_based", "sequence", "trending", "popular", "latest"] {
+        for field in ["collaborative_weight", "content_weight"] {
+            check(&format!("algorithm={algorithm}&{field}=0.5"), "VALIDATION_ERROR", field);
+        }
+    }
+    check("result_type=product", "VALIDATION_ERROR", "result_type");
     check("content_weight=NaN", "VALIDATION_ERROR", "content_weight");
     check("diversity=2", "VALIDATION_ERROR", "diversity");
     check("diversity=inf", "VALIDATION_ERROR", "diversity");
@@ -82,6 +88,80 @@ fn parameters_refuse_what_they_cannot_do() {
     check(&format!("boost={}", "1.0;".repeat(9)), "VALIDATION_ERROR", "boost");
     let answer = server.get("/api/v1/recommendations/user/ada?tenant_id=else");
     refused(&answer, 403, "TENANT_MISMATCH", Some("tenant_id"));
+}
+
+#[test]
+fn weights_are_of_the_hybrid() {
+    let server = shop();
+    let path = "/api/v1/recommendations/entity/item-01";
+    let hybrid = server.read(&format!("{path}?algorithm=hybrid&content_weight=1"));
+    assert_eq!(ids(&hybrid), ids(&server.read(&format!("{path}?content_weight=1"))));
+    let refuse = |path: &str, field: &str| {
+        refused(
+            &server.get(&format!("/api/v1/recommendations/{path}")),
+            400,
+            "VALIDATION_ERROR",
+            Some(field),
+        );
+    };
+    refuse("entity/item-01?algorithm=sequence&content_weight=1", "content_weight");
+    refuse("popular?content_weight=1", "content_weight");
+    refuse("bought-together/item-01?collaborative_weight=1", "collaborative_weight");
+    refuse("bought-together/item-01?algorithm=hybrid", "algorithm");
+    let options = json!({"algorithm": "trending", "collaborative_weight": 0.5});
+    let session = json!({"interactions": [], "options": options});
+    let answer = server.post("/api/v1/recommendations/session", &session);
+    refused(&answer, 400, "VALIDATION_ERROR", Some("collaborative_weight"));
+}
+
+#[test]
+fn the_type_of_an_entity_is_not_the_type_of_results() {
+    let server = crate::support::Server::new();
+    let kinds = ["film", "book"];
+    for (kind, count) in [("film", 4), ("book", 3)] {
+        for number in 0..count {
+            let attributes = json!({"genres": ["space"], "shelf": number % 2});
+            let entity =
+                json!({"entity_id": format!("{number}"), "entity_type": kind, "attributes": attributes});
+            server.create("/api/v1/entities", &entity);
+        }
+    }
+    for user in 0..12 {
+        for (number, kind) in [(user % 3, kinds[user % 2]), (user % 3, kinds[(user + 1) % 2]), (3, "film")] {
+            server.create(
+                "/api/v1/interactions",
+                &json!({"user_id": format!("u{user}"), "entity_id": format!("{number}"), "entity_type": kind,
+                        "interaction_type": "purchase", "timestamp": format!("2024-05-01T10:{user:02}:00Z")}),
+            );
+        }
+    }
+    let home = server.stop();
+    home.run(&["train"]).succeeded();
+    let server = home.serve();
+    let types = |path: &str| {
+        let answer = server.read(&format!("/api/v1/recommendations/{path}"));
+        let lines = lines(&answer).iter();
+        let mut types: Vec<String> =
+            lines.map(|line| line["entity_type"].as_str().unwrap().to_owned()).collect();
+        types.sort();
+        types.dedup();
+        types.join(",")
+    };
+    assert_eq!(types("entity/0?entity_type=film"), "film");
+    assert_eq!(types("entity/0?entity_type=film&result_type=book"), "book");
+    assert_eq!(types("entity/0?entity_type=book&result_type=*"), "book,film");
+    assert_eq!(types("entity/3"), "film", "only one type has this id");
+    assert_eq!(types("entity/0?entity_type=film&result_type=none"), "");
+    assert_eq!(types("bought-together/0?entity_type=film"), "book,film");
+    assert_eq!(types("bought-together/0?entity_type=film&result_type=*"), "book,film");
+    assert_eq!(types("bought-together/0?entity_type=film&result_type=book"), "book");
+    assert_eq!(types("popular?entity_type=book"), "book");
+    for question in ["entity", "bought-together"] {
+        let ambiguous = server.get(&format!("/api/v1/recommendations/{question}/0?result_type=film"));
+        refused(&ambiguous, 400, "VALIDATION_ERROR", Some("entity_type"));
+        let unknown = server.get(&format!("/api/v1/recommendations/{question}/0?entity_type=none"));
+        assert_eq!(unknown.0, 404, "{}", unknown.1);
+    }
 }
 
 #[test]

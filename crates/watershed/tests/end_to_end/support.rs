@@ -60,6 +60,13 @@ impl Home {
         Self { folder, environment: Vec::new(), allowed: Vec::new() }
     }
 
+    /// Adds settings at the end of the file.
+    pub(crate) fn append_settings(&self, toml: &str) {
+        let path = self.path("watershed.toml");
+        let settings = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, settings + toml).unwrap();
+    }
+
     /// A generated shop of 60 users, 80 products and 2,500 interactions, with a trained model.
     pub(crate) fn with_shop() -> Self {
         let home = Self::new();

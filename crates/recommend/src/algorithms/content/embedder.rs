@@ -1,11 +1,17 @@
 //! Dense vectors from elsewhere: the trait that this domain asks for, and another plugs in.
 
+use std::fmt::Debug;
+
 use super::super::AlgorithmError;
 use super::super::error::require;
 use crate::attributes::Attributes;
 
 /// Gives a dense vector for what attributes mean, such as the embedding of a title by a sentence encoder.
-pub trait ItemEmbedder: Send + Sync {
+///
+/// It is asked for the whole catalogue in a training, and for what changed every few seconds while serving: one that asks
+/// elsewhere keeps what it was told. The same attributes give the same vector for as long as a model is served; one that
+/// gives others needs a training.
+pub trait ItemEmbedder: Debug + Send + Sync {
     /// The length of its vectors; at least 1.
     fn dimension(&self) -> usize;
 

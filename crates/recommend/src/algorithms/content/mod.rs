@@ -87,6 +87,12 @@ impl ContentModel {
         Self { encoder, vectors, index, dimension }
     }
 
+    /// The length of the embeddings; 0 where no item has one.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
     /// The settings of the fit.
     #[must_use]
     pub fn settings(&self) -> &ContentSettings {

@@ -127,6 +127,7 @@ fn settings_have_an_effect() {
     assert!(with(|settings| settings.feature_vector_dimension = 1).item_vector(0).is_some());
 }
 
+#[derive(Debug)]
 struct Lengths;
 
 impl ItemEmbedder for Lengths {

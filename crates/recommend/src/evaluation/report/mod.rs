@@ -46,7 +46,7 @@ pub struct Report {
     pub split: Description,
     /// How the intervals were made.
     pub bootstrap: bootstrap::Settings,
-    /// Length of the lists behind coverage, novelty and Gini.
+    /// Length of the lists behind coverage, novelty, diversity and Gini.
     pub list_length: usize,
     /// Popularity, then the others in the order given.
     pub rows: Vec<Row>,
@@ -66,6 +66,9 @@ pub struct Row {
     pub measures: Vec<Figure>,
     /// Mean self-information of the lists, in bits.
     pub novelty: Interval,
+    /// Mean dissimilarity of the items within a list by their attributes, 0 to 1; absent where no item has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<Interval>,
     /// Share of the catalogue in any list.
     pub coverage: f64,
     /// Inequality of exposure: 0 is even.
@@ -220,6 +223,8 @@ fn check_comparable(entries: &[Entry]) -> Result<(), EvaluationError> {
                 evaluation.novelty.len(),
                 first.novelty.len()
             )
+        } else if evaluation.diversity.as_ref().map(Vec::len) != first.diversity.as_ref().map(Vec::len) {
+            format!("`{name}` was measured with another view of what items are like")
         } else if entries[..position].iter().any(|other| other.algorithm == *name) {
             format!("two entries are named `{name}`")
         } else if let Some(part) =
@@ -241,6 +246,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
         evaluation.labels.iter().map(|label| best_part(entry, entries, label)).collect();
     // All columns at once, so that the users are resampled once.
     let mut columns = vec![evaluation.novelty.clone()];
+    columns.extend(evaluation.diversity.clone());
     for (index, (values, part)) in evaluation.values.iter().zip(&best_parts).enumerate() {
         columns.push(values.clone());
         columns.push(differences(values, &entries[0].evaluation.values[index]));
@@ -249,6 +255,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
     let mut intervals = bootstrap::intervals(&columns, settings)?.into_iter();
     let mut next = || intervals.next().expect("one interval per column");
     let novelty = next();
+    let diversity = evaluation.diversity.is_some().then(&mut next);
     let mut measures = Vec::with_capacity(best_parts.len());
     for (label, part) in evaluation.labels.iter().zip(best_parts) {
         let (value, over_popularity) = (next(), next());
@@ -266,6 +273,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
         search: entry.search.clone(),
         measures,
         novelty,
+        diversity,
         coverage: evaluation.coverage,
         gini: evaluation.gini,
         invalid_scores: evaluation.invalid_scores,

@@ -1,6 +1,7 @@
 //! The report as aligned plain text.
 
 use super::{Report, Row};
+use crate::evaluation::bootstrap::Interval;
 use std::fmt::Write;
 
 /// Measures in one block, so that a line fits a wide terminal.
@@ -52,28 +53,30 @@ fn cell(row: &Row, index: usize) -> String {
 
 fn others(report: &Report) -> Vec<Vec<String>> {
     let length = report.list_length;
-    let mut lines = vec![vec![
-        "algorithm".to_owned(),
-        format!("coverage@{length}"),
-        format!("novelty@{length} bits"),
+    let has_diversity = report.rows.iter().any(|row| row.diversity.is_some());
+    let interval = |of: Interval| format!("{:.2} [{:.2}, {:.2}]", of.mean, of.low, of.high);
+    let mut lines =
+        vec![vec!["algorithm".to_owned(), format!("coverage@{length}"), format!("novelty@{length} bits")]];
+    lines[0].extend(has_diversity.then(|| format!("diversity@{length}")));
+    lines[0].extend([
         format!("gini@{length}"),
         "fit s".to_owned(),
         "score us/user".to_owned(),
         "invalid scores".to_owned(),
-    ]];
+    ]);
     for row in &report.rows {
         let timing = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
-        lines.push(vec![
-            row.algorithm.clone(),
-            format!("{:.4}", row.coverage),
-            format!("{:.2} [{:.2}, {:.2}]", row.novelty.mean, row.novelty.low, row.novelty.high),
+        let mut line = vec![row.algorithm.clone(), format!("{:.4}", row.coverage), interval(row.novelty)];
+        line.extend(has_diversity.then(|| row.diversity.map_or_else(|| "-".to_owned(), interval)));
+        line.extend([
             format!("{:.4}", row.gini),
             timing(row.timing.map(|timing| timing.fit_seconds), 2),
             timing(row.timing.map(|timing| timing.score_microseconds), 1),
             row.invalid_scores.to_string(),
         ]);
+        lines.push(line);
     }
     lines
 }

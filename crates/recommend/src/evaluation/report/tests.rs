@@ -13,8 +13,9 @@ fn entry(algorithm: &str, slope: f32, candidates: Candidates, parts: &[&str]) ->
     let measures = vec![Measure::at(Kind::Ndcg, 10), Measure::at(Kind::Recall, 20)];
     let settings = Settings { measures, candidates, ..Settings::default() };
     let clock = ManualClock::at(Timestamp::UNIX_EPOCH);
-    let evaluation =
-        evaluate(&fixed, &split.test.interactions, &split.test.holdout, &settings, &clock).unwrap();
+    let (training, holdout) = (&split.test.interactions, &split.test.holdout);
+    let alike = |one: u32, two: u32| f32::from(u8::from(one % 2 == two % 2));
+    let evaluation = evaluate(&fixed, training, holdout, Some(&alike), &settings, &clock).unwrap();
     let settings = SettingsMap::from_iter([("slope".to_owned(), slope.into())]);
     let parts = parts.iter().map(|&part| part.to_owned()).collect();
     (
@@ -64,7 +65,7 @@ fn json_is_read_back_and_repeats() {
     assert_eq!(names(&value), "bootstrap list_length rows schema split");
     assert_eq!(
         names(&value["rows"][2]),
-        "algorithm coverage gini invalid_scores measures novelty settings timing"
+        "algorithm coverage diversity gini invalid_scores measures novelty settings timing"
     );
     assert_eq!(names(&value["rows"][2]["measures"][0]), "measure over_best_part over_popularity value");
     assert_eq!(value["schema"], "watershed.evaluation.v1");
@@ -78,6 +79,7 @@ fn the_text_is_aligned_and_says_what_was_done() {
         "nothing drawn",
         "40 users, 60 items",
         "full ranking",
+        "diversity@10",
         "hybrid over",
         "{\"slope\":-1.0}",
     ] {
