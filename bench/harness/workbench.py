@@ -68,6 +68,8 @@ class Workbench:
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target")
         self.say("building the release binaries")
         command = ["cargo", "build", "--release", "--locked", "-p", "watershed", "-p", "bench"]
+        # Rows that stand on servers need their engines.
+        command += ["--features", "watershed/full"]
         environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
         built = subprocess.run(command, cwd=ROOT, env=environment, check=False)
         if built.returncode != 0:

@@ -6,6 +6,7 @@
 
 mod append;
 mod recent;
+mod restore;
 mod retain;
 mod topics;
 
@@ -16,13 +17,14 @@ use fjall::{Readable, Slice};
 use kernel::{Error, Event, Result, Scope, Timestamp, codes};
 use store::{
     Appended, EventLog, Extent, LogCapabilities, ReadLimit, Retention, Stored, Topic, check_append,
-    check_group,
+    check_group, check_restore, no_partition, other_partitions,
 };
 use tokio::sync::oneshot;
 
 use crate::engine::{Space, Tables, failure};
 use crate::event_log::append::{AppendJob, NewEvents};
 use crate::event_log::recent::RecentIds;
+use crate::event_log::restore::RestoreJob;
 use crate::event_log::topics::{TopicState, Topics};
 use crate::keys::Key;
 use crate::writer::{Group, Job, Writer};
@@ -235,6 +237,35 @@ impl EventLog for EmbeddedEventLog {
             removed += self.retain_partition(topic, partition, &keep, now).await?;
         }
         Ok(removed)
+    }
+
+    async fn restore(
+        &self,
+        topic: &Topic,
+        partitions: u32,
+        partition: u32,
+        events: Vec<Stored>,
+    ) -> Result<()> {
+        let state = self.topics.state_with(topic, partitions);
+        if state.partition_count() != partitions {
+            return Err(other_partitions(topic, state.partition_count() as usize, partitions));
+        }
+        let extent = state.extent(partition);
+        let extent = extent.ok_or_else(|| no_partition(topic, partition, partitions as usize))?;
+        check_restore(topic, extent, &events)?;
+        self.topic_for_writing(topic).await?;
+        let encode = move || -> Vec<(Stored, Vec<u8>)> {
+            let pair = |stored: Stored| {
+                let json = stored.event.to_json();
+                (stored, json)
+            };
+            events.into_iter().map(pair).collect()
+        };
+        let events = tokio::task::spawn_blocking(encode).await.map_err(Error::internal)?;
+        let (answer, answered) = oneshot::channel();
+        let recent = Arc::clone(&self.recent);
+        let job = RestoreJob { topic: topic.clone(), state, recent, partition, events, answer };
+        self.writer.run(Box::new(job), answered).await
     }
 }
 

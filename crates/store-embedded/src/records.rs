@@ -4,6 +4,7 @@
 //! entry is a key alone; it sorts by value and then by key. Versions come from one counter for the whole folder, so
 //! that no key ever has the same version twice.
 
+mod saved;
 mod stored;
 
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fjall::{Readable, Slice};
 use kernel::{Error, Result, Scope, codes};
-use store::{IndexValue, Page, Position, Query, Record, Records, Selection, Table, Write};
+use store::{
+    IndexValue, Page, Position, Query, Record, Records, RecordsSnapshot, SavedRecord, Selection, Table, Write,
+};
 use tokio::sync::oneshot;
 
 use crate::engine::{Space, Tables, failure};
@@ -79,6 +82,25 @@ impl Records for EmbeddedRecords {
             erased += found;
         }
     }
+
+    fn snapshot(&self, except: &[&str]) -> RecordsSnapshot {
+        saved::snapshot(self.writer.engine().tables(), except)
+    }
+
+    async fn restore(&self, records: Vec<SavedRecord>) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.run(Box::new(saved::RestoreJob { records, answer }), answered).await
+    }
+}
+
+/// The key under which the newest version is kept, and that version as the group has it.
+fn newest_version(group: &Group<'_>) -> Result<(Slice, u64)> {
+    let key: Slice = Key::default().name("version").into_bytes().into();
+    let version = group.get(Space::Meta, &key)?.map_or(Ok(0), |bytes| {
+        let damaged = |_| Error::new(codes::CORRUPTED, "the newest version cannot be read");
+        <[u8; 8]>::try_from(&*bytes).map(u64::from_be_bytes).map_err(damaged)
+    })?;
+    Ok((key, version))
 }
 
 /// One page: where in the keys it lies and how to read an entry.
@@ -220,11 +242,7 @@ impl Job for CommitJob {
             write.expect().check(write.table(), write.key(), found.as_ref().map(|record| record.version))?;
             earlier.push((place, found));
         }
-        let version_key: Slice = Key::default().name("version").into_bytes().into();
-        let mut version = group.get(Space::Meta, &version_key)?.map_or(Ok(0), |bytes| {
-            let damaged = |_| Error::new(codes::CORRUPTED, "the newest version cannot be read");
-            <[u8; 8]>::try_from(&*bytes).map(u64::from_be_bytes).map_err(damaged)
-        })?;
+        let (version_key, mut version) = newest_version(group)?;
         for (write, (place, found)) in std::mem::take(&mut self.writes).into_iter().zip(earlier) {
             for entry in found.iter().flat_map(|record| &record.entries) {
                 group.remove_unseen(Space::Indexes, entry.clone());

@@ -8,7 +8,9 @@ mod keeper;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    Client, ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod,
+};
 use kernel::{Entropy, Error, Result, codes};
 use tokio::task::JoinHandle;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -24,6 +26,10 @@ use crate::tls::connector;
 
 /// How much longer than the server's own limit a caller waits.
 const GRACE: Duration = Duration::from_secs(1);
+
+// Who reads a moment may take its time between two statements.
+const MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL idle_in_transaction_session_timeout = 600000";
 
 /// What carries a connection's bytes; it must be polled.
 pub(crate) type AloneConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -201,6 +207,17 @@ impl Database {
         self.attempt(Call::Under(before), sql, parameters).await.map_err(|failure| failure.error)
     }
 
+    /// A connection of its own that sees one moment and changes nothing.
+    pub(crate) async fn moment(&self) -> Result<Moment> {
+        let shared = &self.shared;
+        shared.breaker.check()?;
+        let client = shared.acquire().await.map_err(|failure| failure.error)?;
+        // Taken out of the pool, it is closed in the end, and its transaction with it.
+        let moment = Moment { client: Object::take(client), limit: shared.statement_timeout + GRACE };
+        moment.bounded(moment.client.batch_execute(MOMENT)).await?;
+        Ok(moment)
+    }
+
     /// Runs one statement and, after it is committed, tells those who listen on `channel`; in one round trip.
     pub(crate) async fn query_and_notify(
         &self,
@@ -239,6 +256,28 @@ impl Database {
             Ok(_) => shared.breaker.succeeded(),
         }
         found
+    }
+}
+
+/// A connection whose statements all see the same moment.
+pub(crate) struct Moment {
+    client: ClientWrapper,
+    limit: Duration,
+}
+
+impl Moment {
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+        let found = match tokio::time::timeout(self.limit, call).await {
+            Ok(found) => found.map_err(Failure::from),
+            Err(_) => Err(Failure::silent()),
+        };
+        found.map_err(|failure| failure.error)
+    }
+
+    /// Runs one statement.
+    pub(crate) async fn read(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>> {
+        let statement = self.bounded(self.client.prepare_cached(sql)).await?;
+        self.bounded(self.client.query(&statement, parameters)).await
     }
 }
 

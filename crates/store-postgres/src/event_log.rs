@@ -19,9 +19,11 @@ use async_trait::async_trait;
 use kernel::{Entropy, Error, Event, Result, Scope, Timestamp, codes};
 use store::{
     Appended, EventLog, Extent, LogCapabilities, ReadLimit, Retention, Stored, Topic, check_append,
-    check_group,
+    check_group, check_restore, no_partition, other_partitions,
 };
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::config::Settings;
 use crate::database::Database;
@@ -63,6 +65,20 @@ const RETAIN: &str = "WITH topic AS MATERIALIZED ( \
         SELECT p.first_offset FROM topic JOIN partitions p ON p.topic = topic.number \
         WHERE p.partition = $2 FOR UPDATE OF p \
     ) SELECT retain_events($1, $2, $3, $4, least($5, greatest($6 - first_offset, 0))::int) FROM place";
+// The topic's row is locked as for an append. Nothing is written unless the events go on where the partition ends, or the
+// partition is empty.
+const RESTORE: &str = "WITH locked AS MATERIALIZED (SELECT number FROM topics WHERE number = $1 FOR NO KEY UPDATE), \
+    moved AS ( \
+        UPDATE partitions SET next_offset = $3 + cardinality($4::uuid[]), \
+               first_offset = CASE WHEN first_offset = next_offset THEN $3 ELSE first_offset END \
+        FROM locked WHERE topic = $1 AND partition = $2 \
+        AND (next_offset = $3 OR (first_offset = next_offset AND next_offset < $3)) RETURNING 1 \
+    ), written AS ( \
+        INSERT INTO events (topic, partition, place, id_hash, time_ms, checksum, body) \
+        SELECT $1, $2, $3 + g.number - 1, g.id_hash, g.time_ms, g.checksum, g.body \
+        FROM moved, unnest($4::uuid[], $5::bigint[], $6::int[], $7::bytea[]) \
+             WITH ORDINALITY AS g (id_hash, time_ms, checksum, body, number) RETURNING 1 \
+    ) SELECT count(*) FROM written";
 
 /// The log of one schema.
 #[derive(Debug)]
@@ -285,5 +301,45 @@ impl EventLog for PostgresEventLog {
             }
         }
         Ok(removed)
+    }
+
+    async fn restore(
+        &self,
+        topic: &Topic,
+        partitions: u32,
+        partition: u32,
+        events: Vec<Stored>,
+    ) -> Result<()> {
+        let known = self.topics.open_with(topic, partitions).await?;
+        if known.partitions != partitions {
+            return Err(other_partitions(topic, known.partitions as usize, partitions));
+        }
+        let extents = self.extents(topic).await?;
+        let extent = extents.get(partition as usize).copied();
+        let extent = extent.ok_or_else(|| no_partition(topic, partition, partitions as usize))?;
+        check_restore(topic, extent, &events)?;
+        let Some(mut offset) = events.first().map(|stored| stored.offset.cast_signed()) else {
+            return Ok(());
+        };
+        let encode = move || -> Vec<NewEvent> {
+            events.iter().map(|stored| NewEvent::new(&stored.event, 1)).collect()
+        };
+        let events = tokio::task::spawn_blocking(encode).await.map_err(Error::internal)?;
+        for part in parts_of(events) {
+            let ids: Vec<Uuid> = part.iter().map(|event| event.id_hash).collect();
+            let times_ms: Vec<i64> = part.iter().map(|event| event.time_ms).collect();
+            let checksums: Vec<i32> = part.iter().map(|event| event.checksum).collect();
+            let bodies: Vec<&[u8]> = part.iter().map(|event| event.json.as_slice()).collect();
+            let (number, count) = (partition.cast_signed(), part.len() as i64);
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&known.number, &number, &offset, &ids, &times_ms, &checksums, &bodies];
+            let rows = self.database.query(RESTORE, &parameters).await?;
+            if rows.first().map(|row| row.get::<_, i64>(0)) != Some(count) {
+                let message = format!("partition {partition} of topic `{topic}` was written to meanwhile");
+                return Err(Error::new(codes::CONFLICT, message));
+            }
+            offset += count;
+        }
+        Ok(())
     }
 }

@@ -4,13 +4,17 @@
 //! A page is one statement, which continues after the last key (no `OFFSET`). Keys and values are stored as bytes.
 
 mod ranges;
+mod saved;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kernel::{Error, Result, Scope, codes};
-use store::{Expect, IndexValue, Page, Position, Query, Record, Records, Selection, Table, Write};
+use store::{
+    Expect, IndexValue, Page, Position, Query, Record, Records, RecordsSnapshot, SavedRecord, Selection,
+    Table, Write,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use xxhash_rust::xxh3::xxh3_64;
@@ -149,6 +153,14 @@ impl Records for PostgresRecords {
             }
             erased += version_of(found)?;
         }
+    }
+
+    fn snapshot(&self, except: &[&str]) -> RecordsSnapshot {
+        saved::snapshot(Arc::clone(&self.database), except)
+    }
+
+    async fn restore(&self, records: Vec<SavedRecord>) -> Result<()> {
+        saved::restore(&self.database, &records).await
     }
 }
 

@@ -36,12 +36,12 @@ pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
 pub use port::cache::{Cache, Lease, check_time_to_live};
 pub use port::event_log::{
     Appended, EventLog, Extent, LogCapabilities, MAX_APPEND_BATCH, Outcome, ReadLimit, Retention, Stored,
-    Topic, check_append, check_group, no_partition,
+    Topic, check_append, check_group, check_restore, no_partition, other_partitions,
 };
 pub use port::limiter::{Limit, Limiter, Rate, Standing, Verdict, check_take};
 pub use port::records::{
     Expect, IndexValue, MAX_BODY_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_PAGE_RECORDS, Page, Position,
-    Query, Record, Records, Selection, Table, Write,
+    Query, Record, Records, RecordsSnapshot, SavedRecord, Selection, Table, Write,
 };
 pub use port::vectors::{Collection, MAX_DIMENSIONS, Match, Metric, VectorFilter, VectorItem, Vectors};
 pub use record_blobs::RecordBlobs;

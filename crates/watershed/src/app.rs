@@ -65,6 +65,7 @@ impl App {
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let ambient = Ambient::of_system();
         let engines = Engines::open(&config.storage, &ambient).await?;
+        backup::refuse_unfinished(&engines.records).await?;
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineMetrics(engines.clone())));
         let http_metrics = HttpMetrics::register(&mut registry);

@@ -51,6 +51,11 @@ pub(crate) enum Command {
     /// Move the database's schema
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Make, list and check backups
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Bring a backup back into an empty data folder or schema
+    Restore(Restore),
     /// Make, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -285,6 +290,53 @@ pub(crate) enum Migrate {
     Status,
     /// Print the statements that `up` would run
     Plan,
+}
+
+/// `backup`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Send what is new since the backup before
+    Create {
+        /// A folder or s3://bucket/prefix; the one of the settings where missing
+        #[arg(long, value_name = "PLACE")]
+        to: Option<String>,
+        /// Keep so many, the newest; 0 for all; as the settings say where missing
+        #[arg(long, value_name = "COUNT")]
+        keep: Option<usize>,
+        /// Send everything anew, trusting nothing that is there
+        #[arg(long)]
+        full: bool,
+    },
+    /// Print the backups of a place
+    List {
+        /// A folder or s3://bucket/prefix; the one of the settings where missing
+        #[arg(long, value_name = "PLACE")]
+        from: Option<String>,
+    },
+    /// Read every byte of a place and check it
+    Verify {
+        /// A folder or s3://bucket/prefix; the one of the settings where missing
+        #[arg(long, value_name = "PLACE")]
+        from: Option<String>,
+    },
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A folder or s3://bucket/prefix; the one of the settings where missing
+    #[arg(long, value_name = "PLACE")]
+    pub from: Option<String>,
+    /// Restore this backup instead of the newest
+    #[arg(long, value_name = "NUMBER", conflicts_with = "to_time")]
+    pub backup: Option<u64>,
+    /// Restore to this time, such as 2026-02-01T09:30:00Z. Exact where events bear the time of their arrival; else to the
+    /// backup before
+    #[arg(long, value_name = "TIME")]
+    pub to_time: Option<String>,
+    /// Check the backup and whether it could be restored, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `keys`

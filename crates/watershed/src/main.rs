@@ -1,9 +1,10 @@
 //! The `watershed` binary: it knows every engine and every domain, and nothing knows it.
 //!
 //! `cli` says what can be asked, `commands` has a file for each, `config` reads the settings, `engines` opens
-//! what the settings name, `pulse` listens whether it answers, `app` mounts the domains.
+//! what the settings name, `backups` where they go, `pulse` listens whether it answers, `app` mounts the domains.
 
 mod app;
+mod backups;
 mod cli;
 mod commands;
 mod config;

@@ -17,10 +17,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("edge", &["kernel", "store"]),
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
+    ("backup", &["kernel", "store"]),
     ("recommend", &["edge", "kernel", "models", "store", "stream"]),
     (
         "watershed",
         &[
+            "backup",
             "edge",
             "kernel",
             "models",

@@ -58,7 +58,7 @@ pub(super) fn id_key(topic: u32, id_hash: [u8; ID_HASH_BYTES]) -> Slice {
     key.into()
 }
 
-fn place_value(partition: u32, offset: u64) -> Slice {
+pub(super) fn place_value(partition: u32, offset: u64) -> Slice {
     let mut value = [0; 12];
     value[..4].copy_from_slice(&partition.to_be_bytes());
     value[4..].copy_from_slice(&offset.to_be_bytes());

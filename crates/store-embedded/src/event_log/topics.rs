@@ -88,10 +88,15 @@ impl Topics {
 
     /// A topic, made in memory when it is new.
     pub(super) fn state(&self, topic: &Topic) -> Arc<TopicState> {
+        self.state_with(topic, self.new_topic_partitions)
+    }
+
+    /// A topic, made in memory with so many partitions when it is new.
+    pub(super) fn state_with(&self, topic: &Topic, partitions: u32) -> Arc<TopicState> {
         if let Some(state) = self.by_name.read().get(topic) {
             return Arc::clone(state);
         }
-        let make = || Arc::new(TopicState::new(self.new_topic_partitions));
+        let make = || Arc::new(TopicState::new(partitions));
         Arc::clone(self.by_name.write().entry(topic.clone()).or_insert_with(make))
     }
 

@@ -55,10 +55,15 @@ impl Topics {
 
     /// A topic, made when it is new.
     pub(super) async fn open(&self, topic: &Topic) -> Result<KnownTopic> {
+        self.open_with(topic, self.new_topic_partitions).await
+    }
+
+    /// A topic, made with so many partitions when it is new.
+    pub(super) async fn open_with(&self, topic: &Topic, partitions: u32) -> Result<KnownTopic> {
         if let Some(known) = self.find(topic).await? {
             return Ok(known);
         }
-        let partitions = self.new_topic_partitions.cast_signed();
+        let partitions = partitions.cast_signed();
         let rows = self.database.query(OPEN, &[&topic.as_str(), &partitions]).await?;
         self.remember(topic, &rows)?.ok_or_else(|| Error::internal("a topic was not made"))
     }

@@ -1,5 +1,6 @@
 //! The rules of the `EventLog` port.
 
+mod restore;
 mod retention;
 
 use std::collections::{BTreeMap, HashSet};
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use kernel::{Event, Timestamp, codes};
 use serde_json::value::to_raw_value;
+
+pub use restore::{a_restore_goes_on_where_the_partition_ends, restored_events_stand_where_they_stood};
 
 use super::{Draw, assert_refused, scope};
 use crate::memory::MemoryEventLog;
@@ -50,6 +53,8 @@ macro_rules! event_log_conformance {
                 groups_remember_their_offsets,
                 a_missing_partition_is_refused,
                 a_bad_group_is_refused,
+                restored_events_stand_where_they_stood,
+                a_restore_goes_on_where_the_partition_ends,
                 it_agrees_with_the_fake,
             ]
         );

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use async_trait::async_trait;
-use kernel::{Event, Result, Scope, TenantId, Timestamp};
+use kernel::{Error, Event, Result, Scope, TenantId, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
     Appended, EventLog, Extent, LogCapabilities, Outcome, ReadLimit, Retention, Stored, Topic, check_append,
-    check_group, no_partition,
+    check_group, check_restore, no_partition, other_partitions,
 };
 
 /// A log in memory.
@@ -61,11 +61,13 @@ impl MemoryEventLog {
         number: u32,
         look: impl FnOnce(Option<&Partition>) -> R,
     ) -> Result<R> {
-        if number >= self.partitions {
-            return Err(no_partition(topic, number, self.partitions as usize));
-        }
         let state = self.state.lock();
-        Ok(look(state.topics.get(topic).map(|topic| &topic.partitions[number as usize])))
+        let found = state.topics.get(topic);
+        let count = found.map_or(self.partitions as usize, |topic| topic.partitions.len());
+        if number as usize >= count {
+            return Err(no_partition(topic, number, count));
+        }
+        Ok(look(found.map(|topic| &topic.partitions[number as usize])))
     }
 }
 
@@ -151,7 +153,9 @@ impl EventLog for MemoryEventLog {
     }
 
     async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>> {
-        (0..self.partitions)
+        let count = self.state.lock().topics.get(topic).map(|topic| topic.partitions.len());
+        let count = count.map_or(Ok(self.partitions), u32::try_from).map_err(Error::internal)?;
+        (0..count)
             .map(|number| {
                 self.with_partition(topic, number, |partition| Extent {
                     partition: number,
@@ -190,5 +194,34 @@ impl EventLog for MemoryEventLog {
     async fn retain(&self, topic: &Topic, keep: Retention, now: Timestamp) -> Result<u64> {
         let mut state = self.state.lock();
         Ok(state.topics.get_mut(topic).map_or(0, |topic| topic.retain(&keep, now)))
+    }
+    async fn restore(
+        &self,
+        topic: &Topic,
+        partitions: u32,
+        partition: u32,
+        events: Vec<Stored>,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        let held = state.topics.entry(topic.clone()).or_insert_with(|| TopicState {
+            partitions: vec![Partition::default(); partitions as usize],
+            ids: HashMap::new(),
+        });
+        if held.partitions.len() != partitions as usize {
+            return Err(other_partitions(topic, held.partitions.len(), partitions));
+        }
+        let at = held.partitions.get_mut(partition as usize);
+        let at = at.ok_or_else(|| no_partition(topic, partition, partitions as usize))?;
+        check_restore(topic, Extent { partition, first: at.first, next: at.next() }, &events)?;
+        if at.events.is_empty() {
+            at.first = events.first().map_or(at.first, |stored| stored.offset);
+        }
+        for stored in events {
+            held.ids.insert(identity(&stored.event), (partition, stored.offset));
+            at.events.push_back(stored.event);
+        }
+        drop(state);
+        self.appended.send_replace(());
+        Ok(())
     }
 }

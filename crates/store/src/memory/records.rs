@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream;
 use kernel::{Result, Scope, TenantId};
 use parking_lot::Mutex;
 
-use crate::{IndexValue, Page, Position, Query, Record, Records, Selection, Table, Write};
+use crate::{
+    IndexValue, Page, Position, Query, Record, Records, RecordsSnapshot, SavedRecord, Selection, Table, Write,
+};
+
+const SNAPSHOT_PAGE: usize = 1_000;
 
 /// Records in one map.
 #[derive(Debug, Default)]
@@ -17,7 +22,7 @@ pub struct MemoryRecords {
 
 #[derive(Debug, Default)]
 struct State {
-    rows: BTreeMap<(TenantId, &'static str, String), Row>,
+    rows: BTreeMap<(TenantId, String, String), Row>,
     last_version: u64,
 }
 
@@ -25,7 +30,7 @@ struct State {
 struct Row {
     version: u64,
     body: Bytes,
-    indexes: Vec<(&'static str, IndexValue)>,
+    indexes: Vec<(String, IndexValue)>,
 }
 
 impl MemoryRecords {
@@ -60,7 +65,7 @@ impl Row {
 impl Records for MemoryRecords {
     async fn get(&self, scope: &Scope, table: Table, key: &str) -> Result<Option<Record>> {
         let state = self.state.lock();
-        let row = state.rows.get(&(scope.tenant().clone(), table.name, key.to_owned()));
+        let row = state.rows.get(&(scope.tenant().clone(), table.name.to_owned(), key.to_owned()));
         Ok(row.map(|row| Record { key: key.to_owned(), version: row.version, body: row.body.clone() }))
     }
 
@@ -94,7 +99,8 @@ impl Records for MemoryRecords {
     async fn commit(&self, scope: &Scope, writes: Vec<Write>) -> Result<Vec<u64>> {
         Write::check_all(&writes)?;
         let mut state = self.state.lock();
-        let place = |write: &Write| (scope.tenant().clone(), write.table().name, write.key().to_owned());
+        let place =
+            |write: &Write| (scope.tenant().clone(), write.table().name.to_owned(), write.key().to_owned());
         for write in &writes {
             let found = state.rows.get(&place(write)).map(|row| row.version);
             write.expect().check(write.table(), write.key(), found)?;
@@ -106,6 +112,7 @@ impl Records for MemoryRecords {
                 Write::Put { body, indexes, .. } => {
                     state.last_version += 1;
                     let version = state.last_version;
+                    let indexes = indexes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                     state.rows.insert(place, Row { version, body, indexes });
                     versions.push(version);
                 }
@@ -123,5 +130,35 @@ impl Records for MemoryRecords {
         let before = state.rows.len();
         state.rows.retain(|(tenant, _, _), _| tenant != scope.tenant());
         Ok((before - state.rows.len()) as u64)
+    }
+    fn snapshot(&self, except: &[&str]) -> RecordsSnapshot {
+        let state = self.state.lock();
+        let rows = state.rows.iter().filter(|((_, table, _), _)| !except.contains(&table.as_str()));
+        let saved = rows.map(|((tenant, table, key), row)| {
+            let mut indexes = row.indexes.clone();
+            indexes.sort();
+            SavedRecord {
+                tenant: tenant.clone(),
+                table: table.clone(),
+                key: key.clone(),
+                version: row.version,
+                body: row.body.clone(),
+                indexes,
+            }
+        });
+        let saved: Vec<SavedRecord> = saved.collect();
+        let pages: Vec<Result<Vec<SavedRecord>>> =
+            saved.chunks(SNAPSHOT_PAGE).map(|page| Ok(page.to_vec())).collect();
+        Box::pin(stream::iter(pages))
+    }
+
+    async fn restore(&self, records: Vec<SavedRecord>) -> Result<()> {
+        let mut state = self.state.lock();
+        for saved in records {
+            state.last_version = state.last_version.max(saved.version);
+            let row = Row { version: saved.version, body: saved.body, indexes: saved.indexes };
+            state.rows.insert((saved.tenant, saved.table, saved.key), row);
+        }
+        Ok(())
     }
 }

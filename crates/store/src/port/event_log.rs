@@ -179,6 +179,39 @@ pub fn check_append(scope: &Scope, events: &[Event]) -> Result<()> {
     }
 }
 
+/// Checks what every engine refuses in a `restore` to a partition that is at `extent`.
+///
+/// # Errors
+/// `TOO_LARGE` over [`MAX_APPEND_BATCH`], `CONFLICT` when the events do not go on where the partition ends.
+pub fn check_restore(topic: &Topic, extent: Extent, events: &[Stored]) -> Result<()> {
+    if events.len() > MAX_APPEND_BATCH {
+        let message =
+            format!("a restore has at most {MAX_APPEND_BATCH} events at once, not {}", events.len());
+        return Err(Error::new(codes::TOO_LARGE, message));
+    }
+    let Some(first) = events.first().map(|stored| stored.offset) else { return Ok(()) };
+    let is_empty = extent.first == extent.next;
+    let goes_on = first == extent.next || (is_empty && first > extent.next);
+    let has_gap = (first..).zip(events).any(|(offset, stored)| offset != stored.offset);
+    if goes_on && !has_gap {
+        return Ok(());
+    }
+    let message = format!(
+        "partition {} of topic `{topic}` ends at {}, and the events to restore begin at {first}{}",
+        extent.partition,
+        extent.next,
+        if has_gap { " with gaps" } else { "" }
+    );
+    Err(Error::new(codes::CONFLICT, message))
+}
+
+/// The error for a topic that has another number of partitions.
+#[must_use]
+pub fn other_partitions(topic: &Topic, found: usize, wanted: u32) -> Error {
+    let message = format!("topic `{topic}` has {found} partitions here, and {wanted} where it comes from");
+    Error::new(codes::CONFLICT, message)
+}
+
 /// Checks the name of a consumer group.
 ///
 /// # Errors
@@ -247,6 +280,24 @@ pub trait EventLog: Send + Sync + Debug {
     /// Removes the oldest events of each partition, up to the first one that `keep` holds on to, and returns how
     /// many went. An id whose event went may be appended again.
     async fn retain(&self, topic: &Topic, keep: Retention, now: Timestamp) -> Result<u64>;
+
+    /// Puts events of all tenants where they stood in the log that they were read from, and returns when they are
+    /// durable. A new topic is made with `partitions` partitions. The events go on where the partition ends; those of
+    /// an empty one may begin later, and what was before them counts as gone by retention. Nobody else may append
+    /// meanwhile. An engine that cannot refuses.
+    ///
+    /// # Errors
+    /// Those of [`check_restore`]; `CONFLICT` when the topic has another number of partitions.
+    async fn restore(
+        &self,
+        topic: &Topic,
+        partitions: u32,
+        partition: u32,
+        events: Vec<Stored>,
+    ) -> Result<()> {
+        let _ = (topic, partitions, partition, events);
+        Err(Error::new(codes::VALIDATION_ERROR, "this engine's log cannot be restored"))
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kernel::{Error, Result, Scope, codes};
+use futures::stream::{self, BoxStream};
+use kernel::{Error, Result, Scope, TenantId, codes};
 use serde::{Deserialize, Serialize};
 
 /// The most writes one `commit` takes.
@@ -328,6 +329,35 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
+/// A record with all that belongs to it, of any tenant and table, as a backup keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRecord {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The table's name.
+    pub table: String,
+    /// Its key.
+    pub key: String,
+    /// Its version.
+    pub version: u64,
+    /// Its body.
+    pub body: Bytes,
+    /// Its place in the table's indexes, by the index's name.
+    pub indexes: Vec<(String, IndexValue)>,
+}
+
+impl SavedRecord {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let indexes: usize = self.indexes.iter().map(|(name, _)| name.len() + 64).sum();
+        self.tenant.as_str().len() + self.table.len() + self.key.len() + self.body.len() + indexes + 64
+    }
+}
+
+/// The records of one moment, some at a time, in the order of tenant, table and key.
+pub type RecordsSnapshot = BoxStream<'static, Result<Vec<SavedRecord>>>;
+
 /// Tenant-scoped documents.
 #[async_trait]
 pub trait Records: Send + Sync + Debug {
@@ -349,6 +379,25 @@ pub trait Records: Send + Sync + Debug {
 
     /// Removes every record of the scope's tenant in every table; returns how many went.
     async fn erase(&self, scope: &Scope) -> Result<u64>;
+
+    /// Every record of every tenant, but for those of the tables `except`, as of one moment. It takes no scope because
+    /// only backups read so, and each record names its tenant. An engine that cannot refuses.
+    fn snapshot(&self, except: &[&str]) -> RecordsSnapshot {
+        let _ = except;
+        Box::pin(stream::once(std::future::ready(Err(not_able()))))
+    }
+
+    /// Writes records that [`Records::snapshot`] gave, of all tenants, with their versions; later versions are larger
+    /// than all of these. For an engine without records: where there is one at a key, it must be the same one. At most
+    /// [`MAX_COMMIT_WRITES`] at once. An engine that cannot refuses.
+    async fn restore(&self, records: Vec<SavedRecord>) -> Result<()> {
+        drop(records);
+        Err(not_able())
+    }
+}
+
+fn not_able() -> Error {
+    Error::new(codes::VALIDATION_ERROR, "this engine's records cannot be backed up or restored")
 }
 
 #[cfg(test)]

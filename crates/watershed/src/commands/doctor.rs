@@ -82,11 +82,14 @@ async fn rebuild(app: &App) -> Result<()> {
             rebuilt.apply(extent.partition, &batch);
         }
     }
-    if rebuilt.encode() != app.recommend.views().encode() {
+    let bytes = rebuilt.encode();
+    if bytes != app.recommend.views().encode() {
         let message =
             "the view differs from a rebuild of the log; remove the folder blobs/_system/checkpoints";
         return Err(Error::new(codes::CORRUPTED, message));
     }
     terminal::say(format!("rebuild         {events} events give the same view, byte for byte"));
+    // Equal for equal views, wherever they are.
+    terminal::say(format!("view hash       {}", blake3::hash(&bytes).to_hex()));
     Ok(())
 }

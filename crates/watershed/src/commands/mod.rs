@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod audit;
+mod backup;
 mod completions;
 mod demo;
 mod doctor;
@@ -9,7 +10,9 @@ mod import;
 mod keys;
 #[cfg(feature = "postgres")]
 mod migrate;
+mod progress;
 mod recommend;
+mod restore;
 mod serve;
 mod settings;
 mod train;
@@ -58,6 +61,8 @@ fn run_configured(command: Command, config: Config) -> Result<()> {
             let message = "this build has no postgres engine; build with `cargo build --features postgres`";
             Err(Error::new(codes::VALIDATION_ERROR, message))
         }
+        Command::Backup(backup) => runtime(&config)?.block_on(backup::run(backup, config)),
+        Command::Restore(restore) => runtime(&config)?.block_on(restore::run(restore, config)),
         Command::Keys(keys) => runtime(&config)?.block_on(keys::run(keys, config)),
         Command::Audit(audit) => runtime(&config)?.block_on(audit::run(audit, config)),
         Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::app::{self, App};
+use crate::backups;
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::open_files;
@@ -34,6 +35,7 @@ pub(super) async fn listen(
     let (static_key, key_file) =
         app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
     let tokens = app.tokens(&config.auth.jwt).await?;
+    let shipper = backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?;
     let router = app.router(config, static_key, tokens.clone(), stopping.clone())?;
     let connections = connections(&app, config)?;
     let listener = server::listen(app::listen_address(config)?).await?;
@@ -50,6 +52,7 @@ pub(super) async fn listen(
         tokio::spawn(Arc::clone(certificates).run(stopping.clone()));
         watch_hangups(Arc::clone(certificates))?;
     }
+    let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
     info!(%address, "serving");
     if let Some(path) = &key_file {
         info!(path = %path.display(), "no API key is configured; callers use the one in this file");
@@ -68,6 +71,9 @@ pub(super) async fn listen(
     }
     app.recommend.stop().await;
     keys.await.map_err(Error::internal)?;
+    if let Some(shipping) = shipping {
+        shipping.await.map_err(Error::internal)?;
+    }
     info!("stopped");
     Ok(())
 }

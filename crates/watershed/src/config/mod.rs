@@ -4,6 +4,7 @@
 //! comment and a default in its owner's section, and a line in [`environment`] if operators know a name for it;
 //! then `make generate` for the schema and `docs/generated/configuration.md`.
 
+mod backup;
 mod environment;
 mod jwt;
 mod reference;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub(crate) use backup::BackupSettings;
 pub(crate) use environment::Environment;
 #[cfg(feature = "s3")]
 pub(crate) use environment::aws_variables;
@@ -37,6 +39,8 @@ pub(crate) struct Config {
     pub auth: AuthSettings,
     /// Which engines, and where they are.
     pub storage: StorageSettings,
+    /// Where backups go, and how often.
+    pub backup: BackupSettings,
     /// What it tells of itself.
     pub log: LogSettings,
     /// Recommendations.
@@ -76,6 +80,7 @@ impl Config {
         self.server.validate()?;
         self.auth.validate(self.server.environment)?;
         self.storage.validate()?;
+        self.backup.validate()?;
         self.recommend.validate()
     }
 }

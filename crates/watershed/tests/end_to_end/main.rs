@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "the log of a failed test's server is shown")]
 
 mod access;
+mod backup;
 mod cli;
 mod connections;
 mod durability;

@@ -1,0 +1,123 @@
+//! Backups of any engines, and their restore into any others.
+//!
+//! A backup is read through the ports, so it is the same whichever engines hold the data. It goes to a [`Vault`]: a
+//! folder or a bucket.
+//!
+//! ```text
+//! manifests/0000000007.json   BLAKE3 of the rest, then JSON: what belongs to backup 7, and the hash of backup 6
+//! parts/BLAKE3                events, records or an object, compressed; named by the hash of what is stored
+//! ```
+//!
+//! - **One moment.** The records are a snapshot. The log is read after it, so that nothing in the records speaks of
+//!   an event that is not there. Views and checkpoints are folds of the log and are not copied.
+//! - **Incremental.** A part that the backup before has is not sent again. The log goes in segments; only the last
+//!   one, while it is small, is sent anew with what came since.
+//! - **Whole or not there.** The manifest is put last and never replaced. What a killed backup left is found by its
+//!   name or removed by the next.
+//! - **Damage is found.** Every byte is under a hash; the hash of a manifest is in the one that follows.
+//!
+//! It refuses a log that is not the one that the vault has, a restore over data, and a restore of anything that fails
+//! its checksum. It encrypts nothing: a vault needs the care that the database needs.
+//!
+//! To add a kind of data: a list of its parts in [`Manifest`], its lines in `create.rs`, `verify.rs` and `restore.rs`.
+
+mod create;
+mod manifest;
+mod metrics;
+mod part;
+mod plan;
+mod restore;
+mod ship;
+#[cfg(test)]
+mod tests;
+mod vault;
+mod verify;
+
+use std::sync::Arc;
+
+use kernel::{Clock, Error, Result, Scope, TenantId, codes};
+use store::{Blobs, EventLog, Leases, Records, Topic};
+
+pub use create::{Created, Options, Uploaded, create};
+pub use manifest::{Manifest, Mark, ObjectPart, PartitionPart, Previous, RecordsPart, Segment, TopicPart};
+pub use metrics::BackupMetrics;
+pub use part::Part;
+pub use plan::{Plan, Wanted};
+pub use restore::{Restored, Target, refuse_unfinished, restore};
+pub use ship::Shipper;
+pub use vault::Vault;
+pub use verify::{Verified, verify, verify_plan};
+
+/// What a backup is made of.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The documents.
+    pub records: Arc<dyn Records>,
+    /// The events.
+    pub log: Arc<dyn EventLog>,
+    /// The objects.
+    pub blobs: Arc<dyn Blobs>,
+    /// One backup at a time, over all processes.
+    pub leases: Leases,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What belongs to a backup and what does not.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The topics of the log.
+    pub topics: Vec<Topic>,
+    /// Tables that are left out: what is of this process, or comes back as objects.
+    pub tables_left_out: Vec<&'static str>,
+    /// Folders of objects that are left out, because they are made from the log. A restore empties them.
+    pub folders_left_out: Vec<&'static str>,
+    /// Folders whose objects never change, so that they are read once.
+    pub written_once: Vec<&'static str>,
+}
+
+impl Rules {
+    fn is_left_out(&self, path: &str) -> bool {
+        within(&self.folders_left_out, path)
+    }
+
+    fn is_written_once(&self, path: &str) -> bool {
+        within(&self.written_once, path)
+    }
+}
+
+fn within(folders: &[&str], path: &str) -> bool {
+    folders.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+}
+
+/// How far it is: what is being done, how much of it, of how much (0 where that is not known).
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// What is being done.
+    pub what: &'static str,
+    /// How much is done.
+    pub done: u64,
+    /// Of how much.
+    pub total: u64,
+}
+
+/// Who is told of each step.
+pub type Tell<'a> = &'a (dyn Fn(Step) + Send + Sync);
+
+/// The scope of the server's own data.
+fn system_scope() -> Result<Scope> {
+    scope_of(&TenantId::new("_system")?)
+}
+
+fn scope_of(tenant: &TenantId) -> Result<Scope> {
+    Ok(Scope::system(tenant.clone(), "backup"))
+}
+
+fn corrupted(message: impl Into<String>) -> Error {
+    Error::new(codes::CORRUPTED, message)
+}
+
+/// Does work that takes the processor, on a thread where that is no harm.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}
