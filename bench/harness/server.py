@@ -28,10 +28,10 @@ SETTLE_SECONDS_MAX = 120
 class Server:
     """`with Server(workbench, data_folder) as server:`"""
 
-    def __init__(self, workbench, data_folder, config=""):
+    def __init__(self, workbench, data_folder, config="", name="server"):
         self.workbench = workbench
         self.data_folder = pathlib.Path(data_folder)
-        self.folder = workbench.folder("server")
+        self.folder = workbench.folder(name)
         self.config = self.folder / "watershed.toml"
         self.config.write_text(config)
         self.process = None

@@ -59,14 +59,25 @@ class Process:
 
     def __init__(self, command, log: pathlib.Path, environment=None):
         self.name = log.stem
-        with log.open("wb") as output:
+        self.log = log
+        self.command = [str(part) for part in command]
+        self.environment = {**os.environ, **(environment or {})}
+        self.launch()
+
+    def launch(self):
+        """Starts it, also again after it ended."""
+        with self.log.open("ab") as output:
             self.child = subprocess.Popen(
-                [str(part) for part in command],
+                self.command, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
                 # A Ctrl-C in the terminal is for the command; servers end after it.
                 start_new_session=True,
             )
+
+    def kill(self):
+        """Ends it between two instructions."""
+        self.child.kill()
+        self.child.wait()
 
     @property
     def pid(self):

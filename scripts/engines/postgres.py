@@ -102,53 +102,72 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Server:
+    """One server and its data; it can be killed and started again."""
+
+    def __init__(self, cache: Path, folder: Path, settings: dict = {}):
+        account = Account()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        account.own(folder)
+        self.borrowed, self.process = None, None
+        server = home(cache)
+        if not account.can("-x", server / SERVER / "bin" / "postgres") or not account.can("-w", folder):
+            # A home of root is closed to the account that runs the server.
+            self.borrowed = Path(tempfile.mkdtemp(prefix="watershed-postgres-"))
+            self.borrowed.chmod(0o755)
+            server = Path(shutil.copytree(server, self.borrowed / "server"))
+            folder = self.borrowed / "data"
+            folder.mkdir()
+            account.own(folder)
+        self.folder, self.programs, self.port = folder, server / SERVER / "bin", free_port()
+        try:
+            data = folder / "data"
+            initdb = [str(self.programs / "initdb"), "--pgdata", str(data), "--username=watershed", "--auth=trust"]
+            initdb += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync"]
+            subprocess.run(account.wrap(initdb), check=True, stdout=subprocess.DEVNULL, cwd="/")
+            command = [str(self.programs / "postgres"), "-D", str(data), "-p", str(self.port)]
+            for name, value in {**SETTINGS, **settings}.items():
+                command += ["-c", f"{name}={value}"]
+            self.command = account.wrap(command, ends_with_caller=True)
+            self.launch()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"postgres://watershed@127.0.0.1:{self.port}/postgres"
+
+    def launch(self) -> None:
+        """Returns when it answers."""
+        log = open(self.folder / "server.log", "ab") if os.access(self.folder, os.W_OK) else subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            self.command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        wait_until_it_answers(self.process, self.programs, self.port, self.folder)
+
+    def kill(self) -> None:
+        """Ends it and what it started between two instructions."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGQUIT)
+                self.process.wait(STOP_SECONDS)
+        if self.borrowed is not None:
+            shutil.rmtree(self.borrowed, ignore_errors=True)
+
+
 def start(cache: Path, folder: Path):
     """Starts a server whose data is in `folder`; returns its environment and a function that stops it."""
-    account = Account()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    account.own(folder)
-    server, borrowed = home(cache), None
-    if not account.can("-x", server / SERVER / "bin" / "postgres") or not account.can("-w", folder):
-        # A home of root is closed to the account that runs the server.
-        borrowed = Path(tempfile.mkdtemp(prefix="watershed-postgres-"))
-        borrowed.chmod(0o755)
-        server = Path(shutil.copytree(server, borrowed / "server"))
-        folder = borrowed / "data"
-        folder.mkdir()
-        account.own(folder)
-    process = None
-
-    def stop() -> None:
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGQUIT)
-                process.wait(STOP_SECONDS)
-        if borrowed is not None:
-            shutil.rmtree(borrowed, ignore_errors=True)
-
-    try:
-        programs, data = server / SERVER / "bin", folder / "data"
-        initdb = [str(programs / "initdb"), "--pgdata", str(data), "--username=watershed", "--auth=trust"]
-        initdb += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync"]
-        subprocess.run(account.wrap(initdb), check=True, stdout=subprocess.DEVNULL, cwd="/")
-        port = free_port()
-        command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
-        for name, value in SETTINGS.items():
-            command += ["-c", f"{name}={value}"]
-        log = open(folder / "server.log", "ab") if os.access(folder, os.W_OK) else subprocess.DEVNULL
-        process = subprocess.Popen(
-            account.wrap(command, ends_with_caller=True),
-            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )
-        wait_until_it_answers(process, programs, port, folder)
-    except BaseException:
-        stop()
-        raise
-    return {"WATERSHED_TEST_POSTGRES_URL": f"postgres://watershed@127.0.0.1:{port}/postgres"}, stop
+    server = Server(cache, folder)
+    return {"WATERSHED_TEST_POSTGRES_URL": server.url}, server.stop
 
 
 def wait_until_it_answers(process, programs: Path, port: int, folder: Path) -> None:

@@ -62,6 +62,7 @@ def sentinel(folder, processes, name, primary):
         f"sentinel down-after-milliseconds {SERVICE} 1000\nsentinel failover-timeout {SERVICE} 5000\n"
     )
     process = Process(["redis-server", file, "--sentinel"], folder / f"{name}.log")
+    process.port = port
     processes.append(process)
     process.wait_until(lambda: ask(port, "PING") == "PONG")
     return port
@@ -73,12 +74,9 @@ def knows_all(port):
     return fields.get("num-other-sentinels") == "2" and fields.get("num-slaves") == "2"
 
 
-def cluster(folder, processes):
-    ports = [
-        server(folder, processes, f"cluster-{number}", "--cluster-enabled", "yes", "--cluster-config-file",
-               f"cluster-{number}.nodes", "--cluster-node-timeout", 1000, "--cluster-port", free_port())
-        for number in (1, 2, 3)
-    ]
+def cluster(folder, processes, has_replicas=False):
+    """URLs of three primaries, each with a replica where asked for."""
+    ports = [cluster_node(folder, processes, f"cluster-{number}") for number in (1, 2, 3)]
     bounds = [SLOTS * number // len(ports) for number in range(len(ports) + 1)]
     for number, port in enumerate(ports):
         ask(port, "CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
@@ -87,7 +85,51 @@ def cluster(folder, processes):
             ask(other, "CLUSTER", "MEET", "127.0.0.1", port, bus)
     for port in ports:
         wait("the cluster", lambda: "cluster_state:ok" in ask(port, "CLUSTER", "INFO"))
+    if has_replicas:
+        for primary in ports:
+            add_replica(folder, processes, primary)
+        for port in ports:
+            wait("the replicas", lambda: ask(port, "CLUSTER", "NODES").count("slave") == len(ports))
     return ",".join(f"redis://:{PASSWORD}@127.0.0.1:{port}" for port in ports)
+
+
+def replicated_cluster(folder, processes):
+    return cluster(folder, processes, has_replicas=True)
+
+
+def cluster_node(folder, processes, name):
+    return server(folder, processes, name, "--cluster-enabled", "yes", "--cluster-config-file", f"{name}.nodes",
+                  "--cluster-node-timeout", 1000, "--cluster-port", free_port(), "--masterauth", PASSWORD,
+                  "--repl-diskless-sync-delay", 0)
+
+
+def add_replica(folder, processes, primary):
+    port = cluster_node(folder, processes, f"replica-of-{primary}")
+    bus = ask(primary, "CONFIG", "GET", "cluster-port").splitlines()[1]
+    ask(port, "CLUSTER", "MEET", "127.0.0.1", primary, bus)
+    node = ask(primary, "CLUSTER", "MYID")
+    wait("a replica", lambda: ask(port, "CLUSTER", "REPLICATE", node) == "OK")
+    wait("a replica", lambda: "master_link_status:up" in ask(port, "INFO", "replication"))
+
+
+def has_slot_of(port, key):
+    """Whether the server has the slot of this key."""
+    slot = int(ask(port, "CLUSTER", "KEYSLOT", key))
+    own = [line for line in ask(port, "CLUSTER", "NODES").splitlines() if "myself,master" in line]
+    ranges = [part.partition("-") for line in own for part in line.split()[8:] if not part.startswith("[")]
+    return any(int(first) <= slot <= int(last or first) for first, _, last in ranges)
+
+
+def move_slot(key, source, target, masters, limit_ms):
+    """Moves the slot of this key from one port to another, as `redis-cli --cluster reshard` would."""
+    slot = ask(source, "CLUSTER", "KEYSLOT", key)
+    from_id, to_id = ask(source, "CLUSTER", "MYID"), ask(target, "CLUSTER", "MYID")
+    ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+    ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+    while keys := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100).splitlines():
+        ask(source, "MIGRATE", "127.0.0.1", target, "", 0, limit_ms, "AUTH", PASSWORD, "KEYS", *keys)
+    for port in [target, source, *masters]:
+        ask(port, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
 
 
 def server(folder, processes, name, *options):
@@ -99,6 +141,7 @@ def server(folder, processes, name, *options):
          "--requirepass", PASSWORD, *options],
         folder / f"{name}.log",
     )
+    process.port = port
     processes.append(process)
     process.wait_until(lambda: ask(port, "PING") == "PONG")
     return port

@@ -21,6 +21,8 @@ pub struct Summary {
     pub p50_ms: f64,
     /// 90 % are at most this.
     pub p90_ms: f64,
+    /// 95 % are at most this.
+    pub p95_ms: f64,
     /// 99 % are at most this.
     pub p99_ms: f64,
     /// 99.9 % are at most this.
@@ -53,6 +55,7 @@ impl Latencies {
             least_ms: milliseconds(*first),
             p50_ms: at(0.5),
             p90_ms: at(0.9),
+            p95_ms: at(0.95),
             p99_ms: at(0.99),
             p999_ms: at(0.999),
             most_ms: milliseconds(*last),

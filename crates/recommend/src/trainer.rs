@@ -69,6 +69,8 @@ struct Notes {
     failures: u32,
     /// When the next training may begin, by the clock's elapsed time.
     not_before: Duration,
+    /// Whether an engine did not answer at the last look.
+    is_away: bool,
 }
 
 impl Trainer {
@@ -228,13 +230,31 @@ impl Trainer {
             }
             for tenant in self.parts.views.tenants() {
                 let scope = Scope::system(tenant, "trainer");
-                if let Err(error) = self.look_after(&scope, &stop).await {
-                    error!(tenant = %scope.tenant(), error = %error.chain(), "training failed");
-                }
+                let looked = self.look_after(&scope, &stop).await;
+                self.tell(&scope, looked);
                 if stop.is_cancelled() {
                     return;
                 }
             }
+        }
+    }
+
+    /// Says what went wrong; an engine that is away once, until it answers again.
+    fn tell(&self, scope: &Scope, looked: Result<()>) {
+        let mut notes = self.notes.lock();
+        let notes = notes.entry(scope.tenant().clone()).or_default();
+        let was_away = std::mem::take(&mut notes.is_away);
+        match looked {
+            Ok(()) if was_away => info!(tenant = %scope.tenant(), "models are looked after again"),
+            Ok(()) => {}
+            Err(error) if error.kind().is_retryable() => {
+                notes.is_away = true;
+                if !was_away {
+                    let error = error.chain();
+                    warn!(tenant = %scope.tenant(), error, "models are not looked after for now, the served one stays");
+                }
+            }
+            Err(error) => error!(tenant = %scope.tenant(), error = %error.chain(), "training failed"),
         }
     }
 
@@ -256,8 +276,8 @@ impl Trainer {
             lost = self.keep_lease(scope) => lost,
         };
         self.note(scope, trained.is_err());
-        self.parts.leases.release(scope, LEASE).await?;
-        trained
+        let released = self.parts.leases.release(scope, LEASE).await;
+        trained.and(released)
     }
 
     /// A training that failed is tried again later and later: what made it fail is still there.

@@ -1,12 +1,13 @@
-//! The circuit breaker: after some failures in a row, calls are refused at once, so that no caller waits for a server
-//! that is away. The pool's keeper probes it in the background and closes the breaker when it answers (a "half-open"
-//! state that costs no caller anything). The idea is M. Nygard's ("Release It!", 2007).
+//! The circuit breaker: after some failures in a row, or when the server falls silent, calls are refused at once, so
+//! that no caller waits for a server that is away; those that wait already end too. The pool's keeper probes it in the
+//! background and closes the breaker when it answers (a "half-open" state that costs no caller anything). The idea is
+//! M. Nygard's ("Release It!", 2007).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kernel::{Entropy, Error, Result, codes};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -16,17 +17,23 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Breaker {
     limit: u32,
     failures: AtomicU32,
-    is_open: AtomicBool,
-    opened: Notify,
+    /// Calls that were answered since the start.
+    answers: AtomicU64,
+    is_open: watch::Sender<bool>,
 }
 
 impl Breaker {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, failures: AtomicU32::new(0), is_open: AtomicBool::new(false), opened: Notify::new() }
+        let is_open = watch::Sender::new(false);
+        Self { limit, failures: AtomicU32::new(0), answers: AtomicU64::new(0), is_open }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Acquire)
+        *self.is_open.borrow()
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Passes while it is closed.
@@ -44,27 +51,30 @@ impl Breaker {
     /// The server answered: the failures begin anew, but only a probe closes an open breaker.
     pub(crate) fn succeeded(&self) {
         self.failures.store(0, Ordering::Release);
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The server was away. Returns whether this opened the breaker.
     pub(crate) fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
-        let opens = failures >= self.limit && !self.is_open.swap(true, Ordering::AcqRel);
-        if opens {
-            self.opened.notify_one();
-        }
-        opens
+        failures >= self.limit && self.open()
+    }
+
+    /// The server is silent, whatever became of single calls. Returns whether this opened the breaker.
+    pub(crate) fn open(&self) -> bool {
+        self.is_open.send_if_modified(|is_open| !std::mem::replace(is_open, true))
     }
 
     /// A probe succeeded.
     pub(crate) fn close(&self) {
         self.failures.store(0, Ordering::Release);
-        self.is_open.store(false, Ordering::Release);
+        self.is_open.send_replace(false);
     }
 
-    /// Returns when it opens.
+    /// Returns when it is open.
     pub(crate) async fn opened(&self) {
-        self.opened.notified().await;
+        // The sender is this breaker's own, so that there is nothing to fail.
+        let _ = self.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
 }
 
@@ -98,6 +108,15 @@ mod tests {
         assert!(breaker.is_open(), "a late success of an old call proves nothing");
         breaker.close();
         assert!(breaker.check().is_ok() && !breaker.failed());
+        assert!(breaker.open() && !breaker.open(), "silence opens it, once");
+    }
+
+    #[tokio::test]
+    async fn who_waits_learns_of_it() {
+        let breaker = Breaker::new(1);
+        let opens = async { breaker.failed() };
+        assert!(futures::join!(breaker.opened(), opens).1);
+        breaker.opened().await;
     }
 
     #[test]

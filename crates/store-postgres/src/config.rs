@@ -155,6 +155,9 @@ pub struct Settings {
     pub max_lifetime_seconds: f64,
     /// How long a statement may take; the server ends it, and the caller stops waiting a second later.
     pub statement_timeout_seconds: f64,
+    /// How long the server may say nothing, neither to a call nor to the heartbeat of a second, before calls are refused
+    /// at once and those that wait are ended. One connection beside the pool is for this.
+    pub silence_timeout_seconds: f64,
     /// Failures in a row after which calls are refused at once, until a probe succeeds.
     pub failures_to_open: u32,
     /// Partitions of a topic that is new; a topic keeps the count it was made with. 1 to 1,024.
@@ -177,6 +180,7 @@ impl Default for Settings {
             idle_timeout_seconds: 600.0,
             max_lifetime_seconds: 1_800.0,
             statement_timeout_seconds: 5.0,
+            silence_timeout_seconds: 2.0,
             failures_to_open: 5,
             partitions: 1,
             poll_seconds: 0.5,
@@ -227,6 +231,7 @@ impl Settings {
             ("idle_timeout_seconds", self.idle_timeout_seconds, 86_400.0),
             ("max_lifetime_seconds", self.max_lifetime_seconds, 864_000.0),
             ("statement_timeout_seconds", self.statement_timeout_seconds, 3_600.0),
+            ("silence_timeout_seconds", self.silence_timeout_seconds, 60.0),
             ("poll_seconds", self.poll_seconds, 60.0),
         ];
         match times.iter().find(|(_, value, most)| !(0.01..=*most).contains(value)) {
@@ -272,6 +277,7 @@ mod tests {
         check(Settings { min_connections: 21, ..good() }, Some("min_connections"));
         check(Settings { failures_to_open: 0, ..good() }, Some("failures_to_open"));
         check(Settings { partitions: 0, ..good() }, Some("partitions"));
+        check(Settings { silence_timeout_seconds: 0.0, ..good() }, Some("silence_timeout_seconds"));
         check(Settings { poll_seconds: f64::NAN, ..good() }, Some("poll_seconds"));
         check(Settings { acquire_timeout_seconds: 0.0, ..good() }, Some("acquire_timeout_seconds"));
     }

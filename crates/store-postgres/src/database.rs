@@ -152,6 +152,7 @@ impl Database {
             entropy,
             acquire_timeout: duration(settings.acquire_timeout_seconds),
             statement_timeout: duration(settings.statement_timeout_seconds),
+            silence: duration(settings.silence_timeout_seconds),
             idle_timeout: duration(settings.idle_timeout_seconds),
             max_lifetime,
             min_connections: settings.min_connections,
@@ -237,14 +238,23 @@ impl Database {
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Failure> {
         let shared = &self.shared;
-        let refused = |error| Failure { error, is_broken: false, is_outage: false };
-        shared.breaker.check().map_err(refused)?;
-        let client = shared.acquire().await?;
+        shared.breaker.check().map_err(Failure::refused)?;
+        let client = tokio::select! {
+            biased;
+            client = shared.acquire() => client?,
+            () = shared.breaker.opened() => {
+                return Err(shared.breaker.check().map_or_else(Failure::refused, |()| Failure::abandoned()));
+            }
+        };
         let mut lent = Lent(Some(client));
         let limit = shared.statement_timeout + GRACE;
-        let found = match tokio::time::timeout(limit, call.run(lent.client(), sql, parameters)).await {
-            Ok(found) => found.map_err(Failure::from),
-            Err(_) => Err(Failure::silent()),
+        let found = tokio::select! {
+            biased;
+            found = tokio::time::timeout(limit, call.run(lent.client(), sql, parameters)) => match found {
+                Ok(found) => found.map_err(Failure::from),
+                Err(_) => Err(Failure::silent()),
+            },
+            () = shared.breaker.opened() => Err(Failure::abandoned()),
         };
         match &found {
             Err(failure) => {

@@ -38,6 +38,18 @@ impl Failure {
         Self::new(codes::TIMED_OUT, "the database did not answer in time; try again").outage()
     }
 
+    /// The circuit is open.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self { error, is_broken: false, is_outage: false }
+    }
+
+    /// The server was found to be away while this call waited for it.
+    pub(crate) fn abandoned() -> Self {
+        let message =
+            "the database went away in the middle of a call, which may be done or not; send it again";
+        Self::new(codes::UNAVAILABLE, message).outage()
+    }
+
     /// No connection could be made in time.
     pub(crate) fn unreachable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(codes::UNAVAILABLE, "the database cannot be reached; try again").outage().caused_by(cause)

@@ -17,6 +17,8 @@
 //!   for events (they are found as duplicates) and for records with an expectation.
 //! - **A server that is away**: after some failures calls are refused at once; a background probe finds it back within
 //!   about a second of its return.
+//! - **A network that swallows everything**: a heartbeat of a second notices within `silence_timeout_seconds`; calls
+//!   that wait end then, and a probe finds the server back within about that time of its return.
 //! - **Damaged events**: each has a checksum, and a gap between offsets is damage too.
 //!
 //! What it asks of the server: PostgreSQL 14 or newer, pgvector 0.8 or newer. A pooler between must pool by session,

@@ -193,6 +193,46 @@ async fn a_statement_has_a_time_limit() {
     assert!(!store.pool().is_open_circuit, "a busy server is not away");
 }
 
+/// Who waits for a network that swallows everything is told soon, however long a statement may take; who waits for a
+/// lock is waited with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_noticed() {
+    let schema = Schema::migrated().await;
+    let proxy = Proxy::start().await;
+    let store = schema
+        .open_with(|settings| {
+            settings.url = Some(DatabaseUrl::new(proxy.url.clone()));
+            settings.acquire_timeout_seconds = 30.0;
+            settings.statement_timeout_seconds = 30.0;
+            settings.silence_timeout_seconds = 0.3;
+            settings.failures_to_open = 1_000;
+        })
+        .await;
+    let records = store.records();
+    records.commit(&scope(), put("a")).await.unwrap();
+    let mut client = schema.client().await;
+    let transaction = client.transaction().await.unwrap();
+    transaction.batch_execute("LOCK TABLE records IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waiting = Arc::clone(&records);
+    let waiter = tokio::spawn(async move { waiting.commit(&scope(), put("a")).await });
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(!store.pool().is_open_circuit && !waiter.is_finished(), "a busy server is not away");
+    transaction.rollback().await.unwrap();
+    within(Duration::from_secs(2), waiter).await.unwrap().unwrap();
+
+    proxy.set(Line::Frozen);
+    let refused = within(Duration::from_secs(5), records.commit(&scope(), put("b"))).await.unwrap_err();
+    assert_eq!(refused.code(), codes::UNAVAILABLE, "{refused:?}");
+    assert!(store.pool().is_open_circuit);
+    proxy.set(Line::Up);
+    let found = async {
+        while records.get(&scope(), TABLE, "a").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(Duration::from_secs(5), found).await;
+}
+
 /// When every connection is in use, a caller waits as long as it may and is then told to try again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exhausted_pool_is_told() {

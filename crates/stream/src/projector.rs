@@ -28,7 +28,8 @@ pub const HISTORY_GONE: ErrorCode = ErrorCode {
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+// Short, because what the log took in meanwhile is to show soon after its return; one read costs it little.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a projector runs.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,7 @@ pub struct Projector<F> {
     progress: watch::Receiver<Progress>,
     failure: watch::Receiver<Option<String>>,
     asks: mpsc::Sender<Ask>,
+    stalled: watch::Receiver<bool>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -73,6 +75,8 @@ struct Feeder<F> {
     clock: Arc<dyn Clock>,
     settings: ProjectorSettings,
     progress: watch::Sender<Progress>,
+    /// Whether the log could not be read just now.
+    stalled: watch::Sender<bool>,
     since_checkpoint: u64,
     saving: Option<JoinHandle<Result<Progress>>>,
     /// What the newest checkpoint stands for.
@@ -93,6 +97,7 @@ impl<F: Fold> Projector<F> {
         settings: ProjectorSettings,
     ) -> Result<Self> {
         let (sender, progress) = watch::channel(Progress::new());
+        let (stall, stalled) = watch::channel(false);
         let mut feeder = Feeder {
             checkpoints: Checkpoints::new(parts.blobs, system_scope()?, topic.as_str(), fold.name()),
             log: parts.log,
@@ -102,6 +107,7 @@ impl<F: Fold> Projector<F> {
             clock: parts.clock,
             settings,
             progress: sender,
+            stalled: stall,
             since_checkpoint: 0,
             saving: None,
             saved: Progress::new(),
@@ -119,7 +125,7 @@ impl<F: Fold> Projector<F> {
                 failed.send_replace(Some(error.chain()));
             }
         });
-        Ok(Self { fold, progress, failure, asks, stop, task: Mutex::new(Some(task)) })
+        Ok(Self { fold, progress, failure, asks, stalled, stop, task: Mutex::new(Some(task)) })
     }
 
     /// The view.
@@ -143,8 +149,8 @@ impl<F: Fold> Projector<F> {
     /// Returns when the view shows every one of `places`.
     ///
     /// # Errors
-    /// `TIMED_OUT` after `patience`, `UNAVAILABLE` when the fold has stopped. The events are durable all the
-    /// same and will show later.
+    /// `TIMED_OUT` after `patience`, `UNAVAILABLE` when the fold has stopped or cannot read the log for now. The
+    /// events are durable all the same and will show later.
     pub async fn reached(&self, places: &[Appended], patience: Duration) -> Result<()> {
         let mut wanted = Progress::new();
         for place in places {
@@ -154,10 +160,17 @@ impl<F: Fold> Projector<F> {
         let shows = |progress: &Progress| {
             wanted.iter().all(|(partition, next)| progress.get(partition).is_some_and(|at| at >= next))
         };
-        let mut progress = self.progress.clone();
-        match tokio::time::timeout(patience, progress.wait_for(shows)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Error::new(codes::UNAVAILABLE, "the view no longer follows the log")),
+        let (mut progress, mut stalled) = (self.progress.clone(), self.stalled.clone());
+        let reached = async {
+            tokio::select! {
+                biased;
+                reached = progress.wait_for(shows) => reached.is_ok(),
+                _ = stalled.wait_for(|stalled| *stalled) => false,
+            }
+        };
+        match tokio::time::timeout(patience, reached).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(codes::UNAVAILABLE, "stored, but the view does not follow the log")),
             Err(_) => Err(Error::new(codes::TIMED_OUT, "stored, but the view does not show it yet")),
         }
     }
@@ -182,6 +195,15 @@ impl<F: Fold> Projector<F> {
             && let Err(error) = task.await
         {
             error!(%error, "the fold's task failed");
+        }
+    }
+}
+
+impl<F> Drop for Projector<F> {
+    /// Whoever gave it up, as a start that failed does, leaves no task behind. The log has everything.
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
         }
     }
 }
@@ -292,8 +314,12 @@ impl<F: Fold> Feeder<F> {
             progress.insert(partition, next);
         });
         self.deliver_refused().await?;
-        if self.since_checkpoint >= self.settings.checkpoint_events {
-            self.checkpoint().await?;
+        if self.since_checkpoint >= self.settings.checkpoint_events
+            && let Err(error) = self.checkpoint().await
+        {
+            // The log has everything: a checkpoint only makes the next start quicker.
+            warn!(error = %error.chain(), fold = self.fold.name(), "no checkpoint was written");
+            self.since_checkpoint = self.settings.checkpoint_events / 2;
         }
         Ok(true)
     }
@@ -374,16 +400,35 @@ impl<F: Fold> Feeder<F> {
                 Err(error) => Err(error),
             };
             match result {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    if self.stalled.send_replace(false) {
+                        info!(fold = self.fold.name(), "the log answers again");
+                    }
+                }
                 Err(error) if error.kind().is_retryable() => {
-                    warn!(error = %error.chain(), fold = self.fold.name(), "the log does not answer, waiting");
-                    tokio::time::sleep(pause).await;
+                    if !self.stalled.send_replace(true) {
+                        warn!(error = %error.chain(), fold = self.fold.name(), "the log does not answer, waiting");
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.saved().await?;
+        if let Err(error) = self.last_checkpoint().await {
+            warn!(error = %error.chain(), fold = self.fold.name(), "no last checkpoint was written");
+        }
+        Ok(())
+    }
+
+    async fn last_checkpoint(&mut self) -> Result<()> {
+        if let Err(error) = self.saved().await {
+            debug!(error = %error.chain(), "the checkpoint before the last was not written");
+        }
         if self.since_checkpoint > 0 {
             self.checkpoint().await?;
         }

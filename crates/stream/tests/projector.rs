@@ -2,13 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kernel::{Event, EventDraft, ManualClock, Result, Scope, TenantId, Timestamp};
+use async_trait::async_trait;
+use bytes::Bytes;
+use kernel::{Error, Event, EventDraft, ManualClock, Result, Scope, TenantId, Timestamp, codes};
 use parking_lot::Mutex;
 use store::memory::{MemoryEventLog, MemoryRecords, memory_blobs};
-use store::{Appended, Blobs, DeadLetters, EventLog, PutMode, Retention, Stored, Topic};
+use store::{
+    Appended, BlobInfo, Blobs, DeadLetters, EventLog, Extent, LogCapabilities, PutMode, ReadLimit, Retention,
+    Stored, Topic,
+};
 use stream::{Fold, HISTORY_GONE, Projector, ProjectorParts, ProjectorSettings, Rejection};
 
 const TOPIC: Topic = Topic::fixed("events");
@@ -57,8 +64,90 @@ impl Fold for Sums {
     }
 }
 
+/// An engine that is away when a test says so.
+#[derive(Debug)]
+struct Moody<T> {
+    inner: T,
+    is_away: AtomicBool,
+}
+
+impl<T> Moody<T> {
+    fn of(inner: T) -> Arc<Self> {
+        Arc::new(Self { inner, is_away: AtomicBool::new(false) })
+    }
+
+    fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_away = self.is_away.load(Ordering::SeqCst);
+        if is_away { Err(Error::new(codes::UNAVAILABLE, "is away")) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl EventLog for Moody<MemoryEventLog> {
+    fn capabilities(&self) -> LogCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn append(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {
+        self.inner.append(scope, topic, events).await
+    }
+
+    async fn read(&self, topic: &Topic, partition: u32, from: u64, limit: ReadLimit) -> Result<Vec<Stored>> {
+        self.check()?;
+        self.inner.read(topic, partition, from, limit).await
+    }
+
+    async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>> {
+        self.inner.extents(topic).await
+    }
+
+    async fn wait(&self, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
+        self.inner.wait(topic, partition, offset).await
+    }
+
+    async fn commit(&self, group: &str, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
+        self.inner.commit(group, topic, partition, offset).await
+    }
+
+    async fn committed(&self, group: &str, topic: &Topic, partition: u32) -> Result<u64> {
+        self.inner.committed(group, topic, partition).await
+    }
+
+    async fn retain(&self, topic: &Topic, keep: Retention, now: Timestamp) -> Result<u64> {
+        self.inner.retain(topic, keep, now).await
+    }
+}
+
+#[async_trait]
+impl Blobs for Moody<Arc<dyn Blobs>> {
+    async fn put(&self, scope: &Scope, path: &str, body: Bytes, mode: PutMode) -> Result<()> {
+        self.check()?;
+        self.inner.put(scope, path, body, mode).await
+    }
+
+    async fn get(&self, scope: &Scope, path: &str) -> Result<Bytes> {
+        self.inner.get(scope, path).await
+    }
+
+    async fn get_range(&self, scope: &Scope, path: &str, range: Range<u64>) -> Result<Bytes> {
+        self.inner.get_range(scope, path, range).await
+    }
+
+    async fn list(&self, scope: &Scope, prefix: &str) -> Result<Vec<BlobInfo>> {
+        self.inner.list(scope, prefix).await
+    }
+
+    async fn delete(&self, scope: &Scope, path: &str) -> Result<()> {
+        self.inner.delete(scope, path).await
+    }
+}
+
 struct House {
-    log: Arc<MemoryEventLog>,
+    log: Arc<dyn EventLog>,
     blobs: Arc<dyn Blobs>,
     records: Arc<MemoryRecords>,
     scope: Scope,
@@ -269,4 +358,45 @@ async fn a_view_that_was_overtaken_by_a_cut_stops() {
         assert!(failure.unwrap().contains("were cut from the log"), "{left} events left");
         assert_eq!(projector.fold().0.lock().0, 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_away_holds_nobody_up_and_is_followed_again() {
+    let log = Moody::of(MemoryEventLog::new(1));
+    let mut house = House { log: log.clone(), ..House::new() };
+    let projector = house.start(1_000).await;
+    log.set_away(true);
+    let places = house.append(&["1"]).await;
+    // Long before its patience ends: who wrote it need not wait, for it is durable.
+    let error = projector.reached(&places, 60 * PATIENCE).await.unwrap_err();
+    assert_eq!(error.code(), codes::UNAVAILABLE);
+    assert_eq!(projector.failure(), None);
+    log.set_away(false);
+    let more = house.append(&["2"]).await;
+    let reached = async || projector.reached(&more, PATIENCE).await.is_ok();
+    while !reached().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(projector.fold().0.lock().0, 3);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn checkpoints_that_are_not_written_stop_nothing() {
+    let blobs = Moody::of(Arc::new(memory_blobs()) as Arc<dyn Blobs>);
+    let mut house = House { blobs: blobs.clone(), ..House::new() };
+    let projector = house.start(2).await;
+    blobs.set_away(true);
+    for number in 1..=9 {
+        let places = house.append(&[&number.to_string()]).await;
+        projector.reached(&places, PATIENCE).await.unwrap();
+    }
+    assert_eq!(projector.failure(), None);
+    let live = projector.fold().encode();
+    blobs.set_away(false);
+    projector.stop().await;
+    let system = Scope::system(TenantId::new("_system").unwrap(), "test");
+    assert_eq!(house.blobs.list(&system, "checkpoints").await.unwrap().len(), 1, "the last one");
+    let restarted = house.start(2).await;
+    assert_eq!(restarted.fold().encode(), live);
 }

@@ -40,6 +40,12 @@ impl Collector for EngineMetrics {
             )?;
             told.counter("redis_commands_failed", "Commands that failed otherwise", figures.failed)?;
             told.counter("redis_commands_refused", "Commands that were not sent", figures.refused)?;
+            let local_calls = self.0.shared_limiter.as_ref().map_or(0, |limiter| limiter.local_calls());
+            told.counter(
+                "rate_limit_local",
+                "Requests counted here alone, the cache being away",
+                local_calls,
+            )?;
         }
         told.gauge("engines_answering", "Servers this process stands on that answer", self.0.answering())
     }

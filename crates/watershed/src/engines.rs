@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Ambient;
 use crate::config::{Engine, StorageSettings};
+#[cfg(any(feature = "postgres", feature = "redis", feature = "s3"))]
+use crate::pulse::Pace;
 use crate::pulse::Pulse;
 
 /// The open ports. An engine is closed when its last port is dropped.
@@ -22,6 +24,9 @@ pub(crate) struct Engines {
     pub log: Arc<dyn EventLog>,
     pub blobs: Arc<dyn Blobs>,
     pub limiter: Arc<dyn Limiter>,
+    /// The same, where it is shared with other processes.
+    #[cfg(feature = "redis")]
+    pub shared_limiter: Option<Arc<store::SharedOrLocal>>,
     pub dead_letters: DeadLetters,
     /// Whether the servers that these ports stand on answer.
     pub pulses: Vec<Arc<Pulse>>,
@@ -51,12 +56,18 @@ impl Engines {
     pub(crate) async fn open(settings: &StorageSettings, ambient: &Ambient) -> Result<Self> {
         let chosen = settings.chosen();
         let opened = Opened::open(settings, ambient).await?;
-        let local = Arc::new(MemoryLimiter::new(Arc::clone(&ambient.clock)));
+        let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(Arc::clone(&ambient.clock)));
+        #[cfg(feature = "redis")]
+        let shared_limiter = opened.shared_limiter(chosen.cache, &limiter, ambient);
+        #[cfg(feature = "redis")]
+        let limiter = shared_limiter.clone().map_or(limiter, |shared| shared as Arc<dyn Limiter>);
         let records = opened.records(chosen.records)?;
         Ok(Self {
             log: opened.log(chosen.log)?,
             blobs: opened.blobs(chosen.blobs, ambient)?,
-            limiter: opened.limiter(chosen.cache, local),
+            limiter,
+            #[cfg(feature = "redis")]
+            shared_limiter,
             dead_letters: DeadLetters::new(Arc::clone(&records)),
             pulses: opened.pulses(),
             records,
@@ -140,33 +151,43 @@ impl Opened {
         .ok_or_else(|| not_open("storage.blobs"))
     }
 
-    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only for shared limits"))]
-    fn limiter(&self, engine: Engine, local: Arc<dyn Limiter>) -> Arc<dyn Limiter> {
-        #[cfg(feature = "redis")]
-        if let (Engine::Redis, Some(redis)) = (engine, &self.redis) {
-            return Arc::new(store::SharedOrLocal::new(redis.limiter(), local));
-        }
-        local
+    #[cfg(feature = "redis")]
+    fn shared_limiter(
+        &self,
+        engine: Engine,
+        local: &Arc<dyn Limiter>,
+        ambient: &Ambient,
+    ) -> Option<Arc<store::SharedOrLocal>> {
+        let redis = self.redis.as_ref().filter(|_| engine == Engine::Redis)?;
+        let (local, clock) = (Arc::clone(local), Arc::clone(&ambient.clock));
+        Some(Arc::new(store::SharedOrLocal::new(redis.limiter(), local, clock)))
     }
 
     fn pulses(&self) -> Vec<Arc<Pulse>> {
         #[cfg_attr(
-            not(any(feature = "postgres", feature = "redis")),
+            not(any(feature = "postgres", feature = "redis", feature = "s3")),
             expect(unused_mut, reason = "nothing to add")
         )]
         let mut pulses = Vec::new();
         #[cfg(feature = "postgres")]
         if let Some(postgres) = self.postgres.clone() {
-            pulses.push(Pulse::new("database", true, move |limit| {
+            pulses.push(Pulse::new("database", true, Pace::QUICK, move |limit| {
                 let postgres = postgres.clone();
                 Box::pin(async move { postgres.ping(limit).await })
             }));
         }
         #[cfg(feature = "redis")]
         if let Some(redis) = self.redis.clone() {
-            pulses.push(Pulse::new("cache", false, move |_| {
+            pulses.push(Pulse::new("cache", false, Pace::QUICK, move |_| {
                 let redis = redis.clone();
                 Box::pin(async move { redis.ping().await })
+            }));
+        }
+        #[cfg(feature = "s3")]
+        if let Some(s3) = self.s3.clone() {
+            pulses.push(Pulse::new("bucket", false, Pace::SLOW, move |_| {
+                let s3 = s3.clone();
+                Box::pin(async move { s3.ping().await })
             }));
         }
         pulses

@@ -1,7 +1,8 @@
 //! The `watershed` binary: it knows every engine and every domain, and nothing knows it.
 //!
 //! `cli` says what can be asked, `commands` has a file for each, `config` reads the settings, `engines` opens
-//! what the settings name, `backups` where they go, `pulse` listens whether it answers, `app` mounts the domains.
+//! what the settings name, `startup` waits for what is not there yet, `pulse` listens whether it answers, `backups`
+//! says where copies go, `app` mounts the domains.
 
 mod app;
 mod backups;
@@ -15,6 +16,7 @@ mod logging;
 mod open_files;
 mod pulse;
 mod retention;
+mod startup;
 mod terminal;
 
 use std::process::ExitCode;

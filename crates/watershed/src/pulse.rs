@@ -11,8 +11,21 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-const PAUSE: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_millis(800);
+/// How often a server is asked, and how long it may take to answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pause: Duration,
+    limit: Duration,
+}
+
+impl Pace {
+    /// For a server that requests need.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) const QUICK: Self = Self { pause: Duration::from_secs(1), limit: Duration::from_millis(800) };
+    /// For one that only training and checkpoints need, and that may ask money for every question.
+    #[cfg(feature = "s3")]
+    pub(crate) const SLOW: Self = Self { pause: Duration::from_secs(30), limit: Duration::from_secs(5) };
+}
 
 type Ping = Box<dyn Fn(Duration) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
@@ -21,6 +34,7 @@ pub(crate) struct Pulse {
     name: &'static str,
     /// Whether the process is not ready without it.
     needed: bool,
+    pace: Pace,
     ping: Ping,
     fault: Mutex<Option<String>>,
 }
@@ -33,25 +47,27 @@ impl fmt::Debug for Pulse {
 
 impl Pulse {
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis")),
+        not(any(feature = "postgres", feature = "redis", feature = "s3")),
         expect(dead_code, reason = "the embedded engines need no listening to")
     )]
     /// Of the server that `ping` asks, within the time that it is given.
     pub(crate) fn new(
         name: &'static str,
         needed: bool,
+        pace: Pace,
         ping: impl Fn(Duration) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { name, needed, ping: Box::new(ping), fault: Mutex::new(None) })
+        Arc::new(Self { name, needed, pace, ping: Box::new(ping), fault: Mutex::new(None) })
     }
 
     /// Asks again and again until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let Pace { pause, limit } = self.pace;
         loop {
-            let fault = match tokio::time::timeout(LIMIT, (self.ping)(LIMIT)).await {
+            let fault = match tokio::time::timeout(limit, (self.ping)(limit)).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.message().to_owned()),
-                Err(_) => Some(format!("no answer within {} ms", LIMIT.as_millis())),
+                Err(_) => Some(format!("no answer within {} ms", limit.as_millis())),
             };
             let before = std::mem::replace(&mut *self.fault.lock(), fault.clone());
             match (before, fault) {
@@ -61,7 +77,7 @@ impl Pulse {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

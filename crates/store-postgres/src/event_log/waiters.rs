@@ -22,6 +22,12 @@ use crate::failure::Failure;
 // Notifications that come closer together are answered by one look.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 
+// How soon a look that failed is made again, at most.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+// How often the connection that only listens is asked whether it lives: one that was lost without a word says nothing.
+const LISTENER_BEAT: Duration = Duration::from_secs(5);
+
 type Place = (Topic, u32);
 
 /// The next offset of each partition that somebody waits for, as far as it is known here.
@@ -131,7 +137,9 @@ async fn look(topics: Arc<Topics>, partitions: Arc<Partitions>, every: Duration)
             }
             Err(error) => {
                 tracing::debug!(cause = error.chain(), "the database was not looked at for new events");
-                tokio::time::sleep(every).await;
+                // What it was to look for may be there all the same.
+                partitions.look.notify_one();
+                tokio::time::sleep(every.min(LOOK_AGAIN_AFTER)).await;
             }
         }
     }
@@ -180,12 +188,21 @@ impl Listener {
         *attempts = 0;
         // What came before this connection listened.
         self.partitions.look.notify_one();
-        while let Some(notice) = noticed.next().await {
-            let is_own = notice.payload().split(' ').next() == Some(&*self.sender);
-            if !is_own {
-                self.partitions.look.notify_one();
+        loop {
+            match tokio::time::timeout(LISTENER_BEAT, noticed.next()).await {
+                Ok(Some(notice)) => {
+                    let is_own = notice.payload().split(' ').next() == Some(&*self.sender);
+                    if !is_own {
+                        self.partitions.look.notify_one();
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    let asked = tokio::time::timeout(limit, client.batch_execute("SELECT 1")).await;
+                    let asked = asked.map_err(|_| Failure::silent().error)?;
+                    asked.map_err(|cause| Failure::from(cause).error)?;
+                }
             }
         }
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kernel::{Error, Result, codes};
 use parking_lot::Mutex;
 use store::{Appended, Outcome, Topic};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -20,8 +20,9 @@ use crate::event_log::events::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, NewEvent};
 use crate::event_log::topics::KnownTopic;
 use crate::event_log::waiters::Waiters;
 
-/// Calls that may wait for one topic; more are refused.
-const MAX_WAITING: usize = 10_000;
+/// Calls that may wait at once; more are refused. Fewer than a server answers requests at once, so that writes which
+/// wait for a database that stalls leave room for reads.
+const MAX_WAITING: usize = 512;
 
 const APPEND: &str = "SELECT at_partition, at_place, is_new FROM append_events($1, $2, $3, $4, $5, $6)";
 
@@ -43,11 +44,12 @@ pub(super) struct Writers {
     database: Arc<Database>,
     waiters: Arc<Waiters>,
     queues: Mutex<HashMap<i32, mpsc::Sender<Job>>>,
+    places: Semaphore,
 }
 
 impl Writers {
     pub(super) fn new(database: Arc<Database>, waiters: Arc<Waiters>) -> Self {
-        Self { database, waiters, queues: Mutex::default() }
+        Self { database, waiters, queues: Mutex::default(), places: Semaphore::new(MAX_WAITING) }
     }
 
     /// Appends, and returns when it is durable.
@@ -57,11 +59,12 @@ impl Writers {
         known: KnownTopic,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Appended>> {
+        let overloaded =
+            || Error::new(codes::OVERLOADED, "too many appends wait for the database; try again");
+        let _place = self.places.try_acquire().map_err(|_| overloaded())?;
         let (answer, answered) = oneshot::channel();
         let queue = self.queue(topic, known);
-        if queue.try_send(Job { events, answer }).is_err() {
-            return Err(Error::new(codes::OVERLOADED, "too many appends wait for the database; try again"));
-        }
+        queue.try_send(Job { events, answer }).map_err(|_| overloaded())?;
         answered
             .await
             .map_err(|_| Error::new(codes::UNAVAILABLE, "the writer ended; send the events again"))?

@@ -6,17 +6,18 @@ use store_postgres::{MIGRATIONS, Migrator};
 use crate::app::Ambient;
 use crate::cli::Migrate;
 use crate::config::Config;
-use crate::terminal;
+use crate::{startup, terminal};
 
 pub(super) async fn run(command: Migrate, config: Config) -> Result<()> {
     let ambient = Ambient::of_system();
-    let settings = config.storage.postgres.filter(|postgres| postgres.url.is_some()).ok_or_else(|| {
+    let storage = config.storage;
+    let settings = storage.postgres.clone().filter(|postgres| postgres.url.is_some()).ok_or_else(|| {
         let message = "names no database; set DATABASE_URL or `storage.postgres.url`";
         Error::new(codes::VALIDATION_ERROR, message).with_field("storage.postgres.url")
     })?;
     let migrator = Migrator::new(&settings, &*ambient.clock);
     match command {
-        Migrate::Up => match migrator.up().await?.as_slice() {
+        Migrate::Up => match startup::patiently(&storage, &ambient, || migrator.up()).await?.as_slice() {
             [] => terminal::say("nothing to do"),
             done => done.iter().for_each(|number| terminal::say(format!("done: {}", name(*number)))),
         },

@@ -11,15 +11,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::app::{self, App};
+use crate::app::{self, Ambient, App};
 use crate::backups;
 use crate::cli::Serve;
 use crate::config::Config;
-use crate::open_files;
 use crate::retention::Keeper;
+use crate::{open_files, startup};
 
 pub(super) async fn run(serve: Serve, config: Config) -> Result<()> {
-    let app = App::open(&config).await?;
+    let app = startup::patiently(&config.storage, &Ambient::of_system(), || App::open(&config)).await?;
     listen(app, &serve, &config, |_| Ok(())).await
 }
 

@@ -50,6 +50,7 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("JWT_TENANT_CLAIM", "auth.jwt.tenant_claim", Kind::Text),
     ("JWT_ROLES_CLAIM", "auth.jwt.roles_claim", Kind::Text),
     ("WATERSHED_DATA_DIR", "storage.data_dir", Kind::Text),
+    ("STARTUP_TIMEOUT_SECS", "storage.startup_timeout_secs", Kind::Integer),
     ("DATABASE_URL", "storage.postgres.url", Kind::Text),
     ("DATABASE_WRITE_URL", "storage.postgres.url", Kind::Text),
     ("DATABASE_READ_URL", "storage.postgres.read_url", Kind::Text),

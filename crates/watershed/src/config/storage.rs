@@ -47,6 +47,9 @@ pub(crate) enum Engine {
 pub(crate) struct StorageSettings {
     /// The folder of the embedded engines.
     pub data_dir: PathBuf,
+    /// How long a start waits for a database or a bucket that does not answer, trying again and again, before it ends
+    /// with an error; 0 tries once. A cache that is away is not waited for. At most 3,600.
+    pub startup_timeout_secs: u64,
     /// Documents: `auto`, `embedded` or `postgres`.
     pub records: Engine,
     /// Events: `auto`, `embedded` or `postgres`.
@@ -76,6 +79,7 @@ impl Default for StorageSettings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("watershed-data"),
+            startup_timeout_secs: 60,
             records: Engine::Auto,
             log: Engine::Auto,
             cache: Engine::Auto,
@@ -108,6 +112,12 @@ impl Chosen {
     )]
     pub(crate) fn uses(&self, engine: Engine) -> bool {
         [self.records, self.log, self.cache, self.vectors, self.blobs].contains(&engine)
+    }
+
+    /// Whether any port is served by a server that a start cannot do without.
+    pub(crate) fn needs_servers(&self) -> bool {
+        let needed = [self.records, self.log, self.vectors, self.blobs];
+        needed.iter().any(|engine| *engine != Engine::Embedded)
     }
 
     /// Whether any port is served from the data folder.
@@ -157,6 +167,8 @@ impl StorageSettings {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
+        let is_bounded = self.startup_timeout_secs <= 3_600;
+        require(is_bounded, "storage.startup_timeout_secs", "must be at most 3600")?;
         let documents: &[Engine] = &[Engine::Embedded, Engine::Postgres];
         let chosen = self.chosen();
         let ports: [(&str, Engine, &[Engine]); 5] = [

@@ -7,6 +7,8 @@
 #![expect(clippy::print_stderr, reason = "the log of a failed test's server is shown")]
 
 mod access;
+#[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
+mod away;
 mod backup;
 mod cli;
 mod connections;
@@ -16,6 +18,8 @@ mod errors;
 mod evaluation;
 mod events;
 mod export;
+#[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
+mod fault;
 mod interaction_types;
 mod interactions;
 mod lists;

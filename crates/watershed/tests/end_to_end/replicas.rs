@@ -6,28 +6,59 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, KEY, Server, ids, wait};
 
+/// What `scripts/with-engines` says of an engine.
 #[expect(clippy::disallowed_methods, reason = "this is how a test learns of its servers")]
-fn engine(variable: &str) -> String {
+pub(crate) fn engine(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run `scripts/with-engines cargo nextest run --all-features`, or `make test`")
     })
 }
 
-/// Settings of replicas that share a schema of their own.
-fn shared(extra: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    format!(
-        "[storage.postgres]\nurl = \"{}\"\nschema = \"{name}\"\nmax_connections = 5\nmin_connections = 1\n\
-         [storage.redis]\nurl = \"{}\"\nprefix = \"{name}\"\n\
-         [recommend.training]\nblend_users = 50\n[recommend.training.algorithms]\nsequence = false\n{extra}",
-        engine("WATERSHED_TEST_POSTGRES_URL"),
-        engine("WATERSHED_TEST_REDIS_URL"),
-    )
+/// A schema and a prefix of their own, and how they are reached.
+pub(crate) struct Place {
+    pub(crate) name: String,
+    postgres: String,
+    redis: String,
 }
 
-const NO_LIMIT: &str = "[server.rate_limit]\nenabled = false\n";
-const NO_TRAINING: &str = "[recommend.schedule]\nincremental_update_interval_secs = 3600\n";
+impl Place {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let none = Self { name, postgres: String::new(), redis: String::new() };
+        none.with_postgres(&engine("WATERSHED_TEST_POSTGRES_URL"), "")
+            .with_redis(&engine("WATERSHED_TEST_REDIS_URL"))
+    }
+
+    /// The same, over another way to the database, with more settings of it.
+    pub(crate) fn with_postgres(&self, url: &str, extra: &str) -> Self {
+        let sizes = "max_connections = 5\nmin_connections = 1";
+        let postgres =
+            format!("[storage.postgres]\nurl = \"{url}\"\nschema = \"{}\"\n{sizes}\n{extra}", self.name);
+        Self { name: self.name.clone(), postgres, redis: self.redis.clone() }
+    }
+
+    /// The same, over another way to the cache.
+    pub(crate) fn with_redis(&self, url: &str) -> Self {
+        let redis = format!("[storage.redis]\nurl = \"{url}\"\nprefix = \"{}\"\n", self.name);
+        Self { name: self.name.clone(), postgres: self.postgres.clone(), redis }
+    }
+
+    /// The settings of a server there.
+    pub(crate) fn settings(&self, extra: &str) -> String {
+        let training =
+            "[recommend.training]\nblend_users = 50\n[recommend.training.algorithms]\nsequence = false\n";
+        format!("{}{}{training}{extra}", self.postgres, self.redis)
+    }
+}
+
+/// Settings of replicas that share a schema of their own.
+fn shared(extra: &str) -> String {
+    Place::new().settings(extra)
+}
+
+pub(crate) const NO_LIMIT: &str = "[server.rate_limit]\nenabled = false\n";
+pub(crate) const NO_TRAINING: &str = "[recommend.schedule]\nincremental_update_interval_secs = 3600\n";
 
 fn replicas(settings: &str) -> (Server, Server) {
     let home = Home::with_settings(settings);
@@ -37,17 +68,17 @@ fn replicas(settings: &str) -> (Server, Server) {
 }
 
 /// Takes the schema away again. Servers must have stopped.
-fn drop_schema(home: &Home) {
+pub(crate) fn drop_schema(home: &Home) {
     home.run(&["migrate", "down", "--to", "0"]).succeeded();
 }
 
 /// Fails unless it is so before long.
 #[track_caller]
-fn soon(what: &str, is_so: impl FnMut() -> bool) {
+pub(crate) fn soon(what: &str, is_so: impl FnMut() -> bool) {
     assert!(wait(is_so), "{what}: never");
 }
 
-fn interactions(users: u32) -> Value {
+pub(crate) fn interactions(users: u32) -> Value {
     let pairs = (0..users).flat_map(|user| (0..6_u32).map(move |step| (user, step)));
     let one = |(user, step): (u32, u32)| {
         let entity = (user % 3) * 4 + (user / 3 + step) % 6;

@@ -25,7 +25,7 @@ pub(crate) struct Target {
     pub(crate) key: String,
 }
 
-fn local(text: &str) -> std::result::Result<SocketAddr, String> {
+pub(crate) fn local(text: &str) -> std::result::Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|cause| format!("{cause}"))?;
     if address.ip().is_loopback() {
         Ok(address)
@@ -48,6 +48,8 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
+    /// Whether it says when to come again.
+    pub(crate) says_when: bool,
     pub(crate) body: &'a [u8],
 }
 
@@ -116,11 +118,11 @@ impl Connection {
             }
             self.receive()?;
         };
-        let (status, length) = read_head(&self.received[..head_end])?;
+        let Head { status, length, says_when } = read_head(&self.received[..head_end])?;
         while self.received.len() < head_end + length {
             self.receive()?;
         }
-        Ok(Answer { status, body: &self.received[head_end..head_end + length] })
+        Ok(Answer { status, says_when, body: &self.received[head_end..head_end + length] })
     }
 
     fn receive(&mut self) -> Result<()> {
@@ -140,20 +142,33 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|start| start + 4)
 }
 
-/// The status and the length of the body.
-fn read_head(head: &[u8]) -> Result<(u16, usize)> {
+/// What is read of a head.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    /// Of the body.
+    length: usize,
+    says_when: bool,
+}
+
+fn read_head(head: &[u8]) -> Result<Head> {
     let fault = |message: &str| Error::new(ErrorKind::InvalidData, message.to_owned());
     let text = std::str::from_utf8(head).map_err(|_| fault("the head of the answer is not text"))?;
     let mut lines = text.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-    let length = lines.filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok()).flatten()
-    });
+    let (mut length, mut says_when) = (None, false);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse::<usize>().ok();
+        }
+        says_when |= name.eq_ignore_ascii_case("retry-after");
+    }
     let length = length.ok_or_else(|| fault("the answer has no content-length"))?;
     if length > BODY_BYTES_MAX {
         return Err(fault("the answer is too long"));
     }
-    Ok((status.ok_or_else(|| fault("the answer has no status"))?, length))
+    let status = status.ok_or_else(|| fault("the answer has no status"))?;
+    Ok(Head { status, length, says_when })
 }
 
 #[cfg(test)]
@@ -162,11 +177,12 @@ mod tests {
 
     #[test]
     fn heads_are_read() {
-        let check = |head: &str, expected: Option<(u16, usize)>| {
+        let check = |head: &str, expected: Option<(u16, usize, bool)>| {
+            let expected = expected.map(|(status, length, says_when)| Head { status, length, says_when });
             assert_eq!(read_head(head.as_bytes()).ok(), expected, "{head}");
         };
-        check("HTTP/1.1 200 OK\r\ncontent-type: x\r\nContent-Length: 12\r\n\r\n", Some((200, 12)));
-        check("HTTP/1.1 503 Busy\r\ncontent-length:0\r\n\r\n", Some((503, 0)));
+        check("HTTP/1.1 200 OK\r\ncontent-type: x\r\nContent-Length: 12\r\n\r\n", Some((200, 12, false)));
+        check("HTTP/1.1 503 Busy\r\nRetry-After: 1\r\ncontent-length:0\r\n\r\n", Some((503, 0, true)));
         check("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", None);
         check("nonsense\r\ncontent-length: 1\r\n\r\n", None);
         check("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", None);

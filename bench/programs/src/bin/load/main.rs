@@ -1,4 +1,4 @@
-//! Loads a running server and prints one line of JSON about it: `bench-load latency|freshness|ingest|write`.
+//! Loads a running server and prints one line of JSON about it: `bench-load latency|freshness|ingest|mixed|write`.
 //!
 //! Blocking sockets and as many threads as connections: on a small machine the client must leave the processors to
 //! the server. It refuses hosts other than this one, and loops without a bound in count or time.
@@ -11,6 +11,7 @@ mod events;
 mod freshness;
 mod ingest;
 mod latency;
+mod mixed;
 mod write;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Freshness(freshness::Freshness),
     /// Post batches of events as fast as they are taken
     Ingest(ingest::Ingest),
+    /// Ask and write in the proportions of a shop, and tell what became of each kind of request
+    Mixed(mixed::Mixed),
     /// Post small batches at a steady rate until the server is gone, printing what was acknowledged
     Write(write::Write),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Latency(latency) => latency.run(target, clock),
         Command::Freshness(freshness) => freshness.run(target, clock),
         Command::Ingest(ingest) => ingest.run(target, clock),
+        Command::Mixed(mixed) => mixed.run(target, clock),
         Command::Write(write) => write.run(target, clock),
     };
     match told {
