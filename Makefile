@@ -21,12 +21,13 @@ test: ## Build and run every test, beside the engines that they need
 	scripts/with-engines cargo nextest run --locked --workspace --all-features
 	cargo test --locked --workspace --all-features --doc
 
-lint: ## Format, clippy, licences and sources, generated files
+lint: ## Format, clippy, licences and sources, generated files, alerts
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	cargo deny --all-features --locked check --hide-inclusion-graph licenses bans sources
 	scripts/generate --check
+	scripts/check-alerts
 
 generate: ## Write the generated files (OpenAPI document, config schema)
 	@scripts/install build

@@ -14,7 +14,7 @@ use kernel::{
     codes,
 };
 use store::{Appended, DeadLetter, DeadLetters, EventLog, MAX_APPEND_BATCH, Outcome, Topic};
-use tracing::warn;
+use tracing::{Instrument, debug_span, warn};
 
 use crate::HttpMetrics;
 use crate::metrics::EventLabels;
@@ -202,13 +202,14 @@ impl Ingest {
         let mut events = events.into_iter();
         while events.len() > 0 {
             let batch: Vec<Event> = events.by_ref().take(MAX_APPEND_BATCH).collect();
-            places.extend(self.log.append(scope, &EVENTS, batch).await?);
+            let span = debug_span!("events.append");
+            places.extend(self.log.append(scope, &EVENTS, batch).instrument(span).await?);
         }
         let stored = places.iter().filter(|place| place.outcome == Outcome::New).count();
         self.count("stored", stored);
         self.count("duplicate", places.len() - stored);
         for owner in owners.values() {
-            owner.settled(&places).await;
+            owner.settled(&places).instrument(debug_span!("events.settle")).await;
         }
         Ok(places)
     }

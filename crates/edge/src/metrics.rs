@@ -1,6 +1,9 @@
 //! Every metric the edge emits. Label values come from fixed sets (route patterns, methods, status codes), never
 //! from what a caller sent.
 
+use std::time::Duration;
+
+use axum::http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,9 +11,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// The route, method and status of an answered request.
+use crate::http::health::PROBES;
+
+/// The route and method of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The route's pattern, `unmatched` where there is none.
+    pub path: String,
+}
+
+/// The route, method and status of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResponseLabels {
     /// The HTTP method.
     pub method: &'static str,
     /// The route's pattern, `unmatched` where there is none.
@@ -95,11 +109,14 @@ impl AccessMetrics {
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     /// Answered requests.
-    pub requests: Family<RequestLabels, Counter>,
-    /// Requests answered with a status of 500 or more.
-    pub errors: Counter,
+    requests: Family<RequestLabels, Counter>,
+    /// Requests answered with a status of 500 or more, under the labels of `requests`, so that one can be divided
+    /// by the other as it stands.
+    errors: Family<RequestLabels, Counter>,
+    /// Answers by status.
+    responses: Family<ResponseLabels, Counter>,
     /// From the request's head to the answer's head.
-    pub duration_seconds: Family<RouteLabels, Histogram>,
+    duration_seconds: Family<RouteLabels, Histogram>,
     /// Requests being answered.
     pub in_flight: Gauge,
     /// Events by what became of them.
@@ -112,7 +129,8 @@ impl HttpMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
-            errors: Counter::default(),
+            errors: Family::default(),
+            responses: Family::default(),
             duration_seconds: Family::new_with_constructor(histogram),
             in_flight: Gauge::default(),
             events: Family::default(),
@@ -120,9 +138,10 @@ impl HttpMetrics {
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
         registry.register(
             "http_requests_errors",
-            "Requests answered with 500 or more",
+            "Requests answered with 500 or more, but for the probes",
             metrics.errors.clone(),
         );
+        registry.register("http_responses", "Answers by status", metrics.responses.clone());
         registry.register(
             "http_request_duration_seconds",
             "From the request's head to the answer's head",
@@ -131,6 +150,19 @@ impl HttpMetrics {
         registry.register("http_requests_in_flight", "Requests being answered", metrics.in_flight.clone());
         registry.register("events_received", "Events by what became of them", metrics.events.clone());
         metrics
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn answered(&self, method: &'static str, path: &str, status: StatusCode, took: Duration) {
+        let labels = RequestLabels { method, path: path.to_owned() };
+        self.requests.get_or_create(&labels).inc();
+        // A probe that says no does what it is for.
+        let failed = status.is_server_error() && !PROBES.contains(&path);
+        // Made with the first request, because a rate needs a series that was there before the first error.
+        self.errors.get_or_create(&labels).inc_by(u64::from(failed));
+        let RequestLabels { method, path } = labels;
+        self.duration_seconds.get_or_create(&RouteLabels { path: path.clone() }).observe(took.as_secs_f64());
+        self.responses.get_or_create(&ResponseLabels { method, path, status: status.as_u16() }).inc();
     }
 }
 

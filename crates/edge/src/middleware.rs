@@ -1,23 +1,27 @@
-//! What happens around every request: an id, a metric, a log line, a time limit, load shedding.
+//! What happens around every request: an id, a trace, a metric, a log line, a time limit, load shedding.
+//!
+//! Every log line of a request is written within a span that has its `request_id`, `method` and `path`, and its
+//! `trace_id` where it is part of a trace.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kernel::{Clock, Entropy, Error, Result, codes};
 use tokio::sync::Semaphore;
-use tracing::{debug, info};
+use tracing::{Instrument, Span, debug, error_span, field, info};
 
 use crate::leftover::Leftover;
-use crate::metrics::{RequestLabels, RouteLabels};
 use crate::{ApiError, HttpMetrics};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// How long and how many.
@@ -30,9 +34,28 @@ pub struct Limits {
     pub concurrency: usize,
 }
 
+/// The trace that a request is part of, as W3C Trace Context writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InTrace {
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// What the `traceresponse` header of the answer says.
+    pub response: HeaderValue,
+}
+
+/// Makes the span of a request part of a trace.
+pub trait Tracing: Send + Sync + Debug {
+    /// Follows the `traceparent` of the request's headers, or begins a trace. None where the request is in no trace.
+    fn begin(&self, span: &Span, method: &'static str, path: &str, headers: &HeaderMap) -> Option<InTrace>;
+
+    /// Notes the status of the answer.
+    fn end(&self, span: &Span, status: StatusCode);
+}
+
 /// What the middleware works with.
 #[derive(Debug, Clone)]
 pub struct Around {
+    tracing: Option<Arc<dyn Tracing>>,
     metrics: HttpMetrics,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -50,7 +73,13 @@ impl Around {
         limits: Limits,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency));
-        Self { metrics, clock, entropy, timeout: limits.request_timeout, places }
+        Self { tracing: None, metrics, clock, entropy, timeout: limits.request_timeout, places }
+    }
+
+    /// The same, with every request part of a trace.
+    #[must_use]
+    pub fn with_tracing(self, tracing: Option<Arc<dyn Tracing>>) -> Self {
+        Self { tracing, ..self }
     }
 }
 
@@ -60,34 +89,45 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     let id = request_id(&around, &request);
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    // At the level of errors, so that a line of any level has the request's id.
+    let shown = id.to_str().unwrap_or_default();
+    let (trace_id, kind) = (field::Empty, field::Empty);
+    let span = error_span!("request", request_id = shown, method, path, trace_id, otel.kind = kind);
+    let tracing = around.tracing.as_ref();
+    let traced = tracing.and_then(|tracing| tracing.begin(&span, method, &path, request.headers()));
+    if let Some(traced) = &traced {
+        span.record("trace_id", traced.trace_id.as_str());
+    }
     around.metrics.in_flight.inc();
     let (request, leftover) = Leftover::watch(request);
-    let mut response = limited(&around, request, next).await;
-    if let Some(leftover) = leftover {
-        response = leftover.discard(response).await;
-    }
+    let answering = async {
+        let response = limited(&around, request, next).await;
+        match leftover {
+            Some(leftover) => leftover.discard(response).await,
+            None => response,
+        }
+    };
+    let mut response = answering.instrument(span.clone()).await;
     around.metrics.in_flight.dec();
 
     let status = response.status();
     let took = around.clock.elapsed().saturating_sub(began);
-    around
-        .metrics
-        .requests
-        .get_or_create(&RequestLabels { method, path: path.clone(), status: status.as_u16() })
-        .inc();
-    around
-        .metrics
-        .duration_seconds
-        .get_or_create(&RouteLabels { path: path.clone() })
-        .observe(took.as_secs_f64());
+    around.metrics.answered(method, &path, status, took);
+    if let Some(tracing) = tracing {
+        tracing.end(&span, status);
+    }
+    let _within = span.enter();
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if status.is_server_error() {
-        around.metrics.errors.inc();
-        info!(request_id = ?id, method, path, status = status.as_u16(), duration_us, "request failed");
+        info!(status = status.as_u16(), duration_us, "request failed");
     } else {
-        debug!(request_id = ?id, method, path, status = status.as_u16(), duration_us, "request");
+        debug!(status = status.as_u16(), duration_us, "request");
     }
-    response.headers_mut().insert(REQUEST_ID.clone(), id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), id);
+    if let Some(traced) = traced {
+        headers.insert(TRACE_RESPONSE.clone(), traced.response);
+    }
     response
 }
 

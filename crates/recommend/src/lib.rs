@@ -36,7 +36,7 @@ use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result, Scope};
 use models::Registry;
 use prometheus_client::registry::Registry as Metrics;
-use store::{Blobs, DeadLetters, EventLog, Leases, Records};
+use store::{Blobs, Cache, DeadLetters, EventLog, Leases, Records};
 use stream::{Projector, ProjectorParts, ProjectorSettings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ use trainer::{Trainer, TrainerParts};
 use training::{TrainingProgress, TrainingReport};
 use views::Views;
 
-pub use settings::{AnswerSettings, IngestSettings, RecommendSettings, ScheduleSettings};
+pub use settings::{AnswerSettings, CacheSettings, IngestSettings, RecommendSettings, ScheduleSettings};
 
 /// What the domain works with.
 #[derive(Debug, Clone)]
@@ -61,6 +61,8 @@ pub struct RecommendParts {
     pub records: Arc<dyn Records>,
     /// Artifacts and checkpoints.
     pub blobs: Arc<dyn Blobs>,
+    /// Kept answers.
+    pub cache: Arc<dyn Cache>,
     /// What cannot be folded.
     pub dead_letters: DeadLetters,
     /// Time.
@@ -103,13 +105,14 @@ impl Recommend {
             settings.ingest.clone(),
             Arc::clone(&parts.clock),
         ));
-        let service = Arc::new(Service::new(
+        let service = Service::new(
             Arc::clone(&views),
             settings.answers.clone(),
             Arc::clone(&parts.clock),
             Arc::clone(&parts.entropy),
             metrics.clone(),
-        ));
+        );
+        let service = Arc::new(service.keeping(parts.cache, settings.cache));
         let projector = Projector::start(
             ProjectorParts {
                 log: Arc::clone(&parts.log),

@@ -1,4 +1,6 @@
 //! Every metric this domain emits. Label values come from fixed sets.
+//!
+//! The cache's names are the ones that operators' alerts and dashboards use, whichever engine keeps the answers.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -24,11 +26,82 @@ pub struct TrainingLabels {
     pub outcome: &'static str,
 }
 
+/// A kind of kept answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheName {
+    /// For a user, and about an entity.
+    Recommendations,
+    /// The same for everyone.
+    Trending,
+}
+
+/// Which cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+}
+
+impl CacheName {
+    fn labels(self) -> CacheLabels {
+        let cache = match self {
+            Self::Recommendations => "recommendations",
+            Self::Trending => "trending",
+        };
+        CacheLabels { cache }
+    }
+}
+
+/// What became of the questions that a cache was asked.
+#[derive(Debug, Clone, Default)]
+pub struct CacheMetrics {
+    hits: Family<CacheLabels, Counter>,
+    misses: Family<CacheLabels, Counter>,
+    coalesced: Family<CacheLabels, Counter>,
+}
+
+impl CacheMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for name in [CacheName::Recommendations, CacheName::Trending] {
+            // A rate needs series that begin at nought.
+            for family in [&metrics.hits, &metrics.misses, &metrics.coalesced] {
+                drop(family.get_or_create(&name.labels()));
+            }
+        }
+        registry.register("redis_cache_hits", "Answers that the cache had", metrics.hits.clone());
+        registry.register(
+            "redis_cache_misses",
+            "Answers that the cache was asked for and did not have",
+            metrics.misses.clone(),
+        );
+        let help = "Requests that took the answer which an equal one was waiting for";
+        registry.register("recommend_answers_coalesced", help, metrics.coalesced.clone());
+        metrics
+    }
+
+    /// The cache had it.
+    pub fn hit(&self, name: CacheName) {
+        self.hits.get_or_create(&name.labels()).inc();
+    }
+
+    /// The cache did not have it, or did not answer.
+    pub fn miss(&self, name: CacheName) {
+        self.misses.get_or_create(&name.labels()).inc();
+    }
+
+    /// It was being made already.
+    pub fn coalesced(&self, name: CacheName) {
+        self.coalesced.get_or_create(&name.labels()).inc();
+    }
+}
+
 /// The metrics of this domain.
 #[derive(Debug, Clone, Default)]
 pub struct RecommendMetrics {
     answers: Family<AnswerLabels, Counter>,
     trainings: Family<TrainingLabels, Counter>,
+    /// Of kept answers.
+    pub cache: CacheMetrics,
     /// Seconds that the last training took.
     pub training_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
@@ -37,8 +110,11 @@ impl RecommendMetrics {
     /// Registers every metric.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register("recommend_answers", "Answers by how they were made", metrics.answers.clone());
+        let metrics = Self { cache: CacheMetrics::register(registry), ..Self::default() };
+        for outcome in ["trained", "failed"] {
+            drop(metrics.trainings.get_or_create(&TrainingLabels { outcome }));
+        }
+        registry.register("recommend_answers", "Answers made, by how", metrics.answers.clone());
         registry.register("recommend_trainings", "Trainings by how they ended", metrics.trainings.clone());
         registry.register(
             "recommend_training_seconds",

@@ -14,6 +14,8 @@ pub struct RecommendSettings {
     pub ingest: IngestSettings,
     /// How answers are made.
     pub answers: AnswerSettings,
+    /// How long answers are kept.
+    pub cache: CacheSettings,
     /// What is trained.
     pub training: TrainingSettings,
     /// When models are trained.
@@ -72,6 +74,19 @@ impl Default for AnswerSettings {
             max_expression_evaluations: 100_000,
         }
     }
+}
+
+/// How long answers are kept in the cache. An answer takes about as long to make as to fetch from another machine,
+/// so nothing is kept unless a time is set. A user's own actions, changes of the catalogue and new models show in the
+/// very next answer all the same; what others do shows in a user's kept answer once it has expired, and in every other
+/// answer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Seconds that answers for a user and about an entity are kept at most; 0 keeps none.
+    pub recommendation_ttl_secs: u64,
+    /// Seconds that trending, popular and latest are kept at most; 0 keeps none.
+    pub trending_ttl_secs: u64,
 }
 
 /// When models are trained.

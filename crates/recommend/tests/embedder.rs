@@ -10,7 +10,7 @@ use recommend::algorithms::content::ItemEmbedder;
 use recommend::attributes::{AttributeValue, Attributes};
 use recommend::service::{Algorithm, Query};
 use recommend::{Recommend, RecommendParts, RecommendSettings};
-use store::memory::{MemoryEventLog, MemoryRecords, memory_blobs};
+use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
 use store::{DeadLetters, EventLog};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,7 @@ async fn open(log: &Arc<MemoryEventLog>, embedder: Option<Arc<dyn ItemEmbedder>>
         log: Arc::clone(log) as Arc<dyn EventLog>,
         records: records.clone(),
         blobs: Arc::new(memory_blobs()),
+        cache: Arc::new(MemoryCache::new(Arc::new(SystemClock::new()))),
         dead_letters: DeadLetters::new(records),
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SeededEntropy::new(1)),

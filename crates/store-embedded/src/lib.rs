@@ -60,6 +60,12 @@ use crate::space::{FileSystemSpace, FreeSpace};
 use crate::vectors::EmbeddedVectors;
 use crate::writer::Writer;
 
+/// The cache alone, for a process that keeps nothing in a folder.
+#[must_use]
+pub fn memory_cache(options: &Options, clock: Arc<dyn Clock>) -> Arc<dyn Cache> {
+    Arc::new(EmbeddedCache::new(options.cache_bytes, 0, clock))
+}
+
 /// An open folder. The folder stays open until the store and every port that came from it are dropped; the last
 /// drop ends the writer thread and waits for it.
 #[derive(Debug, Clone)]

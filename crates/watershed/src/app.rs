@@ -11,7 +11,7 @@ use axum::{Json, Router, middleware};
 use edge::auth::{Authenticator, Tokens};
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
-use edge::middleware::{Around, Limits, around, method_not_allowed, not_found};
+use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
 use edge::{
     AccessMetrics, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey,
 };
@@ -74,6 +74,7 @@ impl App {
             log: Arc::clone(&engines.log),
             records: Arc::clone(&engines.records),
             blobs: Arc::clone(&engines.blobs),
+            cache: Arc::clone(&engines.cache),
             dead_letters: engines.dead_letters.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
@@ -138,6 +139,7 @@ impl App {
         config: &Config,
         static_key: StaticKey,
         tokens: Option<Arc<Tokens>>,
+        tracing: Option<Arc<dyn Tracing>>,
         stopping: CancellationToken,
     ) -> Result<Router> {
         let mut kinds: Vec<Arc<dyn Authenticator>> = vec![Arc::clone(&self.keys) as _, Arc::new(static_key)];
@@ -147,8 +149,10 @@ impl App {
         let document = Arc::new(document);
         let api = api
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
-            .route("/api/config", get(show_config).with_state(Arc::new(config.clone())))
-            .method_not_allowed_fallback(method_not_allowed);
+            .route("/api/config", get(show_config).with_state(Arc::new(config.clone())));
+        #[cfg(feature = "profile")]
+        let api = api.merge(crate::profile::routes());
+        let api = api.method_not_allowed_fallback(method_not_allowed);
         let api = match config.server.rate_limit.limits(Arc::clone(&self.engines.limiter))? {
             Some(limits) => api.layer(middleware::from_fn_with_state(limits, edge::limits::limit)),
             None => api,
@@ -167,6 +171,7 @@ impl App {
         let ambient = &self.ambient;
         let metrics = self.http_metrics.clone();
         let state = Around::new(metrics, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy), limits);
+        let state = state.with_tracing(tracing);
         let router = Router::new().merge(api).merge(health::routes(probes)).fallback(not_found);
         Ok(router.layer(middleware::from_fn_with_state(state, around)))
     }

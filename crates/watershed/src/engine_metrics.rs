@@ -47,6 +47,7 @@ impl Collector for EngineMetrics {
                 local_calls,
             )?;
         }
+        told.gauge("engines_expected", "Servers this process stands on", self.0.pulses.len())?;
         told.gauge("engines_answering", "Servers this process stands on that answer", self.0.answering())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use edge::http::health::Check;
 use kernel::{Error, Result, codes};
 use store::memory::MemoryLimiter;
-use store::{Blobs, DeadLetters, EventLog, Limiter, Records};
+use store::{Blobs, Cache, DeadLetters, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ pub(crate) struct Engines {
     pub records: Arc<dyn Records>,
     pub log: Arc<dyn EventLog>,
     pub blobs: Arc<dyn Blobs>,
+    pub cache: Arc<dyn Cache>,
     pub limiter: Arc<dyn Limiter>,
     /// The same, where it is shared with other processes.
     #[cfg(feature = "redis")]
@@ -65,6 +66,7 @@ impl Engines {
         Ok(Self {
             log: opened.log(chosen.log)?,
             blobs: opened.blobs(chosen.blobs, ambient)?,
+            cache: opened.cache(chosen.cache, ambient),
             limiter,
             #[cfg(feature = "redis")]
             shared_limiter,
@@ -149,6 +151,17 @@ impl Opened {
             _ => self.embedded.as_ref().map(EmbeddedStore::blobs),
         }
         .ok_or_else(|| not_open("storage.blobs"))
+    }
+
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "there is one engine"))]
+    fn cache(&self, engine: Engine, ambient: &Ambient) -> Arc<dyn Cache> {
+        #[cfg(feature = "redis")]
+        if let (Engine::Redis, Some(redis)) = (engine, &self.redis) {
+            return redis.cache();
+        }
+        let of_folder = self.embedded.as_ref().map(EmbeddedStore::cache);
+        of_folder
+            .unwrap_or_else(|| store_embedded::memory_cache(&Options::default(), Arc::clone(&ambient.clock)))
     }
 
     #[cfg(feature = "redis")]

@@ -14,10 +14,14 @@ mod engines;
 mod jwks;
 mod logging;
 mod open_files;
+#[cfg(feature = "profile")]
+mod profile;
 mod pulse;
 mod retention;
 mod startup;
 mod terminal;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::ExitCode;
 

@@ -62,15 +62,16 @@ pub struct Readiness {
     pub checks: BTreeMap<&'static str, String>,
 }
 
+/// Where a server that is not ready says so.
+pub(crate) const PROBES: [&str; 3] = ["/ready", "/readyz", "/health/ready"];
+
 /// The routes.
 pub fn routes(health: Health) -> Router {
-    Router::new()
+    let readiness = PROBES.into_iter().fold(Router::new(), |router, path| router.route(path, get(ready)));
+    readiness
         .route("/health", get(alive))
         .route("/healthz", get(alive))
         .route("/health/live", get(alive))
-        .route("/ready", get(ready))
-        .route("/readyz", get(ready))
-        .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(health)

@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -58,26 +60,68 @@ impl Drop for Place {
     }
 }
 
+/// What the server does now.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    begun: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+impl Load {
+    /// Requests since the start.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are being answered.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a request, whose answer may never be waited for.
+struct InFlight(Arc<Load>);
+
+impl InFlight {
+    fn begin(load: &Arc<Load>) -> Self {
+        load.begun.fetch_add(1, Ordering::Relaxed);
+        load.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection that was taken, and what it is served with.
 pub(super) struct Connection {
     pub(super) router: Router,
+    pub(super) load: Arc<Load>,
+    /// From then on answers ask for the connection to be closed.
+    pub(super) stop: CancellationToken,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) idle_timeout: Duration,
     pub(super) metrics: AccessMetrics,
+    /// Ends the connection where it speaks HTTP/1.1.
     pub(super) watcher: Watcher,
+    /// Ends it where it speaks HTTP/2.
+    pub(super) http2_watcher: Watcher,
     pub(super) place: Place,
 }
 
 impl Connection {
-    /// Serves it to its end. A handshake that is under way at `stop` is given up.
-    pub(super) async fn serve(mut self, stream: TcpStream, stop: CancellationToken) {
+    /// Serves it to its end. A handshake that is under way at `end` is given up.
+    pub(super) async fn serve(mut self, stream: TcpStream, end: CancellationToken) {
         // Answers are small and written whole, so waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let stream = Stalling::new(stream, STALL_TIMEOUT);
         let Some(tls) = self.tls.take() else { return self.http1(stream).await };
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = end.cancelled() => return,
             accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => accepted,
         };
         match accepted {
@@ -100,7 +144,11 @@ impl Connection {
             .header_read_timeout(self.idle_timeout)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Strict::new(stream, HEAD_TIMEOUT)), answers(self.router));
+            .serve_connection(
+                TokioIo::new(Strict::new(stream, HEAD_TIMEOUT)),
+                answers(self.router, self.load, self.stop),
+            );
+        drop(self.http2_watcher);
         told(self.watcher.watch(connection).await);
         drop(self.place);
     }
@@ -111,8 +159,9 @@ impl Connection {
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(self.idle_timeout)
             .keep_alive_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), answers(self.router));
-        told(self.watcher.watch(connection).await);
+            .serve_connection(TokioIo::new(stream), answers(self.router, self.load, self.stop));
+        drop(self.watcher);
+        told(self.http2_watcher.watch(connection).await);
         drop(self.place);
     }
 }
@@ -126,11 +175,27 @@ fn told(ended: hyper::Result<()>) {
 /// What answers the requests of a connection.
 fn answers(
     router: Router,
+    load: Arc<Load>,
+    stop: CancellationToken,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response,
     Error = Infallible,
     Future = impl Future<Output = Result<Response, Infallible>> + Send,
 > {
-    service_fn(move |request: Request<Incoming>| router.clone().oneshot(request.map(axum::body::Body::new)))
+    service_fn(move |request: Request<Incoming>| {
+        let in_flight = InFlight::begin(&load);
+        // HTTP/2 says it to the whole connection.
+        let may_close = request.version() <= Version::HTTP_11;
+        let (answer, stop) = (router.clone().oneshot(request.map(axum::body::Body::new)), stop.clone());
+        async move {
+            let _in_flight = in_flight;
+            let mut response = answer.await?;
+            if may_close && stop.is_cancelled() {
+                // The caller's next request goes to another server instead of to a closed connection.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    })
 }

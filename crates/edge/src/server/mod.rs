@@ -14,6 +14,7 @@ mod stall;
 mod strict;
 pub mod tls;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,17 +25,21 @@ use kernel::{Error, Result, codes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::metrics::AccessMetrics;
 use crate::problem::Problem;
-use connection::{Connection, Place};
+use connection::{Connection, Load, Place};
 use tls::Certificates;
 
 /// The largest head of a request; also what is read of a body at once.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Callers that sent nothing for so many turns are idle.
+const QUIET_TURNS: u32 = 50;
+const TURN: Duration = Duration::from_millis(10);
 /// Connections over the limit that are told so at once; more are closed without a word.
 const FAREWELLS_MAX: usize = 64;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,52 +70,143 @@ pub struct ConnectionSettings {
     pub metrics: AccessMetrics,
 }
 
-/// Serves until `stop`, then finishes the requests it has, for `patience` at most.
+/// How long a server takes to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownTimes {
+    /// New connections are still taken for so long, for load balancers that do not know yet.
+    pub delay: Duration,
+    /// The longest that all of it may take, the delay included.
+    pub longest: Duration,
+}
+
+/// Serves until `stop`, which makes `/ready` say no, then:
+/// takes new connections for the delay; takes no more; finishes the requests it has, each answered with
+/// `connection: close`; waits for callers that keep a connection open until they are idle. Ends early when nobody is
+/// left. What is not finished in time is cut off. Returns what is left of the time.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     settings: ConnectionSettings,
     stop: CancellationToken,
-    patience: Duration,
-) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(settings.max));
-    let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match (accepted, Arc::clone(&places).try_acquire_owned()) {
-            (Ok((stream, _)), Ok(place)) => {
-                let connection = Connection {
-                    router: router.clone(),
-                    tls: settings.tls.as_ref().map(|certificates| certificates.current()),
-                    idle_timeout: settings.idle_timeout,
-                    metrics: settings.metrics.clone(),
-                    watcher: graceful.watcher(),
-                    place: Place::take(place, &settings.metrics.connections_open),
-                };
-                tokio::spawn(connection.serve(stream, stop.clone()));
-            }
-            (Ok((stream, _)), Err(_)) => {
-                settings.metrics.connections_refused.inc();
-                // Who expects TLS would not understand a word.
-                if let (None, Ok(turn)) = (&settings.tls, Arc::clone(&farewells).try_acquire_owned()) {
-                    tokio::spawn(turn_away(stream, turn));
+    times: ShutdownTimes,
+) -> Duration {
+    let connections = Connections::new(router, settings, stop.clone());
+    connections.accept(&listener, stop.cancelled()).await;
+    let began = Instant::now();
+    connections.accept(&listener, tokio::time::sleep(times.delay)).await;
+    connections.close(listener);
+    let (open, requests) =
+        (connections.settings.metrics.connections_open.get(), connections.load.in_flight());
+    info!(connections = open, requests, "finishing the requests in flight");
+    let left = times.longest.saturating_sub(began.elapsed());
+    if tokio::time::timeout(left, connections.finish()).await.is_err() {
+        warn!("some requests did not finish in time");
+    }
+    times.longest.saturating_sub(began.elapsed())
+}
+
+/// The open connections, and what new ones are served with.
+struct Connections {
+    router: Router,
+    settings: ConnectionSettings,
+    stop: CancellationToken,
+    /// Ends handshakes that are under way.
+    end: CancellationToken,
+    load: Arc<Load>,
+    graceful: GracefulShutdown,
+    http2_graceful: GracefulShutdown,
+    places: Arc<Semaphore>,
+    farewells: Arc<Semaphore>,
+}
+
+impl Connections {
+    fn new(router: Router, settings: ConnectionSettings, stop: CancellationToken) -> Self {
+        let places = Arc::new(Semaphore::new(settings.max));
+        Self {
+            router,
+            settings,
+            stop,
+            end: CancellationToken::new(),
+            load: Arc::default(),
+            graceful: GracefulShutdown::new(),
+            http2_graceful: GracefulShutdown::new(),
+            places,
+            farewells: Arc::new(Semaphore::new(FAREWELLS_MAX)),
+        }
+    }
+
+    /// Takes connections until `end`.
+    async fn accept(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut end => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => self.open(stream),
+                Err(error) => {
+                    // Too many open files and the like pass by themselves; spinning on them would not help.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            }
-            (Err(error), _) => {
-                // Too many open files and the like pass by themselves; spinning on them would not help.
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    drop(listener);
-    info!(connections = graceful.count(), "finishing the requests in flight");
-    if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
-        warn!("some requests did not finish in time");
+
+    /// Takes who is connected already and nobody after: the kernel accepts callers ahead of us, and would cut off those
+    /// that are left with it.
+    fn close(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                Ok(stream) => self.open(stream),
+                Err(error) => warn!(%error, "cannot take the last connections"),
+            }
+        }
+    }
+
+    fn open(&self, stream: TcpStream) {
+        let settings = &self.settings;
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            let connection = Connection {
+                router: self.router.clone(),
+                load: Arc::clone(&self.load),
+                stop: self.stop.clone(),
+                tls: settings.tls.as_ref().map(|certificates| certificates.current()),
+                idle_timeout: settings.idle_timeout,
+                metrics: settings.metrics.clone(),
+                watcher: self.graceful.watcher(),
+                http2_watcher: self.http2_graceful.watcher(),
+                place: Place::take(place, &settings.metrics.connections_open),
+            };
+            tokio::spawn(connection.serve(stream, self.end.clone()));
+            return;
+        }
+        settings.metrics.connections_refused.inc();
+        // Who expects TLS would not understand a word.
+        if let (None, Ok(turn)) = (&settings.tls, Arc::clone(&self.farewells).try_acquire_owned()) {
+            tokio::spawn(turn_away(stream, turn));
+        }
+    }
+
+    /// Waits until no connection is left.
+    async fn finish(self) {
+        let Self { load, graceful, http2_graceful, end, .. } = self;
+        let http1 = async {
+            // A caller may be about to use a connection that looks idle, so idle ones are not closed at once.
+            let mut quiet = 0;
+            while quiet < QUIET_TURNS && graceful.count() > 0 {
+                let before = load.begun();
+                tokio::time::sleep(TURN).await;
+                let is_quiet = load.begun() == before && load.in_flight() == 0;
+                quiet = if is_quiet { quiet + 1 } else { 0 };
+            }
+            end.cancel();
+            graceful.shutdown().await;
+        };
+        // HTTP/2 tells the caller which requests are not taken any more, so its connections can end now.
+        tokio::join!(http2_graceful.shutdown(), http1);
     }
 }
 

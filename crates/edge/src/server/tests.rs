@@ -65,7 +65,7 @@ struct Running {
     address: SocketAddr,
     settings: ConnectionSettings,
     stop: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
+    served: tokio::task::JoinHandle<Duration>,
 }
 
 impl Running {
@@ -77,7 +77,8 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| std::future::ready("hello")));
         let stop = CancellationToken::new();
-        let serving = serve(listener, router, settings.clone(), stop.clone(), Duration::from_secs(5));
+        let times = ShutdownTimes { delay: Duration::ZERO, longest: Duration::from_secs(5) };
+        let serving = serve(listener, router, settings.clone(), stop.clone(), times);
         Self { address, settings, stop, served: tokio::spawn(serving) }
     }
 

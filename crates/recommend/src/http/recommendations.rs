@@ -1,14 +1,18 @@
 //! `/api/v1/recommendations/...`: for a user, for a session, like an entity, bought together, like a user, and
 //! the lists that are the same for everyone.
 
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use edge::{ApiResult, Body, Caller, Params, Problem};
 use kernel::{Error, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Deserializer};
+use tracing::{Instrument, debug_span};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,6 +20,7 @@ use utoipa_axum::routes;
 use super::entities::{find, name_of};
 use super::{HttpState, check_range, check_tenant};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionKind};
+use crate::service::cache::{About, Place};
 use crate::service::expression;
 use crate::service::{Algorithm, Answer, Cursor, Query, Returned, Service, SessionEntry, SimilarUsers};
 
@@ -169,9 +174,12 @@ async fn for_user(
     Caller(scope): Caller,
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
-    let (query, pin) = params.read(&state, &scope, &("user", &id))?;
-    ask(&state, query, move |service, query| service.for_user(&scope, &id, query, pin)).await
+) -> ApiResult<Response> {
+    let about = ("user", &id);
+    let (query, pin) = params.read(&state, &scope, &about)?;
+    let place = state.service.place(&scope, About::User(&id), query.algorithm, || params.named(&about));
+    let asked = Asked { state: &state, scope: scope.clone(), place };
+    asked.answer(query, move |service, query| service.for_user(&scope, &id, query, pin)).await
 }
 
 /// Recommend entities for what someone did just now.
@@ -182,7 +190,7 @@ async fn for_session(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Body(request): Body<SessionRequest>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     check_range(request.interactions.len(), 0, MAX_SESSION, "interactions")?;
     let entry = |interaction: SessionInteraction| SessionEntry {
         entity_id: interaction.entity_id.to_string(),
@@ -195,7 +203,8 @@ async fn for_session(
     // The debug form has all of an interaction: another session has another list.
     let subject = ("session", format!("{session:?}"));
     let (query, pin) = request.options.read(&state, &scope, &subject)?;
-    ask(&state, query, move |service, query| service.for_session(&scope, &session, query, pin)).await
+    let asked = Asked { state: &state, scope: scope.clone(), place: None };
+    asked.answer(query, move |service, query| service.for_session(&scope, &session, query, pin)).await
 }
 
 /// Recommend entities like one.
@@ -208,11 +217,14 @@ async fn similar_entities(
     Caller(scope): Caller,
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     let (entity, own_type) = subject(&state, &scope, &params, &id)?;
     let params = params.about_entity(Some(&own_type));
-    let (query, pin) = params.read(&state, &scope, &("entity", own_type, &id))?;
-    ask(&state, query, move |service, query| service.similar_entities(&scope, entity, query, pin)).await
+    let about = ("entity", own_type, &id);
+    let (query, pin) = params.read(&state, &scope, &about)?;
+    let place = state.service.place(&scope, About::Entity, query.algorithm, || params.named(&about));
+    let asked = Asked { state: &state, scope: scope.clone(), place };
+    asked.answer(query, move |service, query| service.similar_entities(&scope, entity, query, pin)).await
 }
 
 /// Recommend entities that are bought together with one.
@@ -225,7 +237,7 @@ async fn bought_together(
     Caller(scope): Caller,
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     let (entity, own_type) = subject(&state, &scope, &params, &id)?;
     let choices = [
         ("algorithm", &params.algorithm),
@@ -237,8 +249,11 @@ async fn bought_together(
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field).into());
     }
     let params = params.about_entity(None);
-    let (query, pin) = params.read(&state, &scope, &("bought together", own_type, &id))?;
-    ask(&state, query, move |service, query| service.bought_together(&scope, entity, query, pin)).await
+    let about = ("bought together", own_type, &id);
+    let (query, pin) = params.read(&state, &scope, &about)?;
+    let place = state.service.place(&scope, About::Entity, query.algorithm, || params.named(&about));
+    let asked = Asked { state: &state, scope: scope.clone(), place };
+    asked.answer(query, move |service, query| service.bought_together(&scope, entity, query, pin)).await
 }
 
 /// The entity that a question is about, and its type.
@@ -285,7 +300,7 @@ async fn trending(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     list(&state, scope, params, Algorithm::Trending).await
 }
 
@@ -296,7 +311,7 @@ async fn popular(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     list(&state, scope, params, Algorithm::Popular).await
 }
 
@@ -307,7 +322,7 @@ async fn latest(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<RecommendParams>,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     list(&state, scope, params, Algorithm::Latest).await
 }
 
@@ -316,28 +331,52 @@ async fn list(
     scope: Scope,
     mut params: RecommendParams,
     algorithm: Algorithm,
-) -> ApiResult<Json<Answer>> {
+) -> ApiResult<Response> {
     if params.algorithm.as_deref().is_some_and(|name| name != algorithm.name()) {
         let message = "is in the address already; leave it out";
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("algorithm").into());
     }
     params.algorithm = Some(algorithm.name().to_owned());
     let (query, pin) = params.read(state, &scope, &algorithm.name())?;
-    ask(state, query, move |service, query| service.list(&scope, query, pin)).await
+    let place = state.service.place(&scope, About::Everyone, algorithm, || params.named(&algorithm.name()));
+    let asked = Asked { state, scope: scope.clone(), place };
+    asked.answer(query, move |service, query| service.list(&scope, query, pin)).await
 }
 
-/// Answers the query; beside the workers where it has expressions, which take long enough to hold up others.
-async fn ask(
-    state: &HttpState,
+/// Who asks, and where the answer is kept.
+struct Asked<'a> {
+    state: &'a HttpState,
+    scope: Scope,
+    place: Option<Place>,
+}
+
+impl Asked<'_> {
+    /// The answer, as it was kept or made now.
+    async fn answer(
+        self,
+        query: Query,
+        question: impl FnOnce(&Service, &Query) -> Result<Answer> + Send + 'static,
+    ) -> ApiResult<Response> {
+        let making = make(Arc::clone(&self.state.service), query, question);
+        let making = making.instrument(debug_span!("recommend.answer"));
+        let service = &self.state.service;
+        let Some((cache, place)) = service.cache().zip(self.place) else {
+            return Ok(Json(making.await?).into_response());
+        };
+        let text = cache.answer(service, &self.scope, place, making).await?;
+        Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+    }
+}
+
+/// Makes the answer; beside the workers where it has expressions, which take long enough to hold up others.
+async fn make(
+    service: Arc<Service>,
     query: Query,
     question: impl FnOnce(&Service, &Query) -> Result<Answer> + Send + 'static,
-) -> ApiResult<Json<Answer>> {
-    let service = Arc::clone(&state.service);
+) -> Result<Answer> {
     let is_slow = query.has_expressions();
     let work = move || question(&service, &query);
-    let answer =
-        if is_slow { tokio::task::spawn_blocking(work).await.map_err(Error::internal)? } else { work() };
-    Ok(Json(answer?))
+    if is_slow { tokio::task::spawn_blocking(work).await.map_err(Error::internal)? } else { work() }
 }
 
 impl RecommendParams {
@@ -396,6 +435,11 @@ impl RecommendParams {
             fingerprint,
         };
         Ok((query, pin))
+    }
+
+    /// The subject and every parameter, in words.
+    fn named(&self, subject: &impl Debug) -> String {
+        format!("{subject:?} {self:?}")
     }
 
     fn weights(&self, algorithm: Algorithm) -> Result<Option<(f32, f32)>> {

@@ -30,7 +30,7 @@ pub struct Answer {
     /// The version of the model; none where no model was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u64>,
-    /// When.
+    /// When it was made; for an answer from the cache that was a while ago.
     #[schema(value_type = String, format = DateTime)]
     pub generated_at: Timestamp,
     /// False when the filter or the boosters took so much work that not every entity could be looked at.

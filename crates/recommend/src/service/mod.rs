@@ -7,6 +7,7 @@
 //! [`Selector`](select::Selector); its endpoint in `http/recommendations.rs`.
 
 pub mod answer;
+pub mod cache;
 pub mod context;
 pub mod cursor;
 pub mod expression;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 
 use kernel::{Clock, Entropy, Result, Scope, TenantId};
 use parking_lot::RwLock;
+use store::Cache;
 
 use crate::events::InteractionKind;
 use crate::metrics::RecommendMetrics;
 use crate::serving::Recommenders;
-use crate::settings::AnswerSettings;
+use crate::settings::{AnswerSettings, CacheSettings};
 use crate::views::{TenantView, Views};
+use cache::AnswerCache;
 use context::Context;
 use expression::Expressions;
 use ranking::Ranking;
@@ -64,6 +67,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: RecommendMetrics,
+    cache: Option<AnswerCache>,
 }
 
 /// What an answer is about.
@@ -89,7 +93,16 @@ impl Service {
         metrics: RecommendMetrics,
     ) -> Self {
         let tenants = RwLock::new(BTreeMap::new());
-        Self { views, tenants, settings, expressions: Expressions::default(), clock, entropy, metrics }
+        let expressions = Expressions::default();
+        Self { views, tenants, settings, expressions, clock, entropy, metrics, cache: None }
+    }
+
+    /// The same, keeping answers.
+    #[must_use]
+    pub fn keeping(self, cache: Arc<dyn Cache>, settings: CacheSettings) -> Self {
+        let (entropy, metrics) = (Arc::clone(&self.entropy), self.metrics.cache.clone());
+        let cache = AnswerCache::new(cache, settings, &self.settings, entropy, metrics);
+        Self { cache, ..self }
     }
 
     /// The settings of answers.

@@ -52,6 +52,12 @@ impl Algorithm {
         }
     }
 
+    /// Whether it looks at who asks.
+    #[must_use]
+    pub fn is_personal(self) -> bool {
+        !matches!(self, Self::Trending | Self::Popular | Self::Latest)
+    }
+
     /// The algorithm of that name.
     ///
     /// # Errors

@@ -84,6 +84,12 @@ impl Recommenders {
         Self { version, trained_at, trained, blend, index, states: Arc::default() }
     }
 
+    /// The revision of the catalogue that content knows.
+    #[must_use]
+    pub fn catalogue_revision(&self) -> u64 {
+        self.index.revision
+    }
+
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
     /// content alone until the next training. The view is held only while its changes are copied. `embedder` is the one
     /// of the training; one that gives vectors of another length waits for the next training, as does one that fails.

@@ -46,6 +46,12 @@ impl Place {
         Self((u64::from(partition) << Self::OFFSET_BITS) | offset)
     }
 
+    /// The place as one number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// The partition.
     #[must_use]
     pub fn partition(self) -> u32 {

@@ -8,9 +8,10 @@ use super::{scope, serve};
 use crate::app::App;
 use crate::cli::Demo;
 use crate::config::Config;
+use crate::logging::Telemetry;
 use crate::terminal;
 
-pub(super) async fn run(demo: Demo, mut config: Config) -> Result<()> {
+pub(super) async fn run(demo: Demo, mut config: Config, telemetry: &Telemetry) -> Result<()> {
     if demo.serve.host.is_none() {
         "127.0.0.1".clone_into(&mut config.server.host);
     }
@@ -33,11 +34,8 @@ pub(super) async fn run(demo: Demo, mut config: Config) -> Result<()> {
         return Ok(());
     }
     let names = names(&app, &scope);
-    serve::listen(app, &demo.serve, &config, |served| {
-        terminal::say(page(served, &names));
-        Ok(())
-    })
-    .await
+    let serving = serve::Serving { app, config: &config, telemetry, stopping: serve::watch_signals()? };
+    serving.run(&demo.serve, |served| terminal::say(page(served, &names))).await
 }
 
 async fn fill(app: &App, scope: &Scope, demo: &Demo) -> Result<()> {

@@ -17,15 +17,20 @@ mod serve;
 mod settings;
 mod train;
 
+use std::time::Duration;
+
 use kernel::{Error, Result, Scope, TenantId, codes};
 use toml::Value;
 
 use crate::cli::{Cli, Command, Common};
 use crate::config::{Config, Environment, Override};
-use crate::{logging, terminal};
+use crate::logging::Telemetry;
+use crate::terminal;
 
 /// The file that is read where no other is named.
 const DEFAULT_FILE: &str = "watershed.toml";
+/// Work beside the one that is done has so long to end.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Does what was asked.
 ///
@@ -39,35 +44,41 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Config(command) if command.reference => settings::reference(),
         command => {
             let config = load(&cli.common, &command)?;
-            logging::start(&config.log)?;
-            run_configured(command, config)
+            let telemetry = Telemetry::start(&config)?;
+            let done = run_configured(command, config, &telemetry);
+            telemetry.end();
+            done
         }
     }
 }
 
-fn run_configured(command: Command, config: Config) -> Result<()> {
-    match command {
+fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Result<()> {
+    let runtime = runtime(&config)?;
+    let done = match command {
         Command::Config(_) => settings::effective(&config),
-        Command::Evaluate(evaluate) => runtime(&config)?.block_on(evaluate::run(*evaluate, config)),
-        Command::Serve(serve) => runtime(&config)?.block_on(serve::run(serve, config)),
-        Command::Demo(demo) => runtime(&config)?.block_on(demo::run(demo, config)),
-        Command::Import(import) => runtime(&config)?.block_on(import::run(import, config)),
-        Command::Train(train) => runtime(&config)?.block_on(train::run(train, config)),
-        Command::Recommend(recommend) => runtime(&config)?.block_on(recommend::run(recommend, config)),
+        Command::Evaluate(evaluate) => runtime.block_on(evaluate::run(*evaluate, config)),
+        Command::Serve(serve) => runtime.block_on(serve::run(serve, config, telemetry)),
+        Command::Demo(demo) => runtime.block_on(demo::run(demo, config, telemetry)),
+        Command::Import(import) => runtime.block_on(import::run(import, config)),
+        Command::Train(train) => runtime.block_on(train::run(train, config)),
+        Command::Recommend(recommend) => runtime.block_on(recommend::run(recommend, config)),
         #[cfg(feature = "postgres")]
-        Command::Migrate(migrate) => runtime(&config)?.block_on(migrate::run(migrate, config)),
+        Command::Migrate(migrate) => runtime.block_on(migrate::run(migrate, config)),
         #[cfg(not(feature = "postgres"))]
         Command::Migrate(_) => {
             let message = "this build has no postgres engine; build with `cargo build --features postgres`";
             Err(Error::new(codes::VALIDATION_ERROR, message))
         }
-        Command::Backup(backup) => runtime(&config)?.block_on(backup::run(backup, config)),
-        Command::Restore(restore) => runtime(&config)?.block_on(restore::run(restore, config)),
-        Command::Keys(keys) => runtime(&config)?.block_on(keys::run(keys, config)),
-        Command::Audit(audit) => runtime(&config)?.block_on(audit::run(audit, config)),
-        Command::Doctor(doctor) => runtime(&config)?.block_on(doctor::run(doctor, config)),
+        Command::Backup(backup) => runtime.block_on(backup::run(backup, config)),
+        Command::Restore(restore) => runtime.block_on(restore::run(restore, config)),
+        Command::Keys(keys) => runtime.block_on(keys::run(keys, config)),
+        Command::Audit(audit) => runtime.block_on(audit::run(audit, config)),
+        Command::Doctor(doctor) => runtime.block_on(doctor::run(doctor, config)),
         Command::Completions { .. } | Command::Openapi => Ok(()),
-    }
+    };
+    // A training that was given up still runs beside; its result is of no use to anyone.
+    runtime.shutdown_timeout(LAST_WORK);
+    done
 }
 
 fn load(common: &Common, command: &Command) -> Result<Config> {

@@ -1,81 +1,113 @@
-//! `watershed serve`
+//! `watershed serve`: until SIGTERM or SIGINT, then in order: `/ready` says no; no new connections; requests in flight
+//! are finished; what is in memory is written; the engines are closed. A second signal ends the process at once, and
+//! nothing is lost by that: what was acknowledged is durable.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use edge::server::tls::Certificates;
-use edge::server::{self, ConnectionSettings};
+use edge::server::{self, ConnectionSettings, ShutdownTimes};
 use kernel::{Error, Result, codes};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::app::{self, Ambient, App};
 use crate::backups;
 use crate::cli::Serve;
 use crate::config::Config;
+use crate::logging::Telemetry;
 use crate::retention::Keeper;
 use crate::{open_files, startup};
 
-pub(super) async fn run(serve: Serve, config: Config) -> Result<()> {
-    let app = startup::patiently(&config.storage, &Ambient::of_system(), || App::open(&config)).await?;
-    listen(app, &serve, &config, |_| Ok(())).await
+/// Writing what is in memory may take so long even when the requests took all the time there was.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+/// What a shell says of a process that SIGTERM ended.
+const ENDED_AT_ONCE: i32 = 143;
+
+pub(super) async fn run(serve: Serve, config: Config, telemetry: &Telemetry) -> Result<()> {
+    // Before the engines, because the first process of a container has no other way to be stopped.
+    let stopping = watch_signals()?;
+    let ambient = Ambient::of_system();
+    let app = tokio::select! {
+        () = stopping.cancelled() => return Ok(()),
+        app = startup::patiently(&config.storage, &ambient, || App::open(&config)) => app?,
+    };
+    Serving { app, config: &config, telemetry, stopping }.run(&serve, |_| ()).await
 }
 
-/// Serves until SIGTERM or SIGINT, then: `/ready` says no, no new connections, requests in flight are finished,
-/// a last checkpoint is written.
-pub(super) async fn listen(
-    mut app: App,
-    serve: &Serve,
-    config: &Config,
-    ready: impl FnOnce(&Served) -> Result<()>,
-) -> Result<()> {
-    let stopping = CancellationToken::new();
-    let (static_key, key_file) =
-        app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
-    let tokens = app.tokens(&config.auth.jwt).await?;
-    let shipper = backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?;
-    let router = app.router(config, static_key, tokens.clone(), stopping.clone())?;
-    let connections = connections(&app, config)?;
-    let listener = server::listen(app::listen_address(config)?).await?;
-    let address = listener.local_addr().map_err(Error::internal)?;
-    watch_signals(stopping.clone())?;
-    app.recommend.start(stopping.clone());
-    app.engines.watch(&stopping);
-    let keeper = keep_log(&app, config, &stopping);
-    let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
-    if let Some(tokens) = tokens {
-        tokio::spawn(tokens.run(stopping.clone()));
+/// An application that is about to be served, and what tells it to stop.
+pub(super) struct Serving<'a> {
+    pub app: App,
+    pub config: &'a Config,
+    pub telemetry: &'a Telemetry,
+    pub stopping: CancellationToken,
+}
+
+impl Serving<'_> {
+    /// Serves until it is told to stop; `ready` is called when it listens.
+    pub(super) async fn run(self, serve: &Serve, ready: impl FnOnce(&Served)) -> Result<()> {
+        let Self { mut app, config, telemetry, stopping } = self;
+        telemetry.register(&mut app.registry);
+        let (static_key, key_file) =
+            app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
+        let tokens = app.tokens(&config.auth.jwt).await?;
+        let shipper = backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?;
+        let router = app.router(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
+        let connections = connections(&app, config)?;
+        let listener = server::listen(app::listen_address(config)?).await?;
+        let address = listener.local_addr().map_err(Error::internal)?;
+        app.recommend.start(stopping.clone());
+        app.engines.watch(&stopping);
+        let keeper = keep_log(&app, config, &stopping);
+        let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
+        if let Some(tokens) = tokens {
+            tokio::spawn(tokens.run(stopping.clone()));
+        }
+        if let Some(certificates) = &connections.tls {
+            tokio::spawn(Arc::clone(certificates).run(stopping.clone()));
+            watch_hangups(Arc::clone(certificates))?;
+        }
+        let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
+        info!(%address, "serving");
+        if let Some(path) = &key_file {
+            info!(path = %path.display(), "no API key is configured; callers use the one in this file");
+        }
+        if let Some(path) = &serve.address_file {
+            std::fs::write(path, format!("{address}\n")).map_err(|cause| {
+                Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
+            })?;
+        }
+        let scheme = if connections.tls.is_some() { "https" } else { "http" };
+        ready(&Served { address, scheme, key_file });
+        let times = ShutdownTimes {
+            delay: Duration::from_secs(config.server.shutdown_delay_secs),
+            longest: Duration::from_secs(config.server.shutdown_timeout_secs),
+        };
+        let left = server::serve(listener, router, connections, stopping, times).await;
+        let end = async {
+            if let Some(keeper) = keeper {
+                keeper.await.map_err(Error::internal)?;
+            }
+            app.recommend.stop().await;
+            keys.await.map_err(Error::internal)?;
+            match shipping {
+                Some(shipping) => shipping.await.map_err(Error::internal),
+                None => Ok(()),
+            }
+        };
+        match tokio::time::timeout(left.max(LAST_WRITE), end).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                warn!(
+                    "the last checkpoint or backup was not written in time; the next start reads more of the log"
+                );
+            }
+        }
+        info!("stopped");
+        Ok(())
     }
-    if let Some(certificates) = &connections.tls {
-        tokio::spawn(Arc::clone(certificates).run(stopping.clone()));
-        watch_hangups(Arc::clone(certificates))?;
-    }
-    let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
-    info!(%address, "serving");
-    if let Some(path) = &key_file {
-        info!(path = %path.display(), "no API key is configured; callers use the one in this file");
-    }
-    if let Some(path) = &serve.address_file {
-        std::fs::write(path, format!("{address}\n")).map_err(|cause| {
-            Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
-        })?;
-    }
-    let scheme = if connections.tls.is_some() { "https" } else { "http" };
-    ready(&Served { address, scheme, key_file })?;
-    let patience = Duration::from_secs(config.server.shutdown_timeout_secs);
-    server::serve(listener, router, connections, stopping, patience).await;
-    if let Some(keeper) = keeper {
-        keeper.await.map_err(Error::internal)?;
-    }
-    app.recommend.stop().await;
-    keys.await.map_err(Error::internal)?;
-    if let Some(shipping) = shipping {
-        shipping.await.map_err(Error::internal)?;
-    }
-    info!("stopped");
-    Ok(())
 }
 
 /// How connections are treated; makes room for them.
@@ -123,16 +155,25 @@ pub(super) struct Served {
     pub key_file: Option<std::path::PathBuf>,
 }
 
-fn watch_signals(stopping: CancellationToken) -> Result<()> {
+/// Cancelled by the first SIGTERM or SIGINT. The second one ends the process.
+pub(super) fn watch_signals() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::internal)?;
+    let stopping = CancellationToken::new();
+    let first = stopping.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        info!("stopping");
-        stopping.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        info!("stopping: not ready any more");
+        first.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        std::process::exit(ENDED_AT_ONCE);
     });
-    Ok(())
+    Ok(stopping)
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }

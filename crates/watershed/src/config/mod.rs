@@ -26,7 +26,7 @@ pub(crate) use environment::Environment;
 pub(crate) use environment::aws_variables;
 pub(crate) use jwt::{JwtSettings, jwks_url};
 pub(crate) use reference::page as reference;
-pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings};
+pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, TraceSettings};
 pub(crate) use storage::{Engine, StorageSettings};
 
 /// The whole configuration.
@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub backup: BackupSettings,
     /// What it tells of itself.
     pub log: LogSettings,
+    /// Where traces of requests go.
+    pub trace: TraceSettings,
     /// Recommendations.
     pub recommend: RecommendSettings,
 }
@@ -81,6 +83,7 @@ impl Config {
         self.auth.validate(self.server.environment)?;
         self.storage.validate()?;
         self.backup.validate()?;
+        self.trace.validate()?;
         self.recommend.validate()
     }
 }
@@ -161,6 +164,9 @@ mod tests {
         check("", &[("TLS_CERT_FILE", "certificate.pem")], "server.tls");
         check("", &[("TLS_CLIENT_CA_FILE", "clients.pem")], "server.tls");
         check("", &[("MAX_CONNECTIONS", "0")], "server.max_connections");
+        check("", &[("SHUTDOWN_DELAY_SECS", "30")], "server.shutdown_delay_secs");
+        check("", &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "trace.sample_ratio");
+        check("", &[("RECOMMENDATION_CACHE_TTL_SECS", "-1")], "recommend.cache.recommendation_ttl_secs");
         check(
             "",
             &[("COLLABORATIVE_WEIGHT", "0.9"), ("CONTENT_BASED_WEIGHT", "0.4")],

@@ -49,8 +49,11 @@ pub(crate) struct ServerSettings {
     /// Seconds that a connection may wait for its next request. Longer than what a load balancer in front waits, so
     /// that it never sends into a connection that is just being closed.
     pub idle_timeout_secs: u64,
-    /// Seconds that requests in flight have to finish at shutdown.
+    /// Seconds that requests in flight have to finish at shutdown, the delay included.
     pub shutdown_timeout_secs: u64,
+    /// Seconds after SIGTERM in which new connections are still taken, for load balancers that only learn from `/ready`
+    /// that this server is going. Leave it at 0 where something waits before SIGTERM, as a `preStop` hook does.
+    pub shutdown_delay_secs: u64,
     /// How many requests may be sent.
     pub rate_limit: RateLimitSettings,
     /// Certificates; without them it serves in the open.
@@ -114,6 +117,7 @@ impl Default for ServerSettings {
             max_connections: 16_384,
             idle_timeout_secs: 75,
             shutdown_timeout_secs: 30,
+            shutdown_delay_secs: 0,
             rate_limit: RateLimitSettings::default(),
             tls: TlsSettings::default(),
         }
@@ -126,6 +130,11 @@ impl ServerSettings {
     pub(super) fn validate(&self) -> Result<()> {
         require(self.host.parse::<std::net::IpAddr>().is_ok(), "server.host", "must be an IP address")?;
         require(self.max_request_size_mb >= 1, "server.max_request_size_mb", "must be at least 1")?;
+        require(
+            self.shutdown_delay_secs < self.shutdown_timeout_secs.max(1),
+            "server.shutdown_delay_secs",
+            "must be less than shutdown_timeout_secs",
+        )?;
         require(self.request_timeout_ms >= 1, "server.request_timeout_ms", "must be at least 1")?;
         require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")?;
         let connections = 1..=MAX_CONNECTIONS;
@@ -214,6 +223,38 @@ pub(crate) struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self { level: "info".to_owned(), filter: None, format: LogFormat::Text }
+    }
+}
+
+/// Where traces of requests go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TraceSettings {
+    /// The address of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. There are
+    /// no traces without one.
+    pub endpoint: Option<String>,
+    /// What the collector knows this server as.
+    pub service_name: String,
+    /// The share of traces, 0 to 1, that begin here and are recorded. A caller's trace is recorded where the caller
+    /// records it.
+    pub sample_ratio: f64,
+}
+
+impl Default for TraceSettings {
+    fn default() -> Self {
+        Self { endpoint: None, service_name: "watershed".to_owned(), sample_ratio: 1.0 }
+    }
+}
+
+impl TraceSettings {
+    pub(super) fn validate(&self) -> Result<()> {
+        let is_built = cfg!(feature = "otlp") || self.endpoint.is_none();
+        let rule = "this build sends no traces; build with `cargo build --features otlp`";
+        require(is_built, "trace.endpoint", rule)?;
+        let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        let rule = "must begin with http:// or https://";
+        require(self.endpoint.as_ref().is_none_or(is_http), "trace.endpoint", rule)?;
+        require((0.0..=1.0).contains(&self.sample_ratio), "trace.sample_ratio", "must be between 0 and 1")
     }
 }
 

@@ -10,6 +10,7 @@ mod access;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod away;
 mod backup;
+mod caching;
 mod cli;
 mod connections;
 mod durability;
@@ -24,13 +25,20 @@ mod interaction_types;
 mod interactions;
 mod lists;
 mod live;
+mod logs;
+mod monitoring;
 mod operations;
 mod pages;
 mod parameters;
+#[cfg(feature = "profile")]
+mod profile;
 mod questions;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod replicas;
+mod shutdown;
 mod support;
 mod tls;
 mod tokens;
+#[cfg(feature = "otlp")]
+mod traces;
 mod users;

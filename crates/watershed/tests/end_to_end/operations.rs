@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{KEY, Reply, Server, refused};
+use crate::support::{KEY, Reply, Server, metric, refused};
 
 fn problem(reply: &Reply) -> (u16, Value) {
     assert_eq!(reply.header("content-type"), "application/problem+json", "{}", reply.text());
@@ -27,18 +27,14 @@ fn probes_and_metrics_need_no_credential() {
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
     let text = metrics.text();
     assert!(text.ends_with("# EOF\n"));
-    let value = |name: &str, labels: &[&str]| -> f64 {
-        let is_it = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-                && labels.iter().all(|label| line.contains(label))
-        };
-        let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no {name} {labels:?} in {text}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    };
+    let value = |name: &str, labels: &[&str]| metric(&server, name, labels);
     let popular = r#"path="/api/v1/recommendations/popular""#;
-    assert_eq!(value("http_requests_total", &[popular, r#"status="200""#, r#"method="GET""#]), 1.0);
-    assert_eq!(value("http_requests_total", &[r#"path="/api/v1/entities/{id}""#, r#"status="404""#]), 1.0);
-    assert_eq!(value("http_requests_errors_total", &[]), 0.0);
+    let get = r#"method="GET""#;
+    assert_eq!(value("http_requests_total", &[popular, get]), 1.0);
+    assert_eq!(value("http_requests_errors_total", &[popular, get]), 0.0);
+    assert_eq!(value("http_responses_total", &[popular, get, r#"status="200""#]), 1.0);
+    let missing = [r#"path="/api/v1/entities/{id}""#, r#"status="404""#];
+    assert_eq!(value("http_responses_total", &missing), 1.0);
     assert_eq!(value("http_request_duration_seconds_bucket", &[popular, r#"le="+Inf""#]), 1.0);
     assert!(value("http_request_duration_seconds_sum", &[popular]) > 0.0);
 }

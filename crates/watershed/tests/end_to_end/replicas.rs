@@ -53,7 +53,7 @@ impl Place {
 }
 
 /// Settings of replicas that share a schema of their own.
-fn shared(extra: &str) -> String {
+pub(crate) fn shared(extra: &str) -> String {
     Place::new().settings(extra)
 }
 

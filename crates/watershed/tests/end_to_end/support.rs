@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(crate) const KEY: &str = "end-to-end-test-key";
 /// The longest wait for the server to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What stands in a line that complains, as text and as JSON.
+const COMPLAINTS: [&str; 5] = [" WARN ", " ERROR ", "\"level\":\"WARN\"", "\"level\":\"ERROR\"", "panicked"];
 
 /// No recurrent model and no training behind the test's back, so that tests are quick and exact.
 pub(crate) const SETTINGS: &str = "
@@ -119,7 +123,13 @@ impl Home {
 
     /// Serves this folder.
     pub(crate) fn serve(self) -> Server {
-        let mut server = Server { home: Some(self), child: None, address: String::new(), agent: agent() };
+        let mut server = Server {
+            home: Some(self),
+            child: None,
+            address: String::new(),
+            agent: agent(),
+            asked: AtomicBool::new(false),
+        };
         server.start();
         server
     }
@@ -179,6 +189,8 @@ pub(crate) struct Server {
     child: Option<Child>,
     address: String,
     agent: Agent,
+    /// The process was asked to stop; once more would end it at once.
+    asked: AtomicBool,
 }
 
 impl Server {
@@ -248,6 +260,7 @@ impl Server {
 
     /// Asks the process to stop, without waiting for it.
     pub(crate) fn ask_to_stop(&self) {
+        self.asked.store(true, Ordering::Relaxed);
         self.signal("-TERM");
     }
 
@@ -257,8 +270,22 @@ impl Server {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    /// Waits for the process to end by itself; its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let mut status = None;
+        wait(|| {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+
     fn terminate(&mut self) {
-        self.ask_to_stop();
+        if !self.asked.swap(false, Ordering::Relaxed) {
+            self.ask_to_stop();
+            self.asked.store(false, Ordering::Relaxed);
+        }
         let mut child = self.child.take().unwrap();
         let mut status = None;
         wait(|| {
@@ -281,8 +308,7 @@ impl Server {
     fn check_log(&self) {
         let allowed = &self.home().allowed;
         for line in self.log().lines() {
-            let is_complaint =
-                line.contains(" WARN ") || line.contains(" ERROR ") || line.contains("panicked");
+            let is_complaint = COMPLAINTS.iter().any(|mark| line.contains(mark));
             let is_allowed = allowed.iter().any(|text| line.contains(text));
             assert!(!is_complaint || is_allowed, "the server complained: {line}");
         }
@@ -409,6 +435,19 @@ pub(crate) fn wait(mut done: impl FnMut() -> bool) -> bool {
         }
         done()
     })
+}
+
+/// The value of the series of `/metrics` with this name and these labels.
+#[track_caller]
+pub(crate) fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
+    let reply = server.send("GET", "/metrics", &[], None);
+    let text = reply.text();
+    let is_it = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no {name} {labels:?} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Fails unless the answer is a problem with this status, code and field.

@@ -1,0 +1,424 @@
+//! Answers that were made before, kept through the `Cache` port. Off unless a time to live is set: an answer takes
+//! about as long to make as to fetch.
+//!
+//! An answer is kept under everything it is made of: the tenant, every parameter, the settings, the model's version,
+//! the catalogue's revision, and either the user's own history or, for what is not personal, the number of all
+//! interactions. So the user's next action, a change of the catalogue and a new model each lead to another place, and
+//! only what others do may show in a personal answer as late as the time to live. A kept answer that names an entity
+//! which is no longer available is not given.
+//!
+//! Of equal requests at the same time one is answered, and the others take its answer. It refuses to keep errors,
+//! incomplete answers, and answers of an algorithm that stood in for another.
+//!
+//! To keep another kind of answer: say in [`Service::place`] what it is made of.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kernel::{Entropy, Result, Scope};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use store::Cache;
+use tokio::sync::OnceCell;
+use tracing::debug;
+
+use super::{Algorithm, Answer, Service};
+use crate::metrics::{CacheMetrics, CacheName};
+use crate::settings::{AnswerSettings, CacheSettings};
+use crate::views::TenantView;
+
+/// How the text of every answer begins.
+const HEAD: &str = "{\"answer_id\":\"";
+
+/// What an answer is about.
+#[derive(Debug, Clone, Copy)]
+pub enum About<'a> {
+    /// A user.
+    User(&'a str),
+    /// An entity.
+    Entity,
+    /// Nothing in particular: the same list for everyone.
+    Everyone,
+}
+
+/// Where an answer is kept, and for how long.
+#[derive(Debug)]
+pub struct Place {
+    key: String,
+    time_to_live: Duration,
+    name: CacheName,
+    /// The place does not tell what others do.
+    personal: bool,
+}
+
+/// An answer as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Type and id of what it recommends.
+    entities: Vec<(String, String)>,
+    /// Its text behind the answer's id, which each caller gets a new one of.
+    tail: String,
+}
+
+/// Answers that are being made, by tenant and key.
+type UnderWay = Mutex<HashMap<(String, String), Arc<OnceCell<Arc<Kept>>>>>;
+
+/// The cache of answers.
+pub struct AnswerCache {
+    cache: Arc<dyn Cache>,
+    settings: CacheSettings,
+    salt: [u8; 32],
+    under_way: UnderWay,
+    entropy: Arc<dyn Entropy>,
+    metrics: CacheMetrics,
+}
+
+impl fmt::Debug for AnswerCache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AnswerCache").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl AnswerCache {
+    /// A cache of answers that are made with `answers`; none where the settings keep nothing.
+    #[must_use]
+    pub fn new(
+        cache: Arc<dyn Cache>,
+        settings: CacheSettings,
+        answers: &AnswerSettings,
+        entropy: Arc<dyn Entropy>,
+        metrics: CacheMetrics,
+    ) -> Option<Self> {
+        if settings == CacheSettings::default() {
+            return None;
+        }
+        // Replicas of another release or with other settings make other answers.
+        let salt = *blake3::hash(format!("{} {answers:?}", env!("CARGO_PKG_VERSION")).as_bytes()).as_bytes();
+        Some(Self { cache, settings, salt, under_way: UnderWay::default(), entropy, metrics })
+    }
+
+    /// The answer's text: as it was kept, else as `make` makes it.
+    ///
+    /// # Errors
+    /// Those of `make`. A cache that does not answer is one that has nothing.
+    pub async fn answer<M>(&self, service: &Service, scope: &Scope, place: Place, make: M) -> Result<Bytes>
+    where
+        M: Future<Output = Result<Answer>>,
+    {
+        let key = (scope.tenant().as_str().to_owned(), place.key.clone());
+        let cell = Arc::clone(self.under_way.lock().entry(key.clone()).or_default());
+        let mut is_first = false;
+        let kept = cell
+            .get_or_try_init(|| async {
+                is_first = true;
+                self.fetch_or_make(service, scope, &place, make).await
+            })
+            .await;
+        if is_first {
+            let mut under_way = self.under_way.lock();
+            if under_way.get(&key).is_some_and(|found| Arc::ptr_eq(found, &cell)) {
+                under_way.remove(&key);
+            }
+        } else {
+            self.metrics.coalesced(place.name);
+        }
+        let id = self.entropy.id(service.clock.now()).as_hyphenated().to_string();
+        kept.map(|kept| Bytes::from([HEAD, &id, &kept.tail].concat()))
+    }
+
+    async fn fetch_or_make<M>(
+        &self,
+        service: &Service,
+        scope: &Scope,
+        place: &Place,
+        make: M,
+    ) -> Result<Arc<Kept>>
+    where
+        M: Future<Output = Result<Answer>>,
+    {
+        if let Some(kept) = self.fetch(service, scope, &place.key).await {
+            self.metrics.hit(place.name);
+            return Ok(Arc::new(kept));
+        }
+        self.metrics.miss(place.name);
+        let answer = make.await?;
+        let kept = Kept::of(&answer)?;
+        let may_be_kept = answer.complete && !(place.personal && answer.fallback.is_some());
+        if may_be_kept {
+            let bytes = postcard::to_stdvec(&kept).map_err(kernel::Error::internal)?;
+            if let Err(error) = self.cache.set(scope, &place.key, bytes.into(), place.time_to_live).await {
+                debug!(error = %error.chain(), "an answer could not be kept");
+            }
+        }
+        Ok(Arc::new(kept))
+    }
+
+    async fn fetch(&self, service: &Service, scope: &Scope, key: &str) -> Option<Kept> {
+        let found = match self.cache.get(scope, key).await {
+            Ok(found) => found?,
+            Err(error) => {
+                debug!(error = %error.chain(), "the cache of answers does not answer");
+                return None;
+            }
+        };
+        let kept: Kept = postcard::from_bytes(&found).ok()?;
+        let view = service.views.of(scope);
+        kept.is_available(&view.read(), service.clock.now().as_millisecond()).then_some(kept)
+    }
+}
+
+impl Kept {
+    fn of(answer: &Answer) -> Result<Self> {
+        let text = serde_json::to_string(answer).map_err(kernel::Error::internal)?;
+        let tail = text.strip_prefix(HEAD).and_then(|rest| rest.strip_prefix(answer.answer_id.as_str()));
+        let tail = tail.ok_or_else(|| kernel::Error::internal("an answer does not begin with its id"))?;
+        let names = answer.recommendations.iter();
+        let entities = names.map(|one| (one.entity_type.clone(), one.entity_id.clone())).collect();
+        Ok(Self { entities, tail: tail.to_owned() })
+    }
+
+    /// Whether everything it recommends may still be recommended: time alone changes that.
+    fn is_available(&self, view: &TenantView, now_ms: i64) -> bool {
+        self.entities.iter().all(|(entity_type, id)| {
+            let found = view.entities.find(entity_type, id).and_then(|index| view.entities.get(index));
+            found.is_some_and(|entity| entity.is_available(now_ms))
+        })
+    }
+}
+
+impl Service {
+    /// Where the answer to this question is kept; none where such answers are not. `question` names the subject and
+    /// every parameter.
+    #[must_use]
+    pub fn place(
+        &self,
+        scope: &Scope,
+        about: About<'_>,
+        algorithm: Algorithm,
+        question: impl FnOnce() -> String,
+    ) -> Option<Place> {
+        let cache = self.cache.as_ref()?;
+        let (name, seconds) = match about {
+            About::Everyone => (CacheName::Trending, cache.settings.trending_ttl_secs),
+            _ => (CacheName::Recommendations, cache.settings.recommendation_ttl_secs),
+        };
+        if seconds == 0 {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&cache.salt);
+        let mut number = |number: u64| {
+            hasher.update(&number.to_le_bytes());
+        };
+        let model = self.served(scope).and_then(|served| served.current());
+        number(model.as_ref().map_or(0, |model| model.version));
+        number(model.as_ref().map_or(0, |model| model.catalogue_revision()));
+        let view = self.views.of(scope);
+        let view = view.read();
+        number(view.entities.revision());
+        for kind in view.interaction_types.all() {
+            number(u64::from(kind.weight.to_bits()));
+        }
+        let history = match about {
+            About::User(id) => view.users.find(id).and_then(|index| view.users.get(index)),
+            _ => None,
+        };
+        let history = history.map_or(&[][..], |user| &user.history);
+        let personal = algorithm.is_personal() && !history.is_empty();
+        // Every event of a tenant is in one order, so a number names a state, on every replica.
+        number(if personal { u64::MAX } else { view.activity.interactions() });
+        history.iter().for_each(|entry| number(entry.place.number()));
+        hasher.update(question().as_bytes());
+        Some(Place {
+            key: format!("answer:{}", hasher.finalize().to_hex()),
+            time_to_live: Duration::from_secs(seconds),
+            name,
+            personal,
+        })
+    }
+
+    /// The cache of answers, where one is set.
+    #[must_use]
+    pub fn cache(&self) -> Option<&AnswerCache> {
+        self.cache.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use kernel::{Clock, Error, ManualClock, SeededEntropy, TenantId, Timestamp, codes};
+    use prometheus_client::registry::Registry;
+    use store::Lease;
+    use store::memory::MemoryCache;
+
+    use super::*;
+    use crate::metrics::RecommendMetrics;
+    use crate::views::Views;
+
+    /// A cache that is away.
+    #[derive(Debug)]
+    struct Away;
+
+    fn away<T>() -> Result<T> {
+        Err(Error::new(codes::UNAVAILABLE, "the cache is away"))
+    }
+
+    #[async_trait]
+    impl Cache for Away {
+        async fn get(&self, _: &Scope, _: &str) -> Result<Option<Bytes>> {
+            away()
+        }
+
+        async fn set(&self, _: &Scope, _: &str, _: Bytes, _: Duration) -> Result<()> {
+            away()
+        }
+
+        async fn remove(&self, _: &Scope, _: &[&str]) -> Result<()> {
+            away()
+        }
+
+        async fn add(&self, _: &Scope, _: &str, _: i64, _: Duration) -> Result<i64> {
+            away()
+        }
+
+        async fn acquire(&self, _: &Scope, _: &str, _: &str, _: Duration) -> Result<Option<Lease>> {
+            away()
+        }
+
+        async fn release(&self, _: &Scope, _: &Lease) -> Result<()> {
+            away()
+        }
+    }
+
+    struct Bench {
+        service: Service,
+        scope: Scope,
+        clock: Arc<ManualClock>,
+        registry: Registry,
+        made: AtomicUsize,
+    }
+
+    impl Bench {
+        fn new(seconds: u64, cache: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn Cache>) -> Self {
+            let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+            let mut registry = Registry::default();
+            let metrics = RecommendMetrics::register(&mut registry);
+            let (views, entropy) = (Arc::new(Views::default()), Arc::new(SeededEntropy::new(1)));
+            let service =
+                Service::new(views, AnswerSettings::default(), Arc::clone(&clock) as _, entropy, metrics);
+            let settings = CacheSettings { recommendation_ttl_secs: seconds, trending_ttl_secs: 0 };
+            let service = service.keeping(cache(Arc::clone(&clock) as _), settings);
+            let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
+            Self { service, scope, clock, registry, made: AtomicUsize::new(0) }
+        }
+
+        fn answer(&self, complete: bool) -> Answer {
+            let number = self.made.fetch_add(1, Ordering::Relaxed);
+            Answer {
+                answer_id: "an-id".to_owned(),
+                user_id: Some(format!("made {number}")),
+                recommendations: Vec::new(),
+                count: 0,
+                algorithm: "hybrid",
+                fallback: None,
+                cold_start: false,
+                model_version: None,
+                generated_at: self.clock.now(),
+                complete,
+                next_cursor: None,
+            }
+        }
+
+        /// Which of the answers that were made is given to the question.
+        async fn ask(&self, question: &str, made: impl Future<Output = Result<Answer>>) -> Result<String> {
+            let place = self
+                .service
+                .place(&self.scope, About::User("ada"), Algorithm::Hybrid, || question.to_owned());
+            let text = self
+                .service
+                .cache()
+                .unwrap()
+                .answer(&self.service, &self.scope, place.unwrap(), made)
+                .await?;
+            let answer: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(answer["answer_id"].as_str().unwrap().len(), 36);
+            Ok(answer["user_id"].as_str().unwrap().to_owned())
+        }
+
+        async fn asked(&self, question: &str) -> String {
+            self.ask(question, async { Ok(self.answer(true)) }).await.unwrap()
+        }
+
+        /// Hits, misses and coalesced questions.
+        fn counts(&self) -> [u64; 3] {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+            ["redis_cache_hits", "redis_cache_misses", "recommend_answers_coalesced"].map(|name| {
+                let series = format!("{name}_total{{cache=\"recommendations\"}} ");
+                text.lines().find_map(|line| line.strip_prefix(series.as_str())).unwrap().parse().unwrap()
+            })
+        }
+    }
+
+    fn memory(clock: Arc<dyn Clock>) -> Arc<dyn Cache> {
+        Arc::new(MemoryCache::new(clock))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_for_its_time_under_its_question() {
+        let bench = Bench::new(10, memory);
+        assert_eq!(bench.asked("a").await, "made 0");
+        assert_eq!(bench.asked("a").await, "made 0");
+        assert_eq!(bench.asked("b").await, "made 1");
+        bench.clock.advance(Duration::from_secs(9));
+        assert_eq!(bench.asked("a").await, "made 0");
+        bench.clock.advance(Duration::from_secs(1));
+        assert_eq!(bench.asked("a").await, "made 2");
+        assert_eq!(bench.counts(), [2, 3, 0]);
+        let list = bench.service.place(&bench.scope, About::Everyone, Algorithm::Trending, String::new);
+        assert!(list.is_none(), "no time is set for lists");
+    }
+
+    #[tokio::test]
+    async fn errors_and_incomplete_answers_are_not_kept() {
+        let bench = Bench::new(10, memory);
+        let failed = bench.ask("a", async { Err(Error::new(codes::OVERLOADED, "later")) }).await;
+        assert_eq!(failed.unwrap_err().code(), codes::OVERLOADED);
+        assert_eq!(bench.ask("a", async { Ok(bench.answer(false)) }).await.unwrap(), "made 0");
+        assert_eq!(bench.asked("a").await, "made 1");
+        assert_eq!(bench.asked("a").await, "made 1");
+        assert_eq!(bench.counts(), [1, 3, 0]);
+    }
+
+    #[tokio::test]
+    async fn without_the_cache_every_answer_is_made() {
+        let bench = Bench::new(10, |_| Arc::new(Away));
+        for number in 0..3 {
+            assert_eq!(bench.asked("a").await, format!("made {number}"));
+        }
+        assert_eq!(bench.counts(), [0, 3, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn equal_questions_at_once_are_answered_once_even_when_the_first_goes_away() {
+        let bench = Bench::new(10, memory);
+        let slow = || async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(bench.answer(true))
+        };
+        let gone = tokio::time::timeout(Duration::from_millis(500), bench.ask("a", slow()));
+        let (gone, one, two, other) =
+            tokio::join!(gone, bench.ask("a", slow()), bench.ask("a", slow()), bench.ask("b", slow()));
+        assert!(gone.is_err());
+        assert_eq!((one.unwrap(), other.unwrap()), (two.unwrap(), "made 0".to_owned()));
+        assert_eq!(bench.made.load(Ordering::Relaxed), 2);
+        assert!(bench.service.cache().unwrap().under_way.lock().is_empty());
+        assert_eq!(bench.counts(), [0, 3, 1]);
+    }
+}

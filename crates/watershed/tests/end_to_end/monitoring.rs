@@ -1,0 +1,174 @@
+//! What dashboards and alerts ask for is there: the guide's names, and every name in `deploy/`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+/// Names of the guide that need no other engine.
+const GUIDE: [&str; 6] = [
+    "http_requests_total",
+    "http_requests_errors_total",
+    "http_request_duration_seconds_bucket",
+    "http_request_duration_seconds_sum",
+    "redis_cache_hits_total",
+    "redis_cache_misses_total",
+];
+
+fn deploy(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file)).unwrap()
+}
+
+/// The series of `/metrics`, by name.
+fn series(server: &Server) -> BTreeSet<String> {
+    let reply = server.send("GET", "/metrics", &[], None);
+    let lines = reply.text().lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
+}
+
+/// Requests of each kind, among them some that are refused.
+fn traffic(server: &Server) {
+    server.create("/api/v1/entities", &json!({"entity_id": "a"}));
+    server.create(
+        "/api/v1/interactions",
+        &json!({"user_id": "ada", "entity_id": "a", "interaction_type": "view"}),
+    );
+    for path in ["recommendations/user/ada", "recommendations/trending", "entities/none"] {
+        server.get(&format!("/api/v1/{path}"));
+    }
+}
+
+/// The names of metrics in a query: every word but functions, keywords, labels and what is between quotes.
+fn names(query: &str) -> BTreeSet<String> {
+    const KEYWORDS: [&str; 9] =
+        ["by", "without", "on", "ignoring", "and", "or", "unless", "group_left", "le"];
+    let mut names = BTreeSet::new();
+    // Odd parts stand between quotes; what is between braces, or behind `by`, names labels.
+    let mut depth = 0_u32;
+    for text in query.split('"').step_by(2) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+                .unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let after_space = after.trim_start();
+            if ["by", "without"].contains(&word) && after_space.starts_with('(') {
+                rest = &after_space[after_space.find(')').unwrap() + 1..];
+                continue;
+            }
+            let is_name = word.starts_with(|c: char| c.is_ascii_alphabetic()) && !KEYWORDS.contains(&word);
+            let is_function = ["(", "by ", "without "].iter().any(|next| after_space.starts_with(next));
+            if is_name && depth == 0 && !is_function {
+                names.insert(word.to_owned());
+            }
+            let mut signs = after.chars();
+            match signs.next() {
+                Some('{') => depth += 1,
+                Some('}') => depth -= 1,
+                // A range, such as [5m].
+                Some('[') => signs = after[after.find(']').unwrap()..].chars(),
+                _ => {}
+            }
+            rest = signs.as_str();
+        }
+    }
+    names
+}
+
+#[test]
+fn names_are_found_in_queries() {
+    let check = |query: &str, expected: &[&str]| {
+        assert_eq!(names(query).into_iter().collect::<Vec<_>>(), expected, "{query}");
+    };
+    check("rate(a_total[5m]) / rate(b_total[5m]) > 0.05", &["a_total", "b_total"]);
+    check("histogram_quantile(0.95, sum by (le, path) (rate(c_bucket{x=~\"$y\"}[5m])))", &["c_bucket"]);
+    check("d == 0\n  and e{f=\"g h\", i!=\"j\"} >= k", &["d", "e", "k"]);
+    check("sum without (method) (l{m=\"n\"}[1h])", &["l"]);
+}
+
+/// Every query of the rules and of the dashboard.
+fn queries() -> Vec<String> {
+    let rules = deploy("prometheus/watershed.rules.yml");
+    let mut queries = Vec::new();
+    let mut lines = rules.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(expression) = line.trim_start().strip_prefix("expr: ") else { continue };
+        let mut query = expression.trim_start_matches('|').to_owned();
+        let indent = line.len() - line.trim_start().len();
+        while let Some(more) = lines.next_if(|next| next.len() - next.trim_start().len() > indent) {
+            query.push_str(more);
+            query.push('\n');
+        }
+        queries.push(query);
+    }
+    let dashboard: Value = serde_json::from_str(&deploy("grafana/recommendation-engine.json")).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            queries.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    assert!(queries.len() > 20, "{queries:?}");
+    queries
+}
+
+#[test]
+fn every_name_of_the_guide_is_there_with_true_values() {
+    let server = Server::new();
+    traffic(&server);
+    let found = series(&server);
+    for name in GUIDE {
+        assert!(found.contains(name), "no {name} in {found:?}");
+    }
+    // There is no pool without a database, and no name stands for what is not.
+    assert!(found.iter().all(|name| !name.starts_with("database_")), "{found:?}");
+}
+
+#[test]
+fn labels_have_patterns_and_never_what_a_caller_sent() {
+    let server = Server::new();
+    for number in 0..50 {
+        server.get(&format!("/api/v1/entities/x-{number}"));
+        server.get(&format!("/nowhere/x-{number}"));
+        server.get(&format!("/api/v1/recommendations/user/x-{number}"));
+    }
+    server.send("BREW", "/api/v1/entities/x-1", &[], None);
+    let reply = server.send("GET", "/metrics", &[], None);
+    assert!(!reply.text().contains("x-1"), "{}", reply.text());
+    let requests = |line: &&str| line.starts_with("http_requests_total{");
+    assert!(reply.text().lines().filter(requests).count() <= 6, "{}", reply.text());
+}
+
+/// The names that queries ask for and a server does not have. A recorded one is made by the rules.
+fn missing(server: &Server) -> BTreeSet<String> {
+    let found = series(server);
+    let mut asked: BTreeSet<String> = queries().iter().flat_map(|query| names(query)).collect();
+    asked.retain(|name| name != "http_requests_per_second" && !found.contains(name));
+    asked
+}
+
+#[test]
+fn every_metric_that_a_query_names_is_there_but_for_engines_that_are_not() {
+    let server = Server::new();
+    traffic(&server);
+    let mut missing = missing(&server);
+    let engines = ["database_pool_", "redis_commands_"];
+    missing.retain(|name| !engines.iter().any(|engine| name.starts_with(engine)));
+    assert!(missing.is_empty(), "asked for and not there: {missing:?}");
+}
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[test]
+fn every_metric_that_a_query_names_is_there() {
+    use crate::support::Home;
+    let home = Home::with_settings(&crate::replicas::shared("")).environment("TRENDING_CACHE_TTL_SECS", "60");
+    home.run(&["migrate", "up"]).succeeded();
+    let server = home.serve();
+    traffic(&server);
+    let missing = missing(&server);
+    assert!(missing.is_empty(), "asked for and not there: {missing:?}");
+    assert!(series(&server).contains("database_pool_idle_connections"));
+    crate::replicas::drop_schema(&server.stop());
+}
