@@ -16,10 +16,12 @@ build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis and S3
 	@scripts/install build
 	cargo build --release --locked -p watershed --features '$(FEATURES)'
 
-test: ## Build and run every test, beside the engines that they need
+test: ## Build and run every test, beside the engines that they need; try the server as its clients do
 	@scripts/install test
 	scripts/with-engines cargo nextest run --locked --workspace --all-features
 	cargo test --locked --workspace --all-features --doc
+	scripts/with-server scripts/schemathesis
+	scripts/with-server scripts/test-clients
 
 lint: ## Format, clippy, licences and sources, generated files, alerts
 	@scripts/install lint
@@ -29,8 +31,8 @@ lint: ## Format, clippy, licences and sources, generated files, alerts
 	scripts/generate --check
 	scripts/check-alerts
 
-generate: ## Write the generated files (OpenAPI document, config schema)
-	@scripts/install build
+generate: ## Write the generated files (OpenAPI document, models of the clients, config schema)
+	@scripts/install generate
 	scripts/generate
 
 bench: ## Run every benchmark that has a bar

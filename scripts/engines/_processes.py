@@ -24,7 +24,7 @@ def apt_install(command, package):
     if shutil.which(command):
         return
     as_root = [] if os.geteuid() == 0 else ["sudo"]
-    print(f"with-engines: installing {package} with apt", file=sys.stderr, flush=True)
+    print(f"installing {package} with apt", file=sys.stderr, flush=True)
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
         subprocess.run([*as_root, "apt-get", *arguments], check=True, stdout=subprocess.DEVNULL)
 
@@ -35,7 +35,7 @@ def pip_install(venv: pathlib.Path, *requirements):
     wanted = "\n".join(requirements)
     if note.exists() and note.read_text() == wanted:
         return
-    print(f"with-engines: installing {' '.join(requirements)} with pip", file=sys.stderr, flush=True)
+    print(f"installing {' '.join(requirements)} with pip", file=sys.stderr, flush=True)
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     subprocess.run([venv / "bin/pip", "install", "--quiet", *requirements], check=True)

@@ -1,6 +1,8 @@
 //! Extractors whose rejections are problems that name the field.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -8,7 +10,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use kernel::{Error, ErrorCode, Result, codes};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use crate::ApiError;
 
@@ -81,6 +85,28 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
     Ok(value)
 }
 
+/// An object within a body. [`parse`] looks at the outermost only; here an array is refused in its place too.
+#[derive(Debug, Clone, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// Query parameters. A fault names the parameter; an unknown parameter is a fault where `T` denies it.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
@@ -126,14 +152,12 @@ fn repeated(query: &str) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "only its shape is tested")]
     struct Shape {
-        items: Vec<Inner>,
+        items: Vec<Object<Inner>>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -156,6 +180,7 @@ mod tests {
         check(br#"{"items":[{"value":1},{"value":"x"}]}"#, "VALIDATION_ERROR", Some("items[1].value"));
         check(br#"{"items":[{"value":NaN}]}"#, "INVALID_REQUEST", None);
         check(br#"{"items":[{"value":1e999}]}"#, "INVALID_REQUEST", None);
+        check(br#"{"items":[[1]]}"#, "VALIDATION_ERROR", Some("items[0]"));
         check(br#"{}"#, "VALIDATION_ERROR", None);
         check(br#"{"items":[]} trailing"#, "INVALID_REQUEST", None);
         check(br#"{"items":"#, "INVALID_REQUEST", None);

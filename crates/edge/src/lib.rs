@@ -8,6 +8,7 @@
 //! - [`http`]: events, dead letters, health, metrics.
 //! - [`limits`]: how many requests a key and its tenant may send.
 //! - [`middleware`]: request ids, metrics, time and size limits, load shedding.
+//! - [`openapi`]: what every operation of the document has in common.
 //! - [`server`]: listening, TLS, what connections may cost, and graceful shutdown.
 //!
 //! It refuses to know any domain: a domain hands in its routes and an [`ingest::EventOwner`] for its events.
@@ -22,6 +23,7 @@ mod leftover;
 pub mod limits;
 pub mod metrics;
 pub mod middleware;
+pub mod openapi;
 pub mod problem;
 pub mod server;
 

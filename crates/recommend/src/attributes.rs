@@ -10,6 +10,9 @@ use std::fmt;
 use kernel::{Error, Result, codes};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The longest attribute name, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
@@ -62,6 +65,27 @@ impl AttributeValue {
             },
             Self::Tags(tags) => check_tags(field, tags),
         }
+    }
+}
+
+impl ToSchema for AttributeValue {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "AttributeValue".into()
+    }
+}
+
+impl PartialSchema for AttributeValue {
+    fn schema() -> RefOr<Schema> {
+        let of = |kind| ObjectBuilder::new().schema_type(SchemaType::Type(kind));
+        let text = of(Type::String).max_length(Some(MAX_TEXT_CHARS));
+        let tags = ArrayBuilder::new().items(of(Type::String)).max_items(Some(MAX_TAGS));
+        let schema = OneOfBuilder::new()
+            .description(Some("A truth, a number, a text, or a list of tags."))
+            .item(of(Type::Boolean))
+            .item(of(Type::Number))
+            .item(text)
+            .item(tags);
+        Schema::OneOf(schema.build()).into()
     }
 }
 

@@ -20,6 +20,9 @@ use std::fmt;
 use kernel::{Error, ErrorCode, ErrorKind, Event, Id, Result, Timestamp, codes};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::attributes::{AttributeValue, Attributes, check_attributes};
 
@@ -358,6 +361,36 @@ fn check_length(text: &str, max_bytes: usize, field: &str) -> Result<()> {
         return Err(invalid(field, format!("has at most {max_bytes} bytes, not {}", text.len())));
     }
     Ok(())
+}
+
+impl ToSchema for InteractionKind {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "InteractionKind".into()
+    }
+}
+
+impl PartialSchema for InteractionKind {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+        let number = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::Number));
+        let one = |field: &str, value: ObjectBuilder| {
+            ObjectBuilder::new()
+                .property(field, value)
+                .required(field)
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+        };
+        let named = text().min_length(Some(1)).max_length(Some(MAX_TYPE_BYTES));
+        let rating = number().minimum(Some(-MAX_WEIGHT)).maximum(Some(MAX_WEIGHT));
+        let custom = text().min_length(Some(1)).max_length(Some(MAX_TYPE_BYTES));
+        let schema = OneOfBuilder::new()
+            .description(Some(
+                "A registered type, a rating, or a type that is registered where it is not known.",
+            ))
+            .item(named)
+            .item(one("rating", rating))
+            .item(one("custom", custom));
+        Schema::OneOf(schema.build()).into()
+    }
 }
 
 impl Serialize for InteractionKind {

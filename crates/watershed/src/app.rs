@@ -22,7 +22,6 @@ use stream::{HISTORY_GONE, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::{AuthSettings, Config, JwtSettings};
@@ -196,10 +195,7 @@ struct Document;
 fn api(routes: OpenApiRouter) -> (Router, utoipa::openapi::OpenApi) {
     let (router, mut document) =
         OpenApiRouter::with_openapi(Document::openapi()).merge(routes).split_for_parts();
-    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    let components = document.components.get_or_insert_default();
-    components.security_schemes.insert("key".to_owned(), scheme.into());
-    document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
+    edge::openapi::complete(&mut document);
     (router, document)
 }
 

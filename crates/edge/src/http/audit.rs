@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::{AuditLog, Entry};
-use crate::{ApiResult, Caller, Params, Problem};
+use crate::{ApiResult, Caller, Params};
 
 /// The routes.
 pub fn routes(audit: AuditLog) -> OpenApiRouter {
@@ -24,6 +24,7 @@ pub fn routes(audit: AuditLog) -> OpenApiRouter {
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
     /// Entries a page, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1_000, example = 20)]
     #[serde(default = "default_limit")]
     limit: usize,
     /// Where an earlier page ended.
@@ -61,6 +62,7 @@ impl From<Entry> for AuditEntry {
 
 /// A page of entries, newest first.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditPage)]
 pub struct Response {
     entries: Vec<AuditEntry>,
     /// Pass it as `cursor` to get the next page.
@@ -69,8 +71,9 @@ pub struct Response {
 }
 
 /// List who changed what, newest first.
-#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(ListParams),
-    responses((status = 200, body = Response), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit",
+    params(ListParams),
+    responses((status = 200, body = Response)))]
 async fn list(
     State(audit): State<AuditLog>,
     Caller(scope): Caller,

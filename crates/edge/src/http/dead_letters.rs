@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{ApiResult, Caller, Params, Problem};
+use crate::{ApiResult, Caller, Params};
 
 /// The routes.
 pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
@@ -23,6 +23,7 @@ pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
     /// Letters a page, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1_000, example = 20)]
     #[serde(default = "default_limit")]
     limit: usize,
     /// Where an earlier page ended.
@@ -35,6 +36,7 @@ fn default_limit() -> usize {
 
 /// One refused thing.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct Letter {
     /// Unique in the tenant.
     id: String,
@@ -66,6 +68,7 @@ impl From<DeadLetter> for Letter {
 
 /// A page of refused things, newest first.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterPage)]
 pub struct Response {
     dead_letters: Vec<Letter>,
     /// Pass it as `cursor` to get the next page.
@@ -74,8 +77,9 @@ pub struct Response {
 }
 
 /// List what was refused, newest first.
-#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", params(ListParams),
-    responses((status = 200, body = Response), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", operation_id = "list_dead_letters",
+    params(ListParams),
+    responses((status = 200, body = Response)))]
 async fn list(
     State(dead_letters): State<DeadLetters>,
     Caller(scope): Caller,
@@ -91,8 +95,9 @@ async fn list(
 }
 
 /// Read one refused thing.
-#[utoipa::path(get, path = "/api/v1/dead-letters/{id}", tag = "events", params(("id" = String, Path,)),
-    responses((status = 200, body = Letter), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/dead-letters/{id}", tag = "events", operation_id = "get_dead_letter",
+    params(("id" = String, Path, description = "The id of the letter, from the list.")),
+    responses((status = 200, body = Letter)))]
 async fn get(
     State(dead_letters): State<DeadLetters>,
     Caller(scope): Caller,
@@ -105,8 +110,9 @@ async fn get(
 }
 
 /// Forget one refused thing.
-#[utoipa::path(delete, path = "/api/v1/dead-letters/{id}", tag = "events", params(("id" = String, Path,)),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+#[utoipa::path(delete, path = "/api/v1/dead-letters/{id}", tag = "events", operation_id = "delete_dead_letter",
+    params(("id" = String, Path, description = "The id of the letter, from the list.")),
+    responses((status = 204)))]
 async fn remove(
     State(dead_letters): State<DeadLetters>,
     Caller(scope): Caller,

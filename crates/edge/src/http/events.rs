@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::cloud_event::CloudEvent;
 use crate::extract::{media_type, read_all};
 use crate::ingest::{Ingest, Receipt, not_an_event};
 use crate::middleware::StepLimit;
@@ -37,6 +38,28 @@ const MAX_TOLD: usize = 1_000;
 /// The routes.
 pub fn routes(ingest: Ingest) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(post)).with_state(ingest)
+}
+
+/// What became of what was sent without a fault: one event that was there already, a batch, or a stream.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Taken {
+    /// Of one event.
+    One(EventResult),
+    /// Of a batch.
+    Batch(BatchResult),
+    /// Of a stream.
+    Stream(StreamResult),
+}
+
+/// What became of a batch or a stream of which a part was refused.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum BatchOrStream {
+    /// Of a batch.
+    Batch(BatchResult),
+    /// Of a stream.
+    Stream(StreamResult),
 }
 
 /// What became of one event.
@@ -110,15 +133,17 @@ pub struct BrokenStream {
 /// Take events in. They are durable when this answers, and views show them.
 ///
 /// A stream of lines has no limit of size or time, but a pause in it has one.
-#[utoipa::path(post, path = "/api/v1/events", tag = "events",
-    request_body(content((serde_json::Value = "application/cloudevents+json"),
-        (Vec<serde_json::Value> = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
+#[utoipa::path(post, path = "/api/v1/events", tag = "events", operation_id = "post_events",
+    request_body(content(
+        (CloudEvent = "application/cloudevents+json", example = json!(CloudEvent::example("1"))),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json", example = json!([CloudEvent::example("2"),
+        CloudEvent::example("3")])),
+        (String = "application/x-ndjson", example = json!(format!("{}\n", CloudEvent::example("4")))))),
     responses((status = 201, description = "one event, stored", body = EventResult),
-        (status = 200, description = "one event, a duplicate; a batch or stream, nothing refused", body = BatchResult),
-        (status = 207, description = "a batch or stream, some refused", body = BatchResult),
-        (status = "4XX", body = Problem),
-        (status = 504, description = "the stream stalled; whole lines until then were taken in", body = BrokenStream),
-        (status = 507, description = "the disk is full", body = Problem)))]
+        (status = 200, description = "one event, a duplicate; a batch or stream, nothing refused", body = Taken),
+        (status = 207, description = "a batch or stream, some refused", body = BatchOrStream),
+        (status = 504, description = "the stream stalled; whole lines until then were taken in", body = BrokenStream,
+            content_type = "application/problem+json")))]
 async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
     scope.require(Permission::Write)?;
     let kind = media_type(request.headers()).unwrap_or_else(|| "application/json".to_owned());

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{ApiKey, KeyRing, NewKey};
+use crate::openapi::permission;
 use crate::{ApiResult, Body, Caller, Problem};
 
 const DEFAULT_GRACE_SECS: u64 = 3_600;
@@ -30,11 +31,13 @@ pub fn routes(keys: Arc<KeyRing>) -> OpenApiRouter {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "web shop", "permission": "write"}))]
+#[schema(as = NewKey)]
 pub struct CreateRequest {
     /// For people, 1 to 100 bytes.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// `read`, `write` or `admin`; each includes those before it.
-    #[schema(value_type = String)]
+    #[schema(schema_with = permission)]
     permission: Permission,
     /// When it stops to work; never where missing.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -44,20 +47,22 @@ pub struct CreateRequest {
 /// For how long the secret before still works.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = KeyRotation, example = json!({"grace_secs": 600}))]
 pub struct RotateRequest {
-    /// An hour where missing.
+    /// Seconds; an hour where missing.
     grace_secs: Option<u64>,
 }
 
 /// A key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
 pub struct KeyResponse {
     /// Names the key.
     id: String,
     name: String,
     tenant_id: String,
     /// `read`, `write` or `admin`.
-    #[schema(value_type = String)]
+    #[schema(schema_with = permission)]
     permission: Permission,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -90,6 +95,7 @@ impl From<ApiKey> for KeyResponse {
 
 /// A key with its secret, which is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyWithSecret)]
 pub struct SecretResponse {
     /// What callers send. It cannot be read again.
     api_key: String,
@@ -99,13 +105,15 @@ pub struct SecretResponse {
 
 /// Keys, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyList)]
 pub struct ListResponse {
     keys: Vec<KeyResponse>,
 }
 
 /// Make a key.
-#[utoipa::path(post, path = "/api/v1/keys", tag = "keys", request_body = CreateRequest,
-    responses((status = 201, body = SecretResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/keys", tag = "keys", operation_id = "create_key",
+    request_body = CreateRequest,
+    responses((status = 201, body = SecretResponse)))]
 async fn create(
     State(keys): State<Arc<KeyRing>>,
     Caller(scope): Caller,
@@ -117,15 +125,16 @@ async fn create(
 }
 
 /// List the keys, also those that work no more.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "keys",
-    responses((status = 200, body = ListResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys",
+    responses((status = 200, body = ListResponse)))]
 async fn list(State(keys): State<Arc<KeyRing>>, Caller(scope): Caller) -> ApiResult<Json<ListResponse>> {
     Ok(Json(ListResponse { keys: keys.list(&scope)?.into_iter().map(KeyResponse::from).collect() }))
 }
 
 /// End a key for good.
-#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", params(("id" = String, Path,)),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
+    params(("id" = String, Path, description = "The id of the key, from the list.")),
+    responses((status = 204)))]
 async fn revoke(
     State(keys): State<Arc<KeyRing>>,
     Caller(scope): Caller,
@@ -136,9 +145,12 @@ async fn revoke(
 }
 
 /// Give a key another secret; the one before works on for a while.
-#[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", params(("id" = String, Path,)),
+#[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "keys", operation_id = "rotate_key",
+    params(("id" = String, Path, description = "The id of the key, from the list.")),
     request_body = RotateRequest,
-    responses((status = 200, body = SecretResponse), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = SecretResponse),
+        (status = 409, description = "The key is revoked.", body = Problem,
+        content_type = "application/problem+json")))]
 async fn rotate(
     State(keys): State<Arc<KeyRing>>,
     Caller(scope): Caller,

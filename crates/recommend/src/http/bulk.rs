@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use super::entities::CreateRequest;
 use super::interactions::{RecordRequest, as_sent, is_same};
-use super::{HttpState, check_tenant, idempotency_key, key_was_used};
+use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used};
 use crate::events::{EntityData, kinds};
 
 /// Records in one request.
@@ -37,6 +37,10 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 /// Entities to create or replace.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EntityImport, example = json!({"entities": [
+    {"entity_id": "film-2", "entity_type": "film", "attributes": {"title": "The Short Way", "year": 2001}},
+    {"entity_id": "film-3", "entity_type": "film", "attributes": {"title": "No Way Back", "year": 2014}}
+]}))]
 pub struct EntitiesRequest {
     /// Up to 100,000.
     #[schema(value_type = Vec<CreateRequest>)]
@@ -48,6 +52,10 @@ pub struct EntitiesRequest {
 /// Interactions to record.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = InteractionImport, example = json!({"interactions": [
+    {"user_id": "ada", "entity_id": "film-2", "entity_type": "film", "interaction_type": "like"},
+    {"user_id": "ada", "entity_id": "film-3", "entity_type": "film", "interaction_type": {"rating": 4.5}}
+]}))]
 pub struct InteractionsRequest {
     /// Up to 100,000.
     #[schema(value_type = Vec<RecordRequest>)]
@@ -81,10 +89,10 @@ pub struct ImportError {
 }
 
 /// Create or replace many entities.
-#[utoipa::path(post, path = "/api/v1/entities/bulk", tag = "entities", request_body = EntitiesRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same records \
-        sent again with it are stored once, other records are refused")),
-    responses((status = 202, body = ImportResult), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/entities/bulk", tag = "entities", operation_id = "import_entities",
+    request_body = EntitiesRequest,
+    params(IdempotencyParams),
+    responses((status = 202, body = ImportResult)))]
 async fn entities(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -102,10 +110,10 @@ async fn entities(
 }
 
 /// Record many interactions.
-#[utoipa::path(post, path = "/api/v1/interactions/bulk", tag = "interactions", request_body = InteractionsRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same records \
-        sent again with it are stored once, other records are refused")),
-    responses((status = 202, body = ImportResult), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/interactions/bulk", tag = "interactions", operation_id = "import_interactions",
+    request_body = InteractionsRequest,
+    params(IdempotencyParams),
+    responses((status = 202, body = ImportResult)))]
 async fn interactions(
     State(state): State<HttpState>,
     Caller(scope): Caller,

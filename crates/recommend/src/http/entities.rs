@@ -7,12 +7,14 @@ use edge::{ApiResult, Body, Caller, Params, Problem};
 use kernel::{Error, ErrorCode, ErrorKind, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::Outcome;
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, check_tenant, idempotency_key, key_was_used, timestamp};
-use crate::attributes::Attributes;
+use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used, timestamp};
+use crate::attributes::{AttributeValue, Attributes};
 use crate::events::{DEFAULT_ENTITY_TYPE, EntityData, EntityName, EntityPatch, kinds};
 use crate::owner::entity_not_found;
 use crate::views::{Entities, Entity, Place};
@@ -35,16 +37,18 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
     "entity_id": "film-1", "entity_type": "film",
     "attributes": {"title": "The Long Road", "year": 1994, "genres": ["drama", "crime"], "price": 3.99}
 }))]
+#[schema(as = NewEntity)]
 pub struct CreateRequest {
     /// Unique within its type, 1 to 255 bytes.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     pub(crate) entity_id: Id,
     /// 1 to 100 bytes; `item` where missing.
     #[serde(default = "default_entity_type")]
+    #[schema(min_length = 1, max_length = 100)]
     pub(crate) entity_type: String,
     /// Numbers, booleans, texts and lists of texts by name.
     #[serde(default, deserialize_with = "crate::attributes::deserialize_attributes")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     pub(crate) attributes: Attributes,
     /// Never recommended while true.
     #[serde(default)]
@@ -62,10 +66,13 @@ pub struct CreateRequest {
 /// What an entity is from now on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EntityReplacement, example = json!({
+    "attributes": {"title": "The Long Road", "year": 1994, "price": 2.99}
+}))]
 pub struct ReplaceRequest {
     /// Replaces all attributes.
     #[serde(default, deserialize_with = "crate::attributes::deserialize_attributes")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     attributes: Attributes,
     /// Never recommended while true.
     #[serde(default)]
@@ -83,9 +90,10 @@ pub struct ReplaceRequest {
 /// What changes. A missing field stays as it is; `null` clears (RFC 7396, one level deep).
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "it documents the body, which is read as the event's data")]
+#[schema(as = EntityPatch, example = json!({"attributes": {"price": 1.99, "genres": null}, "hidden": false}))]
 pub struct PatchRequest {
     /// Attributes to set, or to remove where `null`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = changed_attributes)]
     attributes: Option<serde_json::Value>,
     /// Whether it is hidden.
     hidden: Option<bool>,
@@ -97,12 +105,25 @@ pub struct PatchRequest {
     available_until: Option<serde_json::Value>,
 }
 
+fn changed_attributes() -> Schema {
+    let value = OneOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null)))
+        .item(Ref::from_schema_name("AttributeValue"));
+    let kinds = SchemaType::from_iter([Type::Object, Type::Null]);
+    ObjectBuilder::new()
+        .schema_type(kinds)
+        .additional_properties(Some(Schema::OneOf(value.build())))
+        .build()
+        .into()
+}
+
 /// Which type of entity.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TypeParams {
     /// The entity's type. May be left out where only one type has an entity of that id.
+    #[param(example = "film")]
     pub(crate) entity_type: Option<String>,
     /// Must be the credential's tenant where given.
     pub(crate) tenant_id: Option<String>,
@@ -110,10 +131,11 @@ pub struct TypeParams {
 
 /// An entity as it stands.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Entity)]
 pub struct EntityResponse {
     entity_id: String,
     entity_type: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     attributes: Attributes,
     hidden: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,8 +168,12 @@ impl EntityResponse {
 }
 
 /// Create an entity.
-#[utoipa::path(post, path = "/api/v1/entities", tag = "entities", request_body = CreateRequest,
-    responses((status = 201, body = EntityResponse), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/entities", tag = "entities", operation_id = "create_entity",
+    request_body = CreateRequest,
+    params(IdempotencyParams),
+    responses((status = 201, body = EntityResponse), (status = 409,
+        description = "It exists already, or the idempotency key was used for another request.",
+        body = Problem, content_type = "application/problem+json")))]
 async fn create(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -183,8 +209,9 @@ async fn create(
 }
 
 /// Read an entity.
-#[utoipa::path(get, path = "/api/v1/entities/{id}", tag = "entities", params(("id" = String, Path,), TypeParams),
-    responses((status = 200, body = EntityResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/entities/{id}", tag = "entities", operation_id = "get_entity",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"), TypeParams),
+    responses((status = 200, body = EntityResponse)))]
 async fn read(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -198,9 +225,11 @@ async fn read(
 }
 
 /// Replace an entity.
-#[utoipa::path(put, path = "/api/v1/entities/{id}", tag = "entities", params(("id" = String, Path,), TypeParams),
+#[utoipa::path(put, path = "/api/v1/entities/{id}", tag = "entities", operation_id = "replace_entity",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"),
+        TypeParams, IdempotencyParams),
     request_body = ReplaceRequest,
-    responses((status = 200, body = EntityResponse), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = EntityResponse)))]
 async fn replace(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -225,9 +254,11 @@ async fn replace(
 }
 
 /// Change parts of an entity.
-#[utoipa::path(patch, path = "/api/v1/entities/{id}", tag = "entities", params(("id" = String, Path,), TypeParams),
+#[utoipa::path(patch, path = "/api/v1/entities/{id}", tag = "entities", operation_id = "patch_entity",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"),
+        TypeParams, IdempotencyParams),
     request_body = PatchRequest,
-    responses((status = 200, body = EntityResponse), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = EntityResponse)))]
 async fn patch(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -252,8 +283,10 @@ async fn patch(
 }
 
 /// Delete an entity. It is never recommended again; what users did with it is kept.
-#[utoipa::path(delete, path = "/api/v1/entities/{id}", tag = "entities", params(("id" = String, Path,), TypeParams),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+#[utoipa::path(delete, path = "/api/v1/entities/{id}", tag = "entities", operation_id = "delete_entity",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"),
+        TypeParams, IdempotencyParams),
+    responses((status = 204)))]
 async fn delete(
     State(state): State<HttpState>,
     Caller(scope): Caller,

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use edge::{ApiResult, Caller, Params, Problem};
+use edge::{ApiResult, Caller, Params};
 use futures::{Stream, TryStreamExt, stream};
 use kernel::{Error, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use super::entities::EntityResponse;
 use super::interactions::InteractionResponse;
 use super::whole_log::WholeLog;
 use super::{HttpState, check_tenant, timestamp};
-use crate::attributes::Attributes;
+use crate::attributes::{AttributeValue, Attributes};
 use crate::events::kinds;
 
 /// Entities or users taken under one hold of the view's lock.
@@ -55,8 +55,10 @@ pub enum Format {
 pub struct EntityParams {
     /// How rows are written.
     #[serde(default)]
+    #[param(inline, example = "json")]
     format: Format,
     /// Only of this type.
+    #[param(example = "film")]
     entity_type: Option<String>,
     /// Only those changed later.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -72,6 +74,7 @@ pub struct EntityParams {
 pub struct InteractionParams {
     /// How rows are written.
     #[serde(default)]
+    #[param(inline, example = "json")]
     format: Format,
     /// Not earlier.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -90,6 +93,7 @@ pub struct InteractionParams {
 pub struct UserParams {
     /// How rows are written.
     #[serde(default)]
+    #[param(inline, example = "json")]
     format: Format,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
@@ -99,7 +103,7 @@ pub struct UserParams {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserRow {
     user_id: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     attributes: Attributes,
     interactions: usize,
     tenant_id: String,
@@ -108,8 +112,10 @@ pub struct UserRow {
 }
 
 /// Export the catalogue.
-#[utoipa::path(get, path = "/api/v1/export/entities", tag = "export", params(EntityParams),
-    responses((status = 200, body = Vec<EntityResponse>), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/export/entities", tag = "export", operation_id = "export_entities",
+    params(EntityParams),
+    responses((status = 200, content((Vec<EntityResponse> = "application/json"), (String = "application/x-ndjson"),
+        (String = "text/csv")))))]
 async fn entities(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -139,8 +145,10 @@ async fn entities(
 }
 
 /// Export the users.
-#[utoipa::path(get, path = "/api/v1/export/users", tag = "export", params(UserParams),
-    responses((status = 200, body = Vec<UserRow>), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/export/users", tag = "export", operation_id = "export_users",
+    params(UserParams),
+    responses((status = 200, content((Vec<UserRow> = "application/json"), (String = "application/x-ndjson"),
+        (String = "text/csv")))))]
 async fn users(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -169,8 +177,11 @@ async fn users(
 }
 
 /// Export the interactions, in the order they arrived.
-#[utoipa::path(get, path = "/api/v1/export/interactions", tag = "export", params(InteractionParams),
-    responses((status = 200, body = Vec<InteractionResponse>), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/export/interactions", tag = "export", operation_id = "export_interactions",
+    params(InteractionParams),
+    responses((status = 200, content((Vec<InteractionResponse> = "application/json"),
+        (String = "application/x-ndjson"),
+        (String = "text/csv")))))]
 async fn interactions(
     State(state): State<HttpState>,
     Caller(scope): Caller,

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use edge::{ApiResult, Body, Caller, Problem};
+use edge::{ApiResult, Body, Caller};
 use kernel::{Error, ErrorCode, ErrorKind, Permission, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,12 +29,16 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"interaction_type": "share", "weight": 2.5, "description": "sent to a friend"}))]
+#[schema(as = NewInteractionType)]
 pub struct RegisterRequest {
     /// 1 to 100 bytes.
+    #[schema(min_length = 1, max_length = 100)]
     interaction_type: String,
     /// How much one says, −1,000,000 to 1,000,000; negative for a dislike.
+    #[schema(minimum = -1_000_000, maximum = 1_000_000)]
     weight: f64,
-    /// For people.
+    /// For people, at most 1,000 bytes.
+    #[schema(max_length = 1_000)]
     description: Option<String>,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
@@ -43,15 +47,19 @@ pub struct RegisterRequest {
 /// What a type is from now on. Interactions recorded before count as they did when the model was trained last.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = InteractionTypeReplacement, example = json!({"weight": 3.0, "description": "sent to a friend"}))]
 pub struct UpdateRequest {
-    /// How much one says.
+    /// How much one says, −1,000,000 to 1,000,000; negative for a dislike.
+    #[schema(minimum = -1_000_000, maximum = 1_000_000)]
     weight: f64,
-    /// For people.
+    /// For people, at most 1,000 bytes.
+    #[schema(max_length = 1_000)]
     description: Option<String>,
 }
 
 /// A type of interaction.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InteractionType)]
 pub struct TypeResponse {
     interaction_type: String,
     weight: f32,
@@ -62,6 +70,7 @@ pub struct TypeResponse {
 
 /// Every type of the tenant.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InteractionTypeList)]
 pub struct ListResponse {
     interaction_types: Vec<TypeResponse>,
     total: usize,
@@ -80,7 +89,8 @@ impl TypeResponse {
 
 /// List the types.
 #[utoipa::path(get, path = "/api/v1/interaction-types", tag = "interaction types",
-    responses((status = 200, body = ListResponse), (status = "4XX", body = Problem)))]
+        operation_id = "list_interaction_types",
+    responses((status = 200, body = ListResponse)))]
 async fn list(State(state): State<HttpState>, Caller(scope): Caller) -> ApiResult<Json<ListResponse>> {
     scope.require(Permission::Read)?;
     let view = state.views.of(&scope);
@@ -92,8 +102,10 @@ async fn list(State(state): State<HttpState>, Caller(scope): Caller) -> ApiResul
 }
 
 /// Register a type, or change it where it exists.
-#[utoipa::path(post, path = "/api/v1/interaction-types", tag = "interaction types", request_body = RegisterRequest,
-    responses((status = 201, body = TypeResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/interaction-types", tag = "interaction types",
+        operation_id = "register_interaction_type",
+    request_body = RegisterRequest,
+    responses((status = 201, body = TypeResponse)))]
 async fn register(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -108,8 +120,9 @@ async fn register(
 
 /// Read a type.
 #[utoipa::path(get, path = "/api/v1/interaction-types/{type}", tag = "interaction types",
-    params(("type" = String, Path,)),
-    responses((status = 200, body = TypeResponse), (status = "4XX", body = Problem)))]
+        operation_id = "get_interaction_type",
+    params(("type" = String, Path, description = "The name of the type.", example = "share")),
+    responses((status = 200, body = TypeResponse)))]
 async fn read(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -121,8 +134,10 @@ async fn read(
 
 /// Change a type.
 #[utoipa::path(put, path = "/api/v1/interaction-types/{type}", tag = "interaction types",
-    params(("type" = String, Path,)), request_body = UpdateRequest,
-    responses((status = 200, body = TypeResponse), (status = "4XX", body = Problem)))]
+        operation_id = "replace_interaction_type",
+    params(("type" = String, Path, description = "The name of the type.", example = "share")),
+        request_body = UpdateRequest,
+    responses((status = 200, body = TypeResponse)))]
 async fn update(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -141,8 +156,9 @@ async fn update(
 
 /// Delete a type: interactions of it are refused from then on.
 #[utoipa::path(delete, path = "/api/v1/interaction-types/{type}", tag = "interaction types",
-    params(("type" = String, Path,)),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+        operation_id = "delete_interaction_type",
+    params(("type" = String, Path, description = "The name of the type.", example = "share")),
+    responses((status = 204)))]
 async fn delete(
     State(state): State<HttpState>,
     Caller(scope): Caller,

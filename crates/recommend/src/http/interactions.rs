@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use edge::{ApiResult, Body, Caller, Params, Problem};
+use edge::{ApiResult, Body, Caller, Params};
 use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{Appended, Outcome, ReadLimit};
@@ -15,9 +15,12 @@ use utoipa_axum::routes;
 
 use super::entities::find;
 use super::users::user_not_found;
-use super::{HttpState, check_range, check_tenant, idempotency_key, key_was_used};
+use super::{HttpState, IdempotencyParams, check_range, check_tenant, idempotency_key, key_was_used};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
 use crate::views::{Place, TenantView};
+
+/// Interactions that a page may pass over.
+const MAX_OFFSET: usize = 1_000_000_000;
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new().routes(routes!(record)).routes(routes!(by_user)).routes(routes!(by_entity))
@@ -29,22 +32,24 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 #[schema(example = json!({
     "user_id": "ada", "entity_id": "film-1", "entity_type": "film", "interaction_type": "view"
 }))]
+#[schema(as = NewInteraction)]
 pub struct RecordRequest {
     /// Who.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     user_id: Id,
     /// With what.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
     entity_id: Id,
     /// Its type; `item` where missing.
     #[serde(default = "default_entity_type")]
     entity_type: String,
     /// A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1.
-    #[schema(value_type = Object)]
     interaction_type: InteractionKind,
     /// In place of the type's weight.
+    #[schema(minimum = -1_000_000, maximum = 1_000_000)]
     weight: Option<f64>,
     /// The answer in which the entity was recommended.
+    #[schema(max_length = 100)]
     answer_id: Option<String>,
     /// Kept and given back.
     #[serde(default)]
@@ -74,6 +79,7 @@ impl RecordRequest {
 
 /// A recorded interaction.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Interaction)]
 pub struct InteractionResponse {
     /// The id of its event.
     id: String,
@@ -120,12 +126,15 @@ impl InteractionResponse {
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
     /// Interactions a page, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1_000, example = 20)]
     #[serde(default = "default_limit")]
     limit: usize,
-    /// Interactions to pass over.
+    /// Interactions to pass over, up to 1,000,000,000.
+    #[param(maximum = 1_000_000_000, example = 0)]
     #[serde(default)]
     offset: usize,
     /// The entity's type, where ids alone do not tell.
+    #[param(example = "film")]
     entity_type: Option<String>,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
@@ -135,7 +144,8 @@ impl PageParams {
     fn check(&self, scope: &Scope) -> Result<()> {
         scope.require(Permission::Read)?;
         check_tenant(scope, self.tenant_id.as_deref())?;
-        check_range(self.limit, 1, 1_000, "limit")
+        check_range(self.limit, 1, 1_000, "limit")?;
+        check_range(self.offset, 0, MAX_OFFSET, "offset")
     }
 
     /// The page of places that are listed oldest first, newest first.
@@ -145,10 +155,10 @@ impl PageParams {
 }
 
 /// Record an interaction. The next answer takes it into account.
-#[utoipa::path(post, path = "/api/v1/interactions", tag = "interactions", request_body = RecordRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters; the same request \
-        sent again with it records once")),
-    responses((status = 201, body = InteractionResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/interactions", tag = "interactions", operation_id = "record_interaction",
+    request_body = RecordRequest,
+    params(IdempotencyParams),
+    responses((status = 201, body = InteractionResponse)))]
 async fn record(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -202,8 +212,9 @@ async fn earlier(
 
 /// List what a user did, newest first.
 #[utoipa::path(get, path = "/api/v1/interactions/user/{id}", tag = "interactions",
-    params(("id" = String, Path,), PageParams),
-    responses((status = 200, body = Vec<InteractionResponse>), (status = "4XX", body = Problem)))]
+        operation_id = "list_interactions_of_user",
+    params(("id" = String, Path, description = "The id of the user.", example = "ada"), PageParams),
+    responses((status = 200, body = Vec<InteractionResponse>)))]
 async fn by_user(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -223,8 +234,9 @@ async fn by_user(
 
 /// List what was done with an entity, newest arrival first.
 #[utoipa::path(get, path = "/api/v1/interactions/entity/{id}", tag = "interactions",
-    params(("id" = String, Path,), PageParams),
-    responses((status = 200, body = Vec<InteractionResponse>), (status = "4XX", body = Problem)))]
+        operation_id = "list_interactions_of_entity",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"), PageParams),
+    responses((status = 200, body = Vec<InteractionResponse>)))]
 async fn by_entity(
     State(state): State<HttpState>,
     Caller(scope): Caller,

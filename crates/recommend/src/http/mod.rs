@@ -19,6 +19,7 @@ use edge::Ingest;
 use kernel::{Error, Event, Result, Scope, Timestamp, codes};
 use serde::Serialize;
 use store::{Appended, EventLog};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::Service;
@@ -127,6 +128,16 @@ impl Writer {
     pub fn ingest(&self) -> &Ingest {
         &self.ingest
     }
+}
+
+/// What a write may carry.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it documents the header, which `idempotency_key` reads")]
+pub struct IdempotencyParams {
+    /// 1 to 255 visible characters. The same request sent again with it is done once; another one is refused.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
 }
 
 /// The `Idempotency-Key` header, where there is one.

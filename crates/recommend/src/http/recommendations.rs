@@ -9,7 +9,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use edge::{ApiResult, Body, Caller, Params, Problem};
+use edge::extract::Object;
+use edge::{ApiResult, Body, Caller, Params};
 use kernel::{Error, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Deserializer};
 use tracing::{Instrument, debug_span};
@@ -51,52 +52,66 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 #[derive(Debug, Clone, Default, Hash, Deserialize, IntoParams, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+#[schema(as = RecommendOptions)]
 pub struct RecommendParams {
     /// How many, 1 to 100; 10 where missing.
     #[serde(deserialize_with = "number")]
-    #[param(value_type = Option<usize>)]
-    #[schema(value_type = Option<usize>)]
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 100, example = 5)]
+    #[schema(value_type = Option<usize>, minimum = 1, maximum = 100)]
     count: Option<String>,
     /// `hybrid` (where missing), `collaborative`, `content_based`, `sequence`, `trending`, `popular` or `latest`.
+    #[param(value_type = Option<Algorithm>)]
+    #[schema(value_type = Option<Algorithm>)]
     algorithm: Option<String>,
     /// The share of collaborative sources in a hybrid, in place of the learned blend. Refused with any other algorithm.
     #[serde(deserialize_with = "number")]
-    #[param(value_type = Option<f32>)]
-    #[schema(value_type = Option<f32>)]
+    #[param(value_type = Option<f32>, minimum = 0, maximum = 1)]
+    #[schema(value_type = Option<f32>, minimum = 0, maximum = 1)]
     collaborative_weight: Option<String>,
     /// The share of content in a hybrid. Refused with any other algorithm.
     #[serde(deserialize_with = "number")]
-    #[param(value_type = Option<f32>)]
-    #[schema(value_type = Option<f32>)]
+    #[param(value_type = Option<f32>, minimum = 0, maximum = 1)]
+    #[schema(value_type = Option<f32>, minimum = 0, maximum = 1)]
     content_weight: Option<String>,
     /// Only entities of this type. Where the address names an entity: the type of that one, which may be left out where
     /// only one type has an entity of that id; what is recommended is then for `result_type` to say.
+    #[param(example = "film")]
     entity_type: Option<String>,
     // Only of the questions about an entity, which document it.
     #[param(ignore)]
     #[schema(ignore)]
     result_type: Option<String>,
     /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
+    #[param(example = "attributes.year >= 1990")]
     filter: Option<String>,
     /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+    #[param(example = "attributes.year >= 2000 ? 1.5 : 1.0")]
     boost: Option<String>,
     /// Leave out what the user chose already; true where missing.
+    #[serde(deserialize_with = "flag")]
+    #[param(value_type = Option<bool>, example = true)]
+    #[schema(value_type = Option<bool>)]
     exclude_seen: Option<String>,
     /// Ids to leave out, separated by commas.
+    #[param(example = "film-7,film-8")]
     exclude: Option<String>,
     /// How much variety counts against score, 0 to 1.
     #[serde(deserialize_with = "number")]
-    #[param(value_type = Option<f32>)]
-    #[schema(value_type = Option<f32>)]
+    #[param(value_type = Option<f32>, minimum = 0, maximum = 1)]
+    #[schema(value_type = Option<f32>, minimum = 0, maximum = 1)]
     diversity: Option<String>,
     /// Attributes to return: names separated by commas, or `*`.
+    #[param(example = "title,price")]
     attributes: Option<String>,
     /// Tell what each score is made of.
+    #[serde(deserialize_with = "flag")]
+    #[param(value_type = Option<bool>, example = true)]
+    #[schema(value_type = Option<bool>)]
     explain: Option<String>,
     /// The window of `trending`, 1 to 31 days.
     #[serde(deserialize_with = "number")]
-    #[param(value_type = Option<usize>)]
-    #[schema(value_type = Option<usize>)]
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 31)]
+    #[schema(value_type = Option<usize>, minimum = 1, maximum = 31)]
     window_days: Option<String>,
     /// Where an earlier page ended.
     cursor: Option<String>,
@@ -118,6 +133,20 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     }))
 }
 
+/// Takes true or false as such (in a body) or as text (in a query).
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wire {
+        Text(String),
+        Flag(bool),
+    }
+    Ok(Option::<Wire>::deserialize(deserializer)?.map(|wire| match wire {
+        Wire::Text(text) => text,
+        Wire::Flag(flag) => flag.to_string(),
+    }))
+}
+
 /// What someone did just now, whoever they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -130,10 +159,13 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
 }))]
 pub struct SessionRequest {
     /// Oldest first, up to 1,000. Nothing of it is kept.
-    interactions: Vec<SessionInteraction>,
+    #[schema(max_items = 1_000)]
+    #[schema(value_type = Vec<SessionInteraction>)]
+    interactions: Vec<Object<SessionInteraction>>,
     /// What to recommend, and how.
     #[serde(default)]
-    options: RecommendParams,
+    #[schema(value_type = RecommendParams)]
+    options: Object<RecommendParams>,
 }
 
 /// One thing that someone did.
@@ -148,9 +180,10 @@ pub struct SessionInteraction {
     entity_type: String,
     /// What they did; `view` where missing.
     #[serde(default = "default_interaction_type")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = InteractionKind)]
     interaction_type: InteractionKind,
     /// In place of the type's weight.
+    #[schema(minimum = -1_000_000, maximum = 1_000_000)]
     weight: Option<f64>,
     /// When.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -167,8 +200,9 @@ fn default_interaction_type() -> InteractionKind {
 
 /// Recommend entities for a user.
 #[utoipa::path(get, path = "/api/v1/recommendations/user/{id}", tag = "recommendations",
-    params(("id" = String, Path,), RecommendParams),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+        operation_id = "recommend_for_user",
+    params(("id" = String, Path, description = "The id of the user.", example = "ada"), RecommendParams),
+    responses((status = 200, body = Answer)))]
 async fn for_user(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -184,15 +218,16 @@ async fn for_user(
 
 /// Recommend entities for what someone did just now.
 #[utoipa::path(post, path = "/api/v1/recommendations/session", tag = "recommendations",
+        operation_id = "recommend_for_session",
     request_body = SessionRequest,
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Answer)))]
 async fn for_session(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Body(request): Body<SessionRequest>,
 ) -> ApiResult<Response> {
     check_range(request.interactions.len(), 0, MAX_SESSION, "interactions")?;
-    let entry = |interaction: SessionInteraction| SessionEntry {
+    let entry = |Object(interaction): Object<SessionInteraction>| SessionEntry {
         entity_id: interaction.entity_id.to_string(),
         entity_type: interaction.entity_type,
         kind: interaction.interaction_type,
@@ -202,16 +237,17 @@ async fn for_session(
     let session: Vec<_> = request.interactions.into_iter().map(entry).collect();
     // The debug form has all of an interaction: another session has another list.
     let subject = ("session", format!("{session:?}"));
-    let (query, pin) = request.options.read(&state, &scope, &subject)?;
+    let (query, pin) = request.options.0.read(&state, &scope, &subject)?;
     let asked = Asked { state: &state, scope: scope.clone(), place: None };
     asked.answer(query, move |service, query| service.for_session(&scope, &session, query, pin)).await
 }
 
 /// Recommend entities like one.
 #[utoipa::path(get, path = "/api/v1/recommendations/entity/{id}", tag = "recommendations",
-    params(("id" = String, Path,), RecommendParams, ("result_type" = Option<String>, Query,
+         operation_id = "recommend_similar_entities",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"), RecommendParams, ("result_type" = Option<String>, Query,
         description = "Only entities of this type, `*` for every type; of the type of the entity itself where missing.")),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Answer)))]
 async fn similar_entities(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -229,9 +265,10 @@ async fn similar_entities(
 
 /// Recommend entities that are bought together with one.
 #[utoipa::path(get, path = "/api/v1/recommendations/bought-together/{id}", tag = "recommendations",
-    params(("id" = String, Path,), RecommendParams, ("result_type" = Option<String>, Query,
+         operation_id = "recommend_bought_together",
+    params(("id" = String, Path, description = "The id of the entity.", example = "film-1"), RecommendParams, ("result_type" = Option<String>, Query,
         description = "Only entities of this type; of every type where missing or `*`.")),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Answer)))]
 async fn bought_together(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -271,6 +308,7 @@ fn subject(state: &HttpState, scope: &Scope, params: &RecommendParams, id: &str)
 pub struct SimilarUserParams {
     /// How many, 1 to 100.
     #[serde(default = "default_count")]
+    #[param(minimum = 1, maximum = 100, example = 5)]
     count: usize,
 }
 
@@ -280,8 +318,9 @@ fn default_count() -> usize {
 
 /// Find users who are like one.
 #[utoipa::path(get, path = "/api/v1/recommendations/similar-users/{id}", tag = "recommendations",
-    params(("id" = String, Path,), SimilarUserParams),
-    responses((status = 200, body = SimilarUsers), (status = "4XX", body = Problem)))]
+        operation_id = "find_similar_users",
+    params(("id" = String, Path, description = "The id of the user.", example = "ada"), SimilarUserParams),
+    responses((status = 200, body = SimilarUsers)))]
 async fn similar_users(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -294,8 +333,10 @@ async fn similar_users(
 }
 
 /// What many choose lately.
-#[utoipa::path(get, path = "/api/v1/recommendations/trending", tag = "recommendations", params(RecommendParams),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/recommendations/trending", tag = "recommendations",
+        operation_id = "recommend_trending",
+    params(RecommendParams),
+    responses((status = 200, body = Answer)))]
 async fn trending(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -305,8 +346,10 @@ async fn trending(
 }
 
 /// What many chose.
-#[utoipa::path(get, path = "/api/v1/recommendations/popular", tag = "recommendations", params(RecommendParams),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/recommendations/popular", tag = "recommendations",
+        operation_id = "recommend_popular",
+    params(RecommendParams),
+    responses((status = 200, body = Answer)))]
 async fn popular(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -316,8 +359,10 @@ async fn popular(
 }
 
 /// What is new.
-#[utoipa::path(get, path = "/api/v1/recommendations/latest", tag = "recommendations", params(RecommendParams),
-    responses((status = 200, body = Answer), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/recommendations/latest", tag = "recommendations",
+        operation_id = "recommend_latest",
+    params(RecommendParams),
+    responses((status = 200, body = Answer)))]
 async fn latest(
     State(state): State<HttpState>,
     Caller(scope): Caller,

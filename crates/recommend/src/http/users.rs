@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use edge::{ApiResult, Body, Caller, Problem};
+use edge::{ApiResult, Body, Caller};
 use kernel::{Error, ErrorCode, ErrorKind, Id, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{HttpState, timestamp};
-use crate::attributes::Attributes;
+use crate::attributes::{AttributeValue, Attributes};
 use crate::events::{UserData, kinds};
 
 /// Nothing is known of the user.
@@ -24,18 +24,20 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 /// What is known of a user from now on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UserReplacement, example = json!({"attributes": {"country": "GB", "age": 36, "member": true}}))]
 pub struct ReplaceRequest {
     /// Replaces all attributes.
     #[serde(default, deserialize_with = "crate::attributes::deserialize_attributes")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     attributes: Attributes,
 }
 
 /// What is known of a user.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = User)]
 pub struct UserResponse {
     user_id: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = std::collections::HashMap<String, AttributeValue>)]
     attributes: Attributes,
     /// How many interactions are recorded.
     interactions: usize,
@@ -45,8 +47,9 @@ pub struct UserResponse {
 }
 
 /// Read a user.
-#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = String, Path,)),
-    responses((status = 200, body = UserResponse), (status = "4XX", body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", operation_id = "get_user",
+    params(("id" = String, Path, description = "The id of the user.", example = "ada")),
+    responses((status = 200, body = UserResponse)))]
 async fn read(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -57,9 +60,10 @@ async fn read(
 }
 
 /// Describe a user, who is added where unknown.
-#[utoipa::path(put, path = "/api/v1/users/{id}", tag = "users", params(("id" = String, Path,)),
+#[utoipa::path(put, path = "/api/v1/users/{id}", tag = "users", operation_id = "replace_user",
+    params(("id" = String, Path, description = "The id of the user.", example = "ada")),
     request_body = ReplaceRequest,
-    responses((status = 200, body = UserResponse), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = UserResponse)))]
 async fn replace(
     State(state): State<HttpState>,
     Caller(scope): Caller,

@@ -53,7 +53,7 @@ pub struct Recommendation {
     pub reason: String,
     /// The attributes that were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<std::collections::HashMap<String, AttributeValue>>)]
     pub attributes: Option<BTreeMap<String, AttributeValue>>,
     /// What each source added to the score; the parts make the score.
     #[serde(skip_serializing_if = "Option::is_none")]

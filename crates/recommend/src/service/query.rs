@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use kernel::{Error, Result, codes};
+use utoipa::ToSchema;
 
 use super::expression::Expression;
 
 /// How recommendations are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Every source, blended as learned.
     #[default]

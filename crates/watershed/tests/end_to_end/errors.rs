@@ -40,6 +40,12 @@ const CASES: &[(&str, &str, &str, Option<&str>)] = &[
         "/api/v1/events",
         Some(r#"{"specversion":"1.0","id":"1","source":"/s","type":"a.b.v1"}"#),
     ),
+    (
+        "an array in place of an object",
+        "POST",
+        "/api/v1/recommendations/session",
+        Some(r#"{"interactions":[],"options":[5]}"#),
+    ),
     ("an unknown parameter", "GET", "/api/v1/recommendations/popular?cuont=5", None),
     ("a parameter given twice", "GET", "/api/v1/recommendations/popular?count=5&count=6", None),
     ("a parameter out of range", "GET", "/api/v1/recommendations/popular?count=0", None),

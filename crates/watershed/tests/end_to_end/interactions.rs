@@ -53,6 +53,7 @@ fn lists_refuse_what_they_cannot_answer() {
     check("/api/v1/interactions/user/ada?limit=1001", "limit");
     check("/api/v1/interactions/user/ada?limit=ten", "limit");
     check("/api/v1/interactions/user/ada?offset=-1", "offset");
+    check("/api/v1/interactions/user/ada?offset=1000000001", "offset");
     check("/api/v1/interactions/user/ada?ofset=1", "ofset");
     check("/api/v1/interactions/entity/a?limit=0", "limit");
     refused(&server.get("/api/v1/interactions/user/eve"), 404, "USER_NOT_FOUND", Some("user_id"));

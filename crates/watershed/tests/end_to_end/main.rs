@@ -13,6 +13,7 @@ mod backup;
 mod caching;
 mod cli;
 mod connections;
+mod document;
 mod durability;
 mod entities;
 mod errors;

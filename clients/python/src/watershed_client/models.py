@@ -1,0 +1,572 @@
+"""What goes over the wire. Written by `clients/python/generate` from the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+Algorithm: TypeAlias = Literal["hybrid", "collaborative", "content_based", "sequence", "trending", "popular", "latest"]
+
+
+class Answer(TypedDict):
+    """Ranked entities and where they come from."""
+
+    algorithm: str
+    """The algorithm that was asked for."""
+    answer_id: str
+    """Names this answer; send it back as `answer_id` with the interactions that follow from it."""
+    cold_start: bool
+    """Whether too little is known of the user for a personal answer."""
+    complete: bool
+    """False when the filter or the boosters took so much work that not every entity could be looked at."""
+    count: int
+    """How many there are in this page."""
+    fallback: NotRequired[str | None]
+    """The algorithm that answered in its place, because that one had nothing to say."""
+    generated_at: str
+    """When it was made; for an answer from the cache that was a while ago."""
+    model_version: NotRequired[int | None]
+    """The version of the model; none where no model was needed."""
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+    recommendations: list[Recommendation]
+    """Best first."""
+    user_id: NotRequired[str | None]
+    """The user it is for."""
+
+AttributeValue: TypeAlias = "bool | float | str | list[str]"
+
+
+class AuditEntry(TypedDict):
+    """One entry."""
+
+    action: str
+    actor: str
+    """The name of a credential, or `system:` and the part of Watershed."""
+    at: str
+    details: dict[str, str]
+    hash: str
+    """BLAKE3 over the entry as JSON with an empty `hash`."""
+    previous: str
+    """The hash of the entry before; empty for the first."""
+    sequence: int
+    """1 for the first."""
+    subject: str
+
+
+class AuditPage(TypedDict):
+    """A page of entries, newest first."""
+
+    entries: list[AuditEntry]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+BatchOrStream: TypeAlias = "BatchResult | StreamResult"
+
+
+class BatchResult(TypedDict):
+    """What became of a batch, an event each, in the order they were sent."""
+
+    duplicates: int
+    refused: int
+    results: list[EventResult]
+    stored: int
+
+
+class Because(TypedDict):
+    """A history item that a score rests on."""
+
+    contribution: float
+    """What it added."""
+    entity_id: str
+    """The entity that the user chose."""
+    entity_type: str
+    """Its type."""
+
+
+class Problem(TypedDict):
+    """The body of every error (RFC 9457)."""
+
+    code: str
+    """The stable code."""
+    detail: str
+    """What is wrong this time and what to do."""
+    field: NotRequired[str | None]
+    """The field or parameter it is about."""
+    status: int
+    """The HTTP status."""
+    title: str
+    """One sentence that fits every occurrence."""
+    type: str
+    """A name for the kind of problem, the same for every occurrence."""
+
+
+class StreamResult(TypedDict):
+    """What became of a stream of lines."""
+
+    duplicates: int
+    refused: int
+    refused_lines: list[RefusedLine]
+    """The first 1,000 refused lines. All of them are among the dead letters."""
+    stored: int
+
+
+class BrokenStream(Problem, StreamResult):
+    """Why a stream ended before its end, and what became of the whole lines until then."""
+
+
+
+class CloudEvent(TypedDict):
+    """A CloudEvent 1.0; attributes beside these are extensions."""
+
+    data: NotRequired[Any]
+    """What the event says; its type tells what that must be."""
+    data_base64: NotRequired[str | None]
+    """The same, where it is binary."""
+    datacontenttype: NotRequired[str | None]
+    """The media type of `data`."""
+    dataschema: NotRequired[str | None]
+    """The schema of `data`."""
+    id: str
+    """Unique within the source: sending it again stores nothing."""
+    partitionkey: NotRequired[str | None]
+    """Events with the same key stay in order."""
+    source: str
+    """Who made it, a URI reference."""
+    specversion: Literal["1.0"]
+    subject: NotRequired[str | None]
+    """What it happened to."""
+    tenantid: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    time: NotRequired[str | None]
+    """When; the time of arrival where missing."""
+    type: str
+    """What happened."""
+
+
+class DeadLetter(TypedDict):
+    """One refused thing."""
+
+    body: str
+    """What was sent, cut to 16 KiB."""
+    code: str
+    """The stable code of the reason."""
+    event_id: NotRequired[str | None]
+    """The event's id, where it had one."""
+    id: str
+    """Unique in the tenant."""
+    reason: str
+    """The reason."""
+    refused_at: str
+    """When it was refused."""
+    stage: str
+    """Where: `edge` or the topic of the log."""
+    type: NotRequired[str | None]
+    """The event's type, where it had one."""
+
+
+class DeadLetterPage(TypedDict):
+    """A page of refused things, newest first."""
+
+    dead_letters: list[DeadLetter]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+
+class Entity(TypedDict):
+    """An entity as it stands."""
+
+    attributes: dict[str, AttributeValue]
+    available_from: NotRequired[str | None]
+    available_until: NotRequired[str | None]
+    created_at: str
+    entity_id: str
+    entity_type: str
+    hidden: bool
+    tenant_id: str
+    updated_at: str
+
+
+class EntityImport(TypedDict):
+    """Entities to create or replace."""
+
+    entities: list[NewEntity]
+    """Up to 100,000."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+
+
+class EntityPatch(TypedDict):
+    """What changes. A missing field stays as it is; `null` clears (RFC 7396, one level deep)."""
+
+    attributes: NotRequired[dict[str, AttributeValue | None] | None]
+    available_from: NotRequired[str | None]
+    """Not recommended before."""
+    available_until: NotRequired[str | None]
+    """Not recommended from then on."""
+    hidden: NotRequired[bool | None]
+    """Whether it is hidden."""
+
+
+class EntityReplacement(TypedDict):
+    """What an entity is from now on."""
+
+    attributes: NotRequired[dict[str, AttributeValue]]
+    """Replaces all attributes."""
+    available_from: NotRequired[str | None]
+    """Not recommended before."""
+    available_until: NotRequired[str | None]
+    """Not recommended from then on."""
+    hidden: NotRequired[bool]
+    """Never recommended while true."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+
+
+class EventResult(TypedDict):
+    """What became of one event."""
+
+    offset: NotRequired[int | None]
+    """The place in the partition."""
+    partition: NotRequired[int | None]
+    """The partition of the log."""
+    problem: NotRequired[Problem | None]
+    status: str
+    """`stored`, `duplicate` or `refused`."""
+
+
+class Explanation(TypedDict):
+    """What a score is made of."""
+
+    boost: NotRequired[float]
+    """What boosters added (the logarithm of their factors)."""
+    sources: list[SourceShare]
+    """What each source added."""
+
+
+class ImportError(TypedDict):
+    """A refused record."""
+
+    index: int
+    """Its place in the request, 0 for the first."""
+    problem: Problem
+
+
+class ImportResult(TypedDict):
+    """What became of a bulk request."""
+
+    errors: NotRequired[list[ImportError]]
+    """The first 1,000 refused records."""
+    failed: int
+    job_id: str
+    """Names the request in the log: its `Idempotency-Key`, else a new id."""
+    processed: int
+    status: str
+    """`completed`, `partially_completed` or `failed`."""
+    successful: int
+    total_records: int
+
+
+class Interaction(TypedDict):
+    """A recorded interaction."""
+
+    answer_id: NotRequired[str | None]
+    entity_id: str
+    entity_type: str
+    id: str
+    """The id of its event."""
+    interaction_type: str
+    metadata: NotRequired[dict[str, str]]
+    tenant_id: str
+    timestamp: str
+    user_id: str
+    weight: float
+    """How much it says."""
+
+
+class InteractionImport(TypedDict):
+    """Interactions to record."""
+
+    interactions: list[NewInteraction]
+    """Up to 100,000."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+
+InteractionKind: TypeAlias = "str | dict[str, float] | dict[str, str]"
+
+
+class InteractionType(TypedDict):
+    """A type of interaction."""
+
+    description: NotRequired[str | None]
+    interaction_type: str
+    tenant_id: str
+    weight: float
+
+
+class InteractionTypeList(TypedDict):
+    """Every type of the tenant."""
+
+    interaction_types: list[InteractionType]
+    total: int
+
+
+class InteractionTypeReplacement(TypedDict):
+    """What a type is from now on. Interactions recorded before count as they did when the model was trained last."""
+
+    description: NotRequired[str | None]
+    """For people, at most 1,000 bytes."""
+    weight: float
+    """How much one says, −1,000,000 to 1,000,000; negative for a dislike."""
+
+
+class Key(TypedDict):
+    """A key, without its secret."""
+
+    created_at: str
+    expires_at: NotRequired[str | None]
+    id: str
+    """Names the key."""
+    last_used_at: NotRequired[str | None]
+    """To about half a minute."""
+    name: str
+    permission: Literal["read", "write", "admin"]
+    revoked_at: NotRequired[str | None]
+    tenant_id: str
+
+
+class KeyList(TypedDict):
+    """Keys, oldest first."""
+
+    keys: list[Key]
+
+
+class KeyRotation(TypedDict):
+    """For how long the secret before still works."""
+
+    grace_secs: NotRequired[int | None]
+    """Seconds; an hour where missing."""
+
+
+class KeyWithSecret(Key):
+    """A key with its secret, which is shown this once."""
+
+    api_key: str
+    """What callers send. It cannot be read again."""
+
+
+class NewEntity(TypedDict):
+    """An entity to create."""
+
+    attributes: NotRequired[dict[str, AttributeValue]]
+    """Numbers, booleans, texts and lists of texts by name."""
+    available_from: NotRequired[str | None]
+    """Not recommended before."""
+    available_until: NotRequired[str | None]
+    """Not recommended from then on."""
+    entity_id: str
+    """Unique within its type, 1 to 255 bytes."""
+    entity_type: NotRequired[str]
+    """1 to 100 bytes; `item` where missing."""
+    hidden: NotRequired[bool]
+    """Never recommended while true."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+
+
+class NewInteraction(TypedDict):
+    """What a user did."""
+
+    answer_id: NotRequired[str | None]
+    """The answer in which the entity was recommended."""
+    entity_id: str
+    """With what."""
+    entity_type: NotRequired[str]
+    """Its type; `item` where missing."""
+    interaction_type: InteractionKind
+    """A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1."""
+    metadata: NotRequired[dict[str, str]]
+    """Kept and given back."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    timestamp: NotRequired[str | None]
+    """When; now where missing."""
+    user_id: str
+    """Who."""
+    weight: NotRequired[float | None]
+    """In place of the type's weight."""
+
+
+class NewInteractionType(TypedDict):
+    """A type to register."""
+
+    description: NotRequired[str | None]
+    """For people, at most 1,000 bytes."""
+    interaction_type: str
+    """1 to 100 bytes."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    weight: float
+    """How much one says, −1,000,000 to 1,000,000; negative for a dislike."""
+
+
+class NewKey(TypedDict):
+    """What the key shall be."""
+
+    expires_at: NotRequired[str | None]
+    """When it stops to work; never where missing."""
+    name: str
+    """For people, 1 to 100 bytes."""
+    permission: Literal["read", "write", "admin"]
+
+
+class RecommendOptions(TypedDict):
+    """What to recommend, and how."""
+
+    algorithm: NotRequired[Algorithm | None]
+    attributes: NotRequired[str | None]
+    """Attributes to return: names separated by commas, or `*`."""
+    boost: NotRequired[str | None]
+    """CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings."""
+    collaborative_weight: NotRequired[float | None]
+    """The share of collaborative sources in a hybrid, in place of the learned blend. Refused with any other
+    algorithm."""
+    content_weight: NotRequired[float | None]
+    """The share of content in a hybrid. Refused with any other algorithm."""
+    count: NotRequired[int | None]
+    """How many, 1 to 100; 10 where missing."""
+    cursor: NotRequired[str | None]
+    """Where an earlier page ended."""
+    diversity: NotRequired[float | None]
+    """How much variety counts against score, 0 to 1."""
+    entity_type: NotRequired[str | None]
+    """Only entities of this type. Where the address names an entity: the type of that one, which may be left out where
+    only one type has an entity of that id; what is recommended is then for `result_type` to say."""
+    exclude: NotRequired[str | None]
+    """Ids to leave out, separated by commas."""
+    exclude_seen: NotRequired[bool | None]
+    """Leave out what the user chose already; true where missing."""
+    explain: NotRequired[bool | None]
+    """Tell what each score is made of."""
+    filter: NotRequired[str | None]
+    """Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    window_days: NotRequired[int | None]
+    """The window of `trending`, 1 to 31 days."""
+
+
+class Recommendation(TypedDict):
+    """One ranked entity."""
+
+    attributes: NotRequired[dict[str, AttributeValue] | None]
+    """The attributes that were asked for."""
+    entity_id: str
+    """The entity."""
+    entity_type: str
+    """Its type."""
+    explanation: NotRequired[Explanation | None]
+    reason: str
+    """What its place rests on most."""
+    score: float
+    """Higher is better; comparable within one answer only."""
+
+
+class RefusedLine(TypedDict):
+    """A refused line of a stream."""
+
+    line: int
+    """1 for the first."""
+    problem: Problem
+
+
+class SessionInteraction(TypedDict):
+    """One thing that someone did."""
+
+    entity_id: str
+    """With what."""
+    entity_type: NotRequired[str]
+    """Its type; `item` where missing."""
+    interaction_type: NotRequired[InteractionKind]
+    """What they did; `view` where missing."""
+    timestamp: NotRequired[str | None]
+    """When."""
+    weight: NotRequired[float | None]
+    """In place of the type's weight."""
+
+
+class SessionRequest(TypedDict):
+    """What someone did just now, whoever they are."""
+
+    interactions: list[SessionInteraction]
+    """Oldest first, up to 1,000. Nothing of it is kept."""
+    options: NotRequired[RecommendOptions]
+    """What to recommend, and how."""
+
+
+class SimilarUser(TypedDict):
+    """A user who is like another."""
+
+    in_common: int
+    """Entities that both chose."""
+    score: float
+    """The cosine of the angle between the two users' tastes."""
+    user_id: str
+    """The user."""
+
+
+class SimilarUsers(TypedDict):
+    """Users who are like one."""
+
+    answer_id: str
+    """Names this answer."""
+    generated_at: str
+    """When."""
+    model_version: NotRequired[int | None]
+    """The version of the model."""
+    user_id: str
+    """The user."""
+    users: list[SimilarUser]
+    """Nearest first."""
+
+
+class SourceShare(TypedDict):
+    """What one source added to a score."""
+
+    because: NotRequired[list[Because]]
+    """The history items that its score rests on most, with what each added to `raw`."""
+    contribution: float
+    """What it added to the final score."""
+    raw: float
+    """Its score, in its own unit."""
+    source: str
+    """The source."""
+
+Taken: TypeAlias = "EventResult | BatchResult | StreamResult"
+
+
+class User(TypedDict):
+    """What is known of a user."""
+
+    attributes: dict[str, AttributeValue]
+    created_at: str
+    interactions: int
+    """How many interactions are recorded."""
+    tenant_id: str
+    user_id: str
+
+
+class UserReplacement(TypedDict):
+    """What is known of a user from now on."""
+
+    attributes: NotRequired[dict[str, AttributeValue]]
+    """Replaces all attributes."""
+
+
+class UserRow(TypedDict):
+    """A user in an export."""
+
+    attributes: dict[str, AttributeValue]
+    created_at: str
+    interactions: int
+    tenant_id: str
+    user_id: str

@@ -1,0 +1,593 @@
+"""A method for each operation. Written by `clients/python/generate` from the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Literal
+
+from . import models
+from ._request import AsyncCaller, Caller, Request, new_key, quoted
+
+
+class Operations(Caller):
+    """Every operation of the server."""
+
+    def list_audit(self, *, limit: int | None = None, cursor: str | None = None) -> models.AuditPage:
+        """List who changed what, newest first."""
+        return self._call(Request[models.AuditPage]("GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor}))
+
+    def list_dead_letters(self, *, limit: int | None = None, cursor: str | None = None) -> models.DeadLetterPage:
+        """List what was refused, newest first."""
+        return self._call(Request[models.DeadLetterPage](
+            "GET", "/api/v1/dead-letters", query={"limit": limit, "cursor": cursor}
+        ))
+
+    def get_dead_letter(self, id: str) -> models.DeadLetter:
+        """Read one refused thing."""
+        return self._call(Request[models.DeadLetter]("GET", f"/api/v1/dead-letters/{quoted(id)}"))
+
+    def delete_dead_letter(self, id: str) -> None:
+        """Forget one refused thing."""
+        return self._call(Request[None]("DELETE", f"/api/v1/dead-letters/{quoted(id)}"))
+
+    def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
+        """Create an entity."""
+        return self._call(Request[models.Entity](
+            "POST", "/api/v1/entities", body=body, key=idempotency_key or new_key()
+        ))
+
+    def import_entities(self, body: models.EntityImport, *, idempotency_key: str | None = None) -> models.ImportResult:
+        """Create or replace many entities."""
+        return self._call(Request[models.ImportResult](
+            "POST", "/api/v1/entities/bulk", body=body, key=idempotency_key or new_key()
+        ))
+
+    def get_entity(self, id: str, *, entity_type: str | None = None, tenant_id: str | None = None) -> models.Entity:
+        """Read an entity."""
+        return self._call(Request[models.Entity](
+            "GET", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id}
+        ))
+
+    def replace_entity(
+        self, id: str, body: models.EntityReplacement, *, entity_type: str | None = None, tenant_id: str | None = None,
+        idempotency_key: str | None = None
+    ) -> models.Entity:
+        """Replace an entity."""
+        return self._call(Request[models.Entity](
+            "PUT", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            body=body, key=idempotency_key or new_key()
+        ))
+
+    def delete_entity(
+        self, id: str, *, entity_type: str | None = None, tenant_id: str | None = None, idempotency_key: str | None =
+        None
+    ) -> None:
+        """Delete an entity. It is never recommended again; what users did with it is kept."""
+        return self._call(Request[None](
+            "DELETE", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            key=idempotency_key or new_key()
+        ))
+
+    def patch_entity(
+        self, id: str, body: models.EntityPatch, *, entity_type: str | None = None, tenant_id: str | None = None,
+        idempotency_key: str | None = None
+    ) -> models.Entity:
+        """Change parts of an entity."""
+        return self._call(Request[models.Entity](
+            "PATCH", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            body=body, key=idempotency_key or new_key()
+        ))
+
+    def post_events(self, body: list[models.CloudEvent]) -> models.BatchResult:
+        """Take events in. They are durable when this answers, and views show them."""
+        return self._call(Request[models.BatchResult](
+            "POST", "/api/v1/events", body=body, content_type="application/cloudevents-batch+json", repeatable=True
+        ))
+
+    def export_entities(
+        self, *, entity_type: str | None = None, last_modified_after: str | None = None, tenant_id: str | None = None
+    ) -> Iterator[models.Entity]:
+        """Export the catalogue."""
+        return self._rows(Request[models.Entity](
+            "GET", "/api/v1/export/entities", query={"entity_type": entity_type, "last_modified_after":
+            last_modified_after, "tenant_id": tenant_id, "format": "ndjson"}
+        ))
+
+    def export_interactions(
+        self, *, start_date: str | None = None, end_date: str | None = None, tenant_id: str | None = None
+    ) -> Iterator[models.Interaction]:
+        """Export the interactions, in the order they arrived."""
+        return self._rows(Request[models.Interaction](
+            "GET", "/api/v1/export/interactions", query={"start_date": start_date, "end_date": end_date, "tenant_id":
+            tenant_id, "format": "ndjson"}
+        ))
+
+    def export_users(self, *, tenant_id: str | None = None) -> Iterator[models.UserRow]:
+        """Export the users."""
+        return self._rows(Request[models.UserRow](
+            "GET", "/api/v1/export/users", query={"tenant_id": tenant_id, "format": "ndjson"}
+        ))
+
+    def list_interaction_types(self) -> models.InteractionTypeList:
+        """List the types."""
+        return self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
+
+    def register_interaction_type(self, body: models.NewInteractionType) -> models.InteractionType:
+        """Register a type, or change it where it exists."""
+        return self._call(Request[models.InteractionType]("POST", "/api/v1/interaction-types", body=body))
+
+    def get_interaction_type(self, type: str) -> models.InteractionType:
+        """Read a type."""
+        return self._call(Request[models.InteractionType]("GET", f"/api/v1/interaction-types/{quoted(type)}"))
+
+    def replace_interaction_type(self, type: str, body: models.InteractionTypeReplacement) -> models.InteractionType:
+        """Change a type."""
+        return self._call(Request[models.InteractionType](
+            "PUT", f"/api/v1/interaction-types/{quoted(type)}", body=body
+        ))
+
+    def delete_interaction_type(self, type: str) -> None:
+        """Delete a type: interactions of it are refused from then on."""
+        return self._call(Request[None]("DELETE", f"/api/v1/interaction-types/{quoted(type)}"))
+
+    def record_interaction(
+        self, body: models.NewInteraction, *, idempotency_key: str | None = None
+    ) -> models.Interaction:
+        """Record an interaction. The next answer takes it into account."""
+        return self._call(Request[models.Interaction](
+            "POST", "/api/v1/interactions", body=body, key=idempotency_key or new_key()
+        ))
+
+    def import_interactions(
+        self, body: models.InteractionImport, *, idempotency_key: str | None = None
+    ) -> models.ImportResult:
+        """Record many interactions."""
+        return self._call(Request[models.ImportResult](
+            "POST", "/api/v1/interactions/bulk", body=body, key=idempotency_key or new_key()
+        ))
+
+    def list_interactions_of_entity(
+        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
+        tenant_id: str | None = None
+    ) -> list[models.Interaction]:
+        """List what was done with an entity, newest arrival first."""
+        return self._call(Request[list[models.Interaction]](
+            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
+            entity_type, "tenant_id": tenant_id}
+        ))
+
+    def list_interactions_of_user(
+        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
+        tenant_id: str | None = None
+    ) -> list[models.Interaction]:
+        """List what a user did, newest first."""
+        return self._call(Request[list[models.Interaction]](
+            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
+            entity_type, "tenant_id": tenant_id}
+        ))
+
+    def list_keys(self) -> models.KeyList:
+        """List the keys, also those that work no more."""
+        return self._call(Request[models.KeyList]("GET", "/api/v1/keys"))
+
+    def create_key(self, body: models.NewKey) -> models.KeyWithSecret:
+        """Make a key."""
+        return self._call(Request[models.KeyWithSecret]("POST", "/api/v1/keys", body=body))
+
+    def revoke_key(self, id: str) -> None:
+        """End a key for good."""
+        return self._call(Request[None]("DELETE", f"/api/v1/keys/{quoted(id)}"))
+
+    def rotate_key(self, id: str, body: models.KeyRotation) -> models.KeyWithSecret:
+        """Give a key another secret; the one before works on for a while."""
+        return self._call(Request[models.KeyWithSecret]("POST", f"/api/v1/keys/{quoted(id)}/rotate", body=body))
+
+    def recommend_bought_together(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+    ) -> models.Answer:
+        """Recommend entities that are bought together with one."""
+        return self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/bought-together/{quoted(id)}", query={"count": count, "algorithm":
+            algorithm, "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type":
+            entity_type, "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id, "result_type": result_type}
+        ))
+
+    def recommend_similar_entities(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+    ) -> models.Answer:
+        """Recommend entities like one."""
+        return self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/entity/{quoted(id)}", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id, "result_type": result_type}
+        ))
+
+    def recommend_latest(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What is new."""
+        return self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/latest", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    def recommend_popular(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What many chose."""
+        return self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/popular", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    def recommend_for_session(self, body: models.SessionRequest) -> models.Answer:
+        """Recommend entities for what someone did just now."""
+        return self._call(Request[models.Answer]("POST", "/api/v1/recommendations/session", body=body))
+
+    def find_similar_users(self, id: str, *, count: int | None = None) -> models.SimilarUsers:
+        """Find users who are like one."""
+        return self._call(Request[models.SimilarUsers](
+            "GET", f"/api/v1/recommendations/similar-users/{quoted(id)}", query={"count": count}
+        ))
+
+    def recommend_trending(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What many choose lately."""
+        return self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/trending", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    def recommend_for_user(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """Recommend entities for a user."""
+        return self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/user/{quoted(id)}", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    def get_user(self, id: str) -> models.User:
+        """Read a user."""
+        return self._call(Request[models.User]("GET", f"/api/v1/users/{quoted(id)}"))
+
+    def replace_user(self, id: str, body: models.UserReplacement) -> models.User:
+        """Describe a user, who is added where unknown."""
+        return self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
+
+
+class AsyncOperations(AsyncCaller):
+    """Every operation of the server."""
+
+    async def list_audit(self, *, limit: int | None = None, cursor: str | None = None) -> models.AuditPage:
+        """List who changed what, newest first."""
+        return await self._call(Request[models.AuditPage](
+            "GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor}
+        ))
+
+    async def list_dead_letters(self, *, limit: int | None = None, cursor: str | None = None) -> models.DeadLetterPage:
+        """List what was refused, newest first."""
+        return await self._call(Request[models.DeadLetterPage](
+            "GET", "/api/v1/dead-letters", query={"limit": limit, "cursor": cursor}
+        ))
+
+    async def get_dead_letter(self, id: str) -> models.DeadLetter:
+        """Read one refused thing."""
+        return await self._call(Request[models.DeadLetter]("GET", f"/api/v1/dead-letters/{quoted(id)}"))
+
+    async def delete_dead_letter(self, id: str) -> None:
+        """Forget one refused thing."""
+        return await self._call(Request[None]("DELETE", f"/api/v1/dead-letters/{quoted(id)}"))
+
+    async def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
+        """Create an entity."""
+        return await self._call(Request[models.Entity](
+            "POST", "/api/v1/entities", body=body, key=idempotency_key or new_key()
+        ))
+
+    async def import_entities(
+        self, body: models.EntityImport, *, idempotency_key: str | None = None
+    ) -> models.ImportResult:
+        """Create or replace many entities."""
+        return await self._call(Request[models.ImportResult](
+            "POST", "/api/v1/entities/bulk", body=body, key=idempotency_key or new_key()
+        ))
+
+    async def get_entity(
+        self, id: str, *, entity_type: str | None = None, tenant_id: str | None = None
+    ) -> models.Entity:
+        """Read an entity."""
+        return await self._call(Request[models.Entity](
+            "GET", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id}
+        ))
+
+    async def replace_entity(
+        self, id: str, body: models.EntityReplacement, *, entity_type: str | None = None, tenant_id: str | None = None,
+        idempotency_key: str | None = None
+    ) -> models.Entity:
+        """Replace an entity."""
+        return await self._call(Request[models.Entity](
+            "PUT", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            body=body, key=idempotency_key or new_key()
+        ))
+
+    async def delete_entity(
+        self, id: str, *, entity_type: str | None = None, tenant_id: str | None = None, idempotency_key: str | None =
+        None
+    ) -> None:
+        """Delete an entity. It is never recommended again; what users did with it is kept."""
+        return await self._call(Request[None](
+            "DELETE", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            key=idempotency_key or new_key()
+        ))
+
+    async def patch_entity(
+        self, id: str, body: models.EntityPatch, *, entity_type: str | None = None, tenant_id: str | None = None,
+        idempotency_key: str | None = None
+    ) -> models.Entity:
+        """Change parts of an entity."""
+        return await self._call(Request[models.Entity](
+            "PATCH", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
+            body=body, key=idempotency_key or new_key()
+        ))
+
+    async def post_events(self, body: list[models.CloudEvent]) -> models.BatchResult:
+        """Take events in. They are durable when this answers, and views show them."""
+        return await self._call(Request[models.BatchResult](
+            "POST", "/api/v1/events", body=body, content_type="application/cloudevents-batch+json", repeatable=True
+        ))
+
+    def export_entities(
+        self, *, entity_type: str | None = None, last_modified_after: str | None = None, tenant_id: str | None = None
+    ) -> AsyncIterator[models.Entity]:
+        """Export the catalogue."""
+        return self._rows(Request[models.Entity](
+            "GET", "/api/v1/export/entities", query={"entity_type": entity_type, "last_modified_after":
+            last_modified_after, "tenant_id": tenant_id, "format": "ndjson"}
+        ))
+
+    def export_interactions(
+        self, *, start_date: str | None = None, end_date: str | None = None, tenant_id: str | None = None
+    ) -> AsyncIterator[models.Interaction]:
+        """Export the interactions, in the order they arrived."""
+        return self._rows(Request[models.Interaction](
+            "GET", "/api/v1/export/interactions", query={"start_date": start_date, "end_date": end_date, "tenant_id":
+            tenant_id, "format": "ndjson"}
+        ))
+
+    def export_users(self, *, tenant_id: str | None = None) -> AsyncIterator[models.UserRow]:
+        """Export the users."""
+        return self._rows(Request[models.UserRow](
+            "GET", "/api/v1/export/users", query={"tenant_id": tenant_id, "format": "ndjson"}
+        ))
+
+    async def list_interaction_types(self) -> models.InteractionTypeList:
+        """List the types."""
+        return await self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
+
+    async def register_interaction_type(self, body: models.NewInteractionType) -> models.InteractionType:
+        """Register a type, or change it where it exists."""
+        return await self._call(Request[models.InteractionType]("POST", "/api/v1/interaction-types", body=body))
+
+    async def get_interaction_type(self, type: str) -> models.InteractionType:
+        """Read a type."""
+        return await self._call(Request[models.InteractionType]("GET", f"/api/v1/interaction-types/{quoted(type)}"))
+
+    async def replace_interaction_type(
+        self, type: str, body: models.InteractionTypeReplacement
+    ) -> models.InteractionType:
+        """Change a type."""
+        return await self._call(Request[models.InteractionType](
+            "PUT", f"/api/v1/interaction-types/{quoted(type)}", body=body
+        ))
+
+    async def delete_interaction_type(self, type: str) -> None:
+        """Delete a type: interactions of it are refused from then on."""
+        return await self._call(Request[None]("DELETE", f"/api/v1/interaction-types/{quoted(type)}"))
+
+    async def record_interaction(
+        self, body: models.NewInteraction, *, idempotency_key: str | None = None
+    ) -> models.Interaction:
+        """Record an interaction. The next answer takes it into account."""
+        return await self._call(Request[models.Interaction](
+            "POST", "/api/v1/interactions", body=body, key=idempotency_key or new_key()
+        ))
+
+    async def import_interactions(
+        self, body: models.InteractionImport, *, idempotency_key: str | None = None
+    ) -> models.ImportResult:
+        """Record many interactions."""
+        return await self._call(Request[models.ImportResult](
+            "POST", "/api/v1/interactions/bulk", body=body, key=idempotency_key or new_key()
+        ))
+
+    async def list_interactions_of_entity(
+        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
+        tenant_id: str | None = None
+    ) -> list[models.Interaction]:
+        """List what was done with an entity, newest arrival first."""
+        return await self._call(Request[list[models.Interaction]](
+            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
+            entity_type, "tenant_id": tenant_id}
+        ))
+
+    async def list_interactions_of_user(
+        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
+        tenant_id: str | None = None
+    ) -> list[models.Interaction]:
+        """List what a user did, newest first."""
+        return await self._call(Request[list[models.Interaction]](
+            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
+            entity_type, "tenant_id": tenant_id}
+        ))
+
+    async def list_keys(self) -> models.KeyList:
+        """List the keys, also those that work no more."""
+        return await self._call(Request[models.KeyList]("GET", "/api/v1/keys"))
+
+    async def create_key(self, body: models.NewKey) -> models.KeyWithSecret:
+        """Make a key."""
+        return await self._call(Request[models.KeyWithSecret]("POST", "/api/v1/keys", body=body))
+
+    async def revoke_key(self, id: str) -> None:
+        """End a key for good."""
+        return await self._call(Request[None]("DELETE", f"/api/v1/keys/{quoted(id)}"))
+
+    async def rotate_key(self, id: str, body: models.KeyRotation) -> models.KeyWithSecret:
+        """Give a key another secret; the one before works on for a while."""
+        return await self._call(Request[models.KeyWithSecret]("POST", f"/api/v1/keys/{quoted(id)}/rotate", body=body))
+
+    async def recommend_bought_together(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+    ) -> models.Answer:
+        """Recommend entities that are bought together with one."""
+        return await self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/bought-together/{quoted(id)}", query={"count": count, "algorithm":
+            algorithm, "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type":
+            entity_type, "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id, "result_type": result_type}
+        ))
+
+    async def recommend_similar_entities(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+    ) -> models.Answer:
+        """Recommend entities like one."""
+        return await self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/entity/{quoted(id)}", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id, "result_type": result_type}
+        ))
+
+    async def recommend_latest(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What is new."""
+        return await self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/latest", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    async def recommend_popular(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What many chose."""
+        return await self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/popular", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    async def recommend_for_session(self, body: models.SessionRequest) -> models.Answer:
+        """Recommend entities for what someone did just now."""
+        return await self._call(Request[models.Answer]("POST", "/api/v1/recommendations/session", body=body))
+
+    async def find_similar_users(self, id: str, *, count: int | None = None) -> models.SimilarUsers:
+        """Find users who are like one."""
+        return await self._call(Request[models.SimilarUsers](
+            "GET", f"/api/v1/recommendations/similar-users/{quoted(id)}", query={"count": count}
+        ))
+
+    async def recommend_trending(
+        self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
+        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
+        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
+        None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """What many choose lately."""
+        return await self._call(Request[models.Answer](
+            "GET", "/api/v1/recommendations/trending", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    async def recommend_for_user(
+        self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
+        float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
+        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
+        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
+        str | None = None, tenant_id: str | None = None
+    ) -> models.Answer:
+        """Recommend entities for a user."""
+        return await self._call(Request[models.Answer](
+            "GET", f"/api/v1/recommendations/user/{quoted(id)}", query={"count": count, "algorithm": algorithm,
+            "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
+            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
+            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
+            tenant_id}
+        ))
+
+    async def get_user(self, id: str) -> models.User:
+        """Read a user."""
+        return await self._call(Request[models.User]("GET", f"/api/v1/users/{quoted(id)}"))
+
+    async def replace_user(self, id: str, body: models.UserReplacement) -> models.User:
+        """Describe a user, who is added where unknown."""
+        return await self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
