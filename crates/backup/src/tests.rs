@@ -460,20 +460,30 @@ async fn another_log_is_not_mixed_in() {
 }
 
 #[tokio::test]
-async fn what_retention_took_is_not_kept() {
+async fn what_retention_took_stays_in_the_backups() {
     let world = World::with_data().await;
     world.new_backup().await;
+    let whole = world.state().await;
     let keep = Retention { age: None, events: Some(8), ..Retention::default() };
     world.source.log.retain(&TOPIC, keep, world.clock.now()).await.unwrap();
     world.events(60..65).await;
     let (manifest, _) = world.new_backup().await;
-    assert!(manifest.events() < 60);
+    assert_eq!(manifest.events(), 65);
     let other = World::new();
     other.restore(&world, Wanted::default()).await.unwrap();
-    let (found, expected) = (other.state().await, world.state().await);
-    for (found, expected) in found.events.iter().zip(&expected.events) {
-        assert!(found.ends_with(expected), "every event that is held comes back to its place");
+    let (found, left) = (other.state().await, world.state().await);
+    for ((found, whole), left) in found.events.iter().zip(&whole.events).zip(&left.events) {
+        assert!(found.starts_with(whole), "what was there before the cut comes back");
+        assert!(found.ends_with(left), "and what came after it");
     }
+}
+
+#[tokio::test]
+async fn what_retention_took_before_any_backup_is_told() {
+    let world = World::with_data().await;
+    let keep = Retention { age: None, events: Some(8), ..Retention::default() };
+    world.source.log.retain(&TOPIC, keep, world.clock.now()).await.unwrap();
+    refused(world.create().await, codes::CONFLICT, "which no backup here has");
 }
 
 #[tokio::test]

@@ -76,6 +76,12 @@ impl Around {
         Self { tracing: None, metrics, clock, entropy, timeout: limits.request_timeout, places }
     }
 
+    /// The same, with so many places of its own.
+    #[must_use]
+    pub fn with_places(self, count: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(count)), ..self }
+    }
+
     /// The same, with every request part of a trace.
     #[must_use]
     pub fn with_tracing(self, tracing: Option<Arc<dyn Tracing>>) -> Self {
@@ -98,7 +104,7 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     if let Some(traced) = &traced {
         span.record("trace_id", traced.trace_id.as_str());
     }
-    around.metrics.in_flight.inc();
+    let in_flight = InFlight::begin(&around.metrics);
     let (request, leftover) = Leftover::watch(request);
     let answering = async {
         let response = limited(&around, request, next).await;
@@ -108,7 +114,7 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
         }
     };
     let mut response = answering.instrument(span.clone()).await;
-    around.metrics.in_flight.dec();
+    drop(in_flight);
 
     let status = response.status();
     let took = around.clock.elapsed().saturating_sub(began);
@@ -129,6 +135,22 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
         headers.insert(TRACE_RESPONSE.clone(), traced.response);
     }
     response
+}
+
+/// Counts a request until it is answered or dropped.
+struct InFlight(HttpMetrics);
+
+impl InFlight {
+    fn begin(metrics: &HttpMetrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 /// The time limit of one request, which stands in its extensions.

@@ -15,7 +15,7 @@ use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_
 use edge::{
     AccessMetrics, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey,
 };
-use kernel::{Clock, Entropy, Error, Permission, Result, SystemClock, SystemEntropy, TenantId, codes};
+use kernel::{Clock, Entropy, Error, Permission, Result, Scope, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
 use stream::{HISTORY_GONE, ProjectorSettings};
@@ -28,6 +28,9 @@ use crate::config::{AuthSettings, Config, JwtSettings};
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
 use crate::jwks;
+
+/// Probes and scrapes that are answered at the same time.
+const PROBES_AT_ONCE: usize = 64;
 
 /// Time and randomness of the process.
 #[derive(Debug, Clone)]
@@ -150,7 +153,7 @@ impl App {
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
             .route("/api/config", get(show_config).with_state(Arc::new(config.clone())));
         #[cfg(feature = "profile")]
-        let api = api.merge(crate::profile::routes());
+        let api = api.merge(crate::profile::routes(config.clone()));
         let api = api.method_not_allowed_fallback(method_not_allowed);
         let api = match config.server.rate_limit.limits(Arc::clone(&self.engines.limiter))? {
             Some(limits) => api.layer(middleware::from_fn_with_state(limits, edge::limits::limit)),
@@ -171,9 +174,22 @@ impl App {
         let metrics = self.http_metrics.clone();
         let state = Around::new(metrics, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy), limits);
         let state = state.with_tracing(tracing);
-        let router = Router::new().merge(api).merge(health::routes(probes)).fallback(not_found);
-        Ok(router.layer(middleware::from_fn_with_state(state, around)))
+        // Probes have places of their own: a server with much to do is alive.
+        let apart = state.clone().with_places(PROBES_AT_ONCE);
+        let probes = health::routes(probes).layer(middleware::from_fn_with_state(apart, around));
+        let api = Router::new().merge(api).fallback(not_found);
+        Ok(api.layer(middleware::from_fn_with_state(state, around)).merge(probes))
     }
+}
+
+/// The process is the operator's: administrators of other tenants see theirs only.
+pub(crate) fn require_operator(scope: &Scope, config: &Config) -> Result<()> {
+    scope.require(Permission::Admin)?;
+    if scope.tenant().as_str() == config.auth.tenant {
+        return Ok(());
+    }
+    let message = "this is for administrators of the operator's tenant (`auth.tenant`)";
+    Err(Error::new(codes::PERMISSION_DENIED, message))
 }
 
 /// The settings that are in force, without secrets.
@@ -181,7 +197,7 @@ async fn show_config(
     State(config): State<Arc<Config>>,
     Caller(scope): Caller,
 ) -> ApiResult<Json<Arc<Config>>> {
-    scope.require(Permission::Admin)?;
+    require_operator(&scope, &config)?;
     Ok(Json(config))
 }
 

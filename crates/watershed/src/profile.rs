@@ -10,11 +10,14 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use edge::{ApiResult, Caller, Params};
-use kernel::{Error, Permission, Result, codes};
+use kernel::{Error, Result, codes};
 use pprof::ProfilerGuardBuilder;
 use pprof::protos::Message;
 use serde::Deserialize;
 use tokio::sync::Mutex;
+
+use crate::app::require_operator;
+use crate::config::Config;
 
 /// Samples a second of CPU time. A prime, so that work in a steady rhythm is not missed.
 const FREQUENCY_HERTZ: i32 = 97;
@@ -36,16 +39,17 @@ fn default_seconds() -> u64 {
 }
 
 /// The route.
-pub(crate) fn routes() -> Router {
-    Router::new().route("/debug/pprof/profile", get(profile)).with_state(Arc::<Mutex<()>>::default())
+pub(crate) fn routes(config: Config) -> Router {
+    let state = (Arc::<Mutex<()>>::default(), Arc::new(config));
+    Router::new().route("/debug/pprof/profile", get(profile)).with_state(state)
 }
 
 async fn profile(
-    State(turn): State<Arc<Mutex<()>>>,
+    State((turn, config)): State<(Arc<Mutex<()>>, Arc<Config>)>,
     Caller(scope): Caller,
     Params(params): Params<ProfileParams>,
 ) -> ApiResult<Response> {
-    scope.require(Permission::Admin)?;
+    require_operator(&scope, &config)?;
     if !(1..=MAX_SECONDS).contains(&params.seconds) {
         let message = format!("must be between 1 and {MAX_SECONDS}");
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("seconds").into());

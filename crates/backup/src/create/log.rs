@@ -71,13 +71,22 @@ impl Maker<'_> {
             if held.next == extent.next && self.is_in_vault(&held.segments) {
                 return Ok(held.clone());
             }
-            // What retention took since is not kept longer, and what is missing from the vault is sent again.
-            let is_kept = |segment: &&Segment| segment.is_full && segment.next > extent.first;
+            // What retention took since cannot be sent again; what is missing from the vault is.
+            let is_kept = |segment: &&Segment| segment.is_full || segment.first < extent.first;
             let full: Vec<Segment> = held.segments.iter().filter(is_kept).cloned().collect();
             let from = full.iter().rposition(|segment| !self.is_in_vault(std::slice::from_ref(segment)));
             segments = if from.is_some() { Vec::new() } else { full };
         }
-        let start = segments.last().map_or(extent.first, |segment| segment.next);
+        let start = segments.last().map_or(0, |segment| segment.next);
+        if start < extent.first {
+            let message = format!(
+                "retention took the events {start} to {} of partition {} of topic `{topic}`, which no backup here has: \
+                 a restore could not make the views again; back up more often than retention cuts",
+                extent.first - 1,
+                extent.partition,
+            );
+            return Err(Error::new(codes::CONFLICT, message));
+        }
         let last = self.ship(topic, extent, start, &mut segments, total).await?;
         let last = last.or_else(|| held.and_then(|held| held.last.clone()));
         Ok(PartitionPart { next: extent.next, last, segments })

@@ -65,7 +65,36 @@ struct Kept {
 }
 
 /// Answers that are being made, by tenant and key.
-type UnderWay = Mutex<HashMap<(String, String), Arc<OnceCell<Arc<Kept>>>>>;
+type UnderWay = Mutex<HashMap<(String, String), Making>>;
+type Making = Arc<OnceCell<Arc<Kept>>>;
+
+/// One who waits for an answer. The last to go, whether answered or not, leaves nothing behind.
+struct Waiting<'a> {
+    under_way: &'a UnderWay,
+    key: &'a (String, String),
+    cell: &'a Making,
+}
+
+impl Waiting<'_> {
+    /// Later callers do not get this answer.
+    fn forget(&self) {
+        self.remove_if(|_| true);
+    }
+
+    fn remove_if(&self, is_so: impl Fn(&Making) -> bool) {
+        let mut under_way = self.under_way.lock();
+        if under_way.get(self.key).is_some_and(|found| Arc::ptr_eq(found, self.cell) && is_so(found)) {
+            under_way.remove(self.key);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // The map holds one, this caller the other: clones are made under the lock.
+        self.remove_if(|found| Arc::strong_count(found) <= 2);
+    }
+}
 
 /// The cache of answers.
 pub struct AnswerCache {
@@ -111,6 +140,7 @@ impl AnswerCache {
     {
         let key = (scope.tenant().as_str().to_owned(), place.key.clone());
         let cell = Arc::clone(self.under_way.lock().entry(key.clone()).or_default());
+        let waiting = Waiting { under_way: &self.under_way, key: &key, cell: &cell };
         let mut is_first = false;
         let kept = cell
             .get_or_try_init(|| async {
@@ -119,10 +149,7 @@ impl AnswerCache {
             })
             .await;
         if is_first {
-            let mut under_way = self.under_way.lock();
-            if under_way.get(&key).is_some_and(|found| Arc::ptr_eq(found, &cell)) {
-                under_way.remove(&key);
-            }
+            waiting.forget();
         } else {
             self.metrics.coalesced(place.name);
         }
@@ -420,5 +447,16 @@ mod tests {
         assert_eq!(bench.made.load(Ordering::Relaxed), 2);
         assert!(bench.service.cache().unwrap().under_way.lock().is_empty());
         assert_eq!(bench.counts(), [0, 3, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_alone_leaves_nothing_behind() {
+        let bench = Bench::new(10, memory);
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(bench.answer(true))
+        };
+        assert!(tokio::time::timeout(Duration::from_millis(500), bench.ask("a", slow)).await.is_err());
+        assert!(bench.service.cache().unwrap().under_way.lock().is_empty());
     }
 }

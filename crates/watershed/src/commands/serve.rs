@@ -61,12 +61,14 @@ impl Serving<'_> {
         app.recommend.start(stopping.clone());
         app.engines.watch(&stopping);
         let keeper = keep_log(&app, config, &stopping);
-        let keys = tokio::spawn(Arc::clone(&app.keys).run(stopping.clone()));
+        // Requests are answered while it stops, with keys that may be revoked.
+        let ended = CancellationToken::new();
+        let keys = tokio::spawn(Arc::clone(&app.keys).run(ended.clone()));
         if let Some(tokens) = tokens {
-            tokio::spawn(tokens.run(stopping.clone()));
+            tokio::spawn(tokens.run(ended.clone()));
         }
         if let Some(certificates) = &connections.tls {
-            tokio::spawn(Arc::clone(certificates).run(stopping.clone()));
+            tokio::spawn(Arc::clone(certificates).run(ended.clone()));
             watch_hangups(Arc::clone(certificates))?;
         }
         let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
@@ -86,6 +88,7 @@ impl Serving<'_> {
             longest: Duration::from_secs(config.server.shutdown_timeout_secs),
         };
         let left = server::serve(listener, router, connections, stopping, times).await;
+        ended.cancel();
         let end = async {
             if let Some(keeper) = keeper {
                 keeper.await.map_err(Error::internal)?;

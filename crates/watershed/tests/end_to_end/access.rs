@@ -249,6 +249,12 @@ fn settings_are_shown_to_administrators_without_secrets() {
     let writer = key(&server, "write");
     assert_eq!(server.send("GET", "/api/config", &[("x-api-key", &writer)], None).status, 403);
     assert_eq!(server.send("GET", "/api/config", &[], None).status, 401);
+    let (server, other) = two_tenants();
+    for path in ["/api/config", "/debug/pprof/profile?seconds=1"] {
+        let status = server.send("GET", path, &[("x-api-key", &other)], None).status;
+        let expected = if path.contains("pprof") && cfg!(not(feature = "profile")) { 404 } else { 403 };
+        assert_eq!(status, expected, "{path} is the operator's");
+    }
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Kept answers: true counts, and nothing older than it may be.
 
-use std::time::Duration;
-
-use kernel::{Clock, SystemClock};
+use kernel::{Clock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use crate::questions::{busiest, shop};
@@ -122,7 +120,8 @@ fn what_changes_now_changes_the_very_next_answer() {
 fn time_alone_takes_an_answer_away() {
     let server = Home::new().environment("TRENDING_CACHE_TTL_SECS", "3600").serve();
     let clock = SystemClock::new();
-    let soon = clock.now() + Duration::from_secs(2);
+    // Whole milliseconds, which is what a view keeps.
+    let soon = Timestamp::from_millisecond(clock.now().as_millisecond() + 2_000).unwrap();
     server.create("/api/v1/entities", &json!({"entity_id": "stays"}));
     server.create("/api/v1/entities", &json!({"entity_id": "goes", "available_until": soon.to_string()}));
     let path = "/api/v1/recommendations/latest";

@@ -189,6 +189,22 @@ fn a_stream_may_take_longer_than_a_request_but_may_not_stall() {
 }
 
 #[test]
+fn probes_are_answered_while_every_place_is_taken() {
+    let home = Home::new().allowing("OVERLOADED").allowing("request failed").allowing("request refused");
+    let settings = std::fs::read_to_string(home.path("watershed.toml")).unwrap();
+    home.write("watershed.toml", format!("{settings}\n[server]\nmax_concurrent_requests = 2\n"));
+    let server = home.serve();
+    let mut uploads = [Upload::begin(&server), Upload::begin(&server)];
+    uploads.iter_mut().for_each(|upload| upload.send("{"));
+    assert!(crate::support::wait(|| server.get("/api/v1/users/ada").0 == 503), "every place is taken");
+    for path in ["/health", "/ready", "/metrics"] {
+        assert_eq!(server.send("GET", path, &[], None).status, 200, "{path}");
+    }
+    drop(uploads);
+    assert!(crate::support::wait(|| server.get("/api/v1/users/ada").0 == 404), "places are given back");
+}
+
+#[test]
 fn bad_events_are_refused_with_the_field() {
     let server = Server::new();
     let check = |event: Value, status: u16, code: &str, field: Option<&str>| {
