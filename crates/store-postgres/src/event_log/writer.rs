@@ -1,7 +1,7 @@
 //! Group commit: appends to one topic that wait while a transaction runs are written together by the next one.
 //!
 //! The topic's row is locked from the start of the function until its commit, so a second transaction at the same time
-//! would only wait for the first. `examples/append_rate.rs` measures it: `single` from 1 and from 64 tasks shows what
+//! would only wait for the first. `examples/postgres_append_rate.rs` measures it: `single` from 1 and from 64 tasks shows what
 //! writing together gains.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
-//! Measures the event log on a server: `append_rate fill URL [EVENTS]` appends events of about 250 bytes in batches of
-//! 1,000 from 4 tasks and reads them back; `append_rate single URL [EVENTS]` appends one by one from 1 and from 64
-//! tasks; `append_rate two URL [EVENTS]` does so from 32 tasks in each of two stores. Each makes a schema and drops it.
+//! Measures the event log on a server: `postgres_append_rate fill URL [EVENTS]` appends events of about 250 bytes in batches of
+//! 1,000 from 4 tasks and reads them back; `postgres_append_rate single URL [EVENTS]` appends one by one from 1 and from 64
+//! tasks; `postgres_append_rate two URL [EVENTS]` does so from 32 tasks in each of two stores. Each makes a schema and drops it.
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints")]
 
@@ -36,7 +36,7 @@ fn main() {
             runtime.block_on(on_schema(url, async |settings| two(settings, count(events)).await))
         }
         _ => {
-            println!("usage: append_rate fill|single|two URL [EVENTS]");
+            println!("usage: postgres_append_rate fill|single|two URL [EVENTS]");
             return;
         }
     };
