@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,9 +14,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use kernel::{Clock, Entropy, Error, Result, codes};
 use tokio::sync::Semaphore;
-use tracing::{Instrument, Span, debug, error_span, field, info};
+use tracing::{Instrument, Span, debug, error, error_span, field, info};
 
 use crate::leftover::Leftover;
 use crate::{ApiError, HttpMetrics};
@@ -107,7 +109,8 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     let in_flight = InFlight::begin(&around.metrics);
     let (request, leftover) = Leftover::watch(request);
     let answering = async {
-        let response = limited(&around, request, next).await;
+        let answer = AssertUnwindSafe(limited(&around, request, next)).catch_unwind();
+        let response = answer.await.unwrap_or_else(|_| panicked());
         match leftover {
             Some(leftover) => leftover.discard(response).await,
             None => response,
@@ -240,13 +243,10 @@ pub async fn method_not_allowed() -> ApiError {
     ApiError(Error::new(codes::METHOD_NOT_ALLOWED, "this address does not answer that method; see /api/docs"))
 }
 
-/// Turns a panic into a logged 500, so that one defect does not end the connection.
-#[must_use]
-pub fn panicked() -> Response {
-    let mut response =
-        ApiError(Error::new(codes::INTERNAL_ERROR, "an internal error was logged")).into_response();
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
+/// One defect does not end the connection. The panic hook wrote where it happened.
+fn panicked() -> Response {
+    error!("a handler panicked");
+    ApiError(Error::new(codes::INTERNAL_ERROR, "an internal error was logged")).into_response()
 }
 
 #[cfg(test)]
@@ -372,5 +372,24 @@ mod tests {
         assert_eq!(send(server(Duration::ZERO), json, slow(400)).await.0, 201);
         let (status, problem) = send(server(Duration::ZERO), json, slow(600)).await;
         assert_eq!((status, problem["code"].as_str()), (504, Some("TIMED_OUT")));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_gives_its_place_back() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+        let metrics = HttpMetrics::register(&mut Registry::default());
+        let limits = Limits { request_timeout: LIMIT, concurrency: 1 };
+        let state = Around::new(metrics.clone(), clock, Arc::new(SeededEntropy::new(1)), limits);
+        let defect = || async { if LIMIT.is_zero() { "never" } else { panic!("a defect") } };
+        let server = Router::new().route("/", axum::routing::get(defect));
+        let server = server.layer(middleware::from_fn_with_state(state, around));
+        for _ in 0..2 {
+            let response =
+                server.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            assert!(response.headers().contains_key(&REQUEST_ID));
+        }
+        assert_eq!(metrics.in_flight.get(), 0);
     }
 }
