@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use kernel::{Clock, Entropy, Error, Result, codes};
+use kernel::{Clock, Entropy, Error, Result, TenantId, codes};
 use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug, error, error_span, field, info};
 
@@ -54,10 +54,29 @@ pub trait Tracing: Send + Sync + Debug {
     fn end(&self, span: &Span, status: StatusCode);
 }
 
+/// Is told of every answer to a caller whose credential was proven.
+pub trait AnswerWatch: Send + Sync + Debug {
+    /// The tenant was answered; `failed` where the status is 500 or more.
+    fn answered(&self, tenant: &TenantId, failed: bool);
+}
+
+/// The tenant of a request, which stands in its extensions and is filled in when the credential is proven: also an
+/// answer that is made further out, as that of a request which took too long, is a tenant's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AskedBy(Arc<OnceLock<TenantId>>);
+
+impl AskedBy {
+    pub(crate) fn note(&self, tenant: &TenantId) {
+        // A request has one credential.
+        let _ = self.0.set(tenant.clone());
+    }
+}
+
 /// What the middleware works with.
 #[derive(Debug, Clone)]
 pub struct Around {
     tracing: Option<Arc<dyn Tracing>>,
+    watch: Option<Arc<dyn AnswerWatch>>,
     metrics: HttpMetrics,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -75,7 +94,7 @@ impl Around {
         limits: Limits,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency));
-        Self { tracing: None, metrics, clock, entropy, timeout: limits.request_timeout, places }
+        Self { tracing: None, watch: None, metrics, clock, entropy, timeout: limits.request_timeout, places }
     }
 
     /// The same, with so many places of its own.
@@ -88,6 +107,12 @@ impl Around {
     #[must_use]
     pub fn with_tracing(self, tracing: Option<Arc<dyn Tracing>>) -> Self {
         Self { tracing, ..self }
+    }
+
+    /// The same, with someone who is told of answers.
+    #[must_use]
+    pub fn with_watch(self, watch: Arc<dyn AnswerWatch>) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 }
 
@@ -107,7 +132,9 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
         span.record("trace_id", traced.trace_id.as_str());
     }
     let in_flight = InFlight::begin(&around.metrics);
-    let (request, leftover) = Leftover::watch(request);
+    let (mut request, leftover) = Leftover::watch(request);
+    let asked_by = AskedBy::default();
+    request.extensions_mut().insert(asked_by.clone());
     let answering = async {
         let answer = AssertUnwindSafe(limited(&around, request, next)).catch_unwind();
         let response = answer.await.unwrap_or_else(|_| panicked());
@@ -122,6 +149,9 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     let status = response.status();
     let took = around.clock.elapsed().saturating_sub(began);
     around.metrics.answered(method, &path, status, took);
+    if let (Some(watch), Some(tenant)) = (&around.watch, asked_by.0.get()) {
+        watch.answered(tenant, status.is_server_error());
+    }
     if let Some(tracing) = tracing {
         tracing.end(&span, status);
     }

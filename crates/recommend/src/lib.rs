@@ -151,7 +151,7 @@ impl Recommend {
 
     /// The questions.
     #[must_use]
-    pub fn service(&self) -> &Service {
+    pub fn service(&self) -> &Arc<Service> {
         &self.service
     }
 

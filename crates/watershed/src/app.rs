@@ -23,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use webhooks::Webhooks;
 
 use crate::config::{AuthSettings, Config, JwtSettings};
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
-use crate::jwks;
+use crate::{hooks, jwks};
 
 /// Probes and scrapes that are answered at the same time.
 const PROBES_AT_ONCE: usize = 64;
@@ -57,6 +58,7 @@ pub(crate) struct App {
     pub recommend: Recommend,
     pub audit: AuditLog,
     pub keys: Arc<KeyRing>,
+    pub webhooks: Arc<Webhooks>,
 }
 
 impl App {
@@ -103,7 +105,19 @@ impl App {
             &owners,
         );
         let (audit, keys) = access(&engines, &ambient).await?;
-        Ok(Self { ambient, engines, registry, http_metrics, access_metrics, ingest, recommend, audit, keys })
+        let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
+        Ok(Self {
+            ambient,
+            engines,
+            registry,
+            http_metrics,
+            access_metrics,
+            ingest,
+            recommend,
+            audit,
+            keys,
+            webhooks,
+        })
     }
 
     fn api_routes(&self) -> OpenApiRouter {
@@ -112,6 +126,7 @@ impl App {
             .merge(dead_letters::routes(self.engines.dead_letters.clone()))
             .merge(http::keys::routes(Arc::clone(&self.keys)))
             .merge(http::audit::routes(self.audit.clone()))
+            .merge(webhooks::http::routes(Arc::clone(&self.webhooks)))
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
@@ -173,7 +188,7 @@ impl App {
         let ambient = &self.ambient;
         let metrics = self.http_metrics.clone();
         let state = Around::new(metrics, Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy), limits);
-        let state = state.with_tracing(tracing);
+        let state = state.with_tracing(tracing).with_watch(self.webhooks.answers());
         // Probes have places of their own: a server with much to do is alive.
         let apart = state.clone().with_places(PROBES_AT_ONCE);
         let probes = health::routes(probes).layer(middleware::from_fn_with_state(apart, around));
@@ -226,7 +241,7 @@ pub(crate) async fn openapi_json() -> Result<String> {
     let app = App::open(&config).await?;
     let document = api(app.api_routes()).1;
     app.recommend.stop().await;
-    drop((app.ingest, app.engines, app.keys, app.audit));
+    drop((app.ingest, app.engines, app.keys, app.audit, app.webhooks));
     // What cannot be removed from a temporary folder is the system's to tidy.
     let _ = std::fs::remove_dir_all(folder);
     document.to_pretty_json().map_err(Error::internal)
@@ -257,11 +272,19 @@ pub(crate) fn static_key(
         return Ok((StaticKey::new(key, tenant)?, None));
     }
     let path = data_dir.join("api-key");
-    let key = match std::fs::read_to_string(&path) {
-        Ok(key) => key.trim().to_owned(),
-        Err(_) => make_key(&path, entropy)?,
-    };
+    let key = kept_key(&path, entropy)?;
     Ok((StaticKey::new(&key, tenant)?, Some(path)))
+}
+
+/// The key in a file; makes one where there is none.
+///
+/// # Errors
+/// `UNAVAILABLE` when the file cannot be written.
+pub(crate) fn kept_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(key) => Ok(key.trim().to_owned()),
+        Err(_) => make_key(path, entropy),
+    }
 }
 
 fn make_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {

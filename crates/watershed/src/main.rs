@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod engine_metrics;
 mod engines;
+mod hooks;
 mod jwks;
 mod logging;
 mod open_files;

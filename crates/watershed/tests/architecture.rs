@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("models", &["kernel", "store"]),
     ("backup", &["kernel", "store"]),
     ("recommend", &["edge", "kernel", "models", "store", "stream"]),
+    ("webhooks", &["edge", "kernel", "store"]),
     (
         "watershed",
         &[
@@ -33,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store-redis",
             "store-s3",
             "stream",
+            "webhooks",
         ],
     ),
 ];

@@ -171,6 +171,8 @@ class DeadLetterPage(TypedDict):
     next_cursor: NotRequired[str | None]
     """Pass it as `cursor` to get the next page."""
 
+DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
+
 
 class Entity(TypedDict):
     """An entity as it stands."""
@@ -419,6 +421,19 @@ class NewKey(TypedDict):
     permission: Literal["read", "write", "admin"]
 
 
+class NewWebhook(TypedDict):
+    """What the webhook shall be."""
+
+    active: NotRequired[bool]
+    """Whether messages are sent; true where missing."""
+    description: NotRequired[str]
+    """For people, at most 500 bytes."""
+    events: list[WebhookEvent]
+    """What it wants to hear of."""
+    url: str
+    """Where messages go: `https://`, and a public address unless the settings allow others."""
+
+
 class RecommendOptions(TypedDict):
     """What to recommend, and how."""
 
@@ -570,3 +585,94 @@ class UserRow(TypedDict):
     interactions: int
     tenant_id: str
     user_id: str
+
+
+class Webhook(TypedDict):
+    """A webhook, without its secret."""
+
+    active: bool
+    created_at: str
+    description: str
+    events: list[WebhookEvent]
+    id: str
+    """Names the webhook."""
+    updated_at: str
+    url: str
+
+
+class WebhookChange(TypedDict):
+    """What shall be different; what is missing stays."""
+
+    active: NotRequired[bool | None]
+    """Whether messages are sent. What is pending when a webhook is switched off becomes a dead letter."""
+    description: NotRequired[str | None]
+    """For people, at most 500 bytes."""
+    events: NotRequired[list[WebhookEvent] | None]
+    """What it wants to hear of."""
+    url: NotRequired[str | None]
+    """Where messages go."""
+
+
+class WebhookDelivery(TypedDict):
+    """One message to one webhook."""
+
+    attempts: int
+    """Attempts since it was made or replayed."""
+    body: str
+    """What is sent: a CloudEvent as JSON text."""
+    created_at: str
+    due_at: NotRequired[str | None]
+    """When it is sent next, while it is pending."""
+    event_id: str
+    """The id of the event, the same for every webhook and attempt."""
+    finished_at: NotRequired[str | None]
+    """When it was delivered or given up."""
+    id: str
+    """Names the delivery; receivers get it as `Watershed-Delivery`."""
+    last_error: NotRequired[str | None]
+    """Why the last attempt failed."""
+    last_status: NotRequired[int | None]
+    """What the receiver answered last."""
+    state: DeliveryState
+    type: str
+    """The type of the event."""
+    webhook_id: str
+
+
+class WebhookDeliveryPage(TypedDict):
+    """A page of deliveries, newest first."""
+
+    deliveries: list[WebhookDelivery]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+WebhookEvent: TypeAlias = Literal["model.updated", "trending.changed", "errors.threshold"]
+
+
+class WebhookList(TypedDict):
+    """Webhooks, oldest first."""
+
+    webhooks: list[Webhook]
+
+
+class WebhookReplay(TypedDict):
+    """Which dead letters are sent again."""
+
+    webhook_id: NotRequired[str | None]
+    """Only those to this webhook; all of the tenant where missing."""
+
+
+class WebhookReplayed(TypedDict):
+    """How many are sent again."""
+
+    more: bool
+    """Whether dead letters are left; ask again for the next."""
+    replayed: int
+
+
+class WebhookWithSecret(Webhook):
+    """A webhook with its secret, which is shown this once."""
+
+    secret: str
+    """What messages are signed with: `Watershed-Signature: t=UNIX,v1=HEX`, where `v1` is HMAC-SHA256 under this text
+    over `t`, a full stop and the body. It cannot be read again."""

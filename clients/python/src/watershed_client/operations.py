@@ -296,6 +296,52 @@ class Operations(Caller):
         """Describe a user, who is added where unknown."""
         return self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
 
+    def list_webhook_deliveries(
+        self, *, state: Literal["pending", "delivered", "dead"] | None = None, webhook_id: str | None = None, limit: int
+        | None = None, cursor: str | None = None
+    ) -> models.WebhookDeliveryPage:
+        """List deliveries, newest first."""
+        return self._call(Request[models.WebhookDeliveryPage](
+            "GET", "/api/v1/webhook-deliveries", query={"state": state, "webhook_id": webhook_id, "limit": limit,
+            "cursor": cursor}
+        ))
+
+    def replay_webhook_deliveries(self, body: models.WebhookReplay) -> models.WebhookReplayed:
+        """Send dead deliveries again, the oldest first, 1,000 at most."""
+        return self._call(Request[models.WebhookReplayed]("POST", "/api/v1/webhook-deliveries/replay", body=body))
+
+    def get_webhook_delivery(self, id: str) -> models.WebhookDelivery:
+        """Read a delivery."""
+        return self._call(Request[models.WebhookDelivery]("GET", f"/api/v1/webhook-deliveries/{quoted(id)}"))
+
+    def replay_webhook_delivery(self, id: str) -> models.WebhookDelivery:
+        """Send a delivered or dead delivery again."""
+        return self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhook-deliveries/{quoted(id)}/replay"))
+
+    def list_webhooks(self) -> models.WebhookList:
+        """List the webhooks."""
+        return self._call(Request[models.WebhookList]("GET", "/api/v1/webhooks"))
+
+    def create_webhook(self, body: models.NewWebhook) -> models.WebhookWithSecret:
+        """Make a webhook."""
+        return self._call(Request[models.WebhookWithSecret]("POST", "/api/v1/webhooks", body=body))
+
+    def get_webhook(self, id: str) -> models.Webhook:
+        """Read a webhook."""
+        return self._call(Request[models.Webhook]("GET", f"/api/v1/webhooks/{quoted(id)}"))
+
+    def delete_webhook(self, id: str) -> None:
+        """Remove a webhook."""
+        return self._call(Request[None]("DELETE", f"/api/v1/webhooks/{quoted(id)}"))
+
+    def update_webhook(self, id: str, body: models.WebhookChange) -> models.Webhook:
+        """Change a webhook."""
+        return self._call(Request[models.Webhook]("PATCH", f"/api/v1/webhooks/{quoted(id)}", body=body))
+
+    def test_webhook(self, id: str) -> models.WebhookDelivery:
+        """Send a webhook a message of the type `webhook.test`."""
+        return self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
+
 
 class AsyncOperations(AsyncCaller):
     """Every operation of the server."""
@@ -591,3 +637,51 @@ class AsyncOperations(AsyncCaller):
     async def replace_user(self, id: str, body: models.UserReplacement) -> models.User:
         """Describe a user, who is added where unknown."""
         return await self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
+
+    async def list_webhook_deliveries(
+        self, *, state: Literal["pending", "delivered", "dead"] | None = None, webhook_id: str | None = None, limit: int
+        | None = None, cursor: str | None = None
+    ) -> models.WebhookDeliveryPage:
+        """List deliveries, newest first."""
+        return await self._call(Request[models.WebhookDeliveryPage](
+            "GET", "/api/v1/webhook-deliveries", query={"state": state, "webhook_id": webhook_id, "limit": limit,
+            "cursor": cursor}
+        ))
+
+    async def replay_webhook_deliveries(self, body: models.WebhookReplay) -> models.WebhookReplayed:
+        """Send dead deliveries again, the oldest first, 1,000 at most."""
+        return await self._call(Request[models.WebhookReplayed]("POST", "/api/v1/webhook-deliveries/replay", body=body))
+
+    async def get_webhook_delivery(self, id: str) -> models.WebhookDelivery:
+        """Read a delivery."""
+        return await self._call(Request[models.WebhookDelivery]("GET", f"/api/v1/webhook-deliveries/{quoted(id)}"))
+
+    async def replay_webhook_delivery(self, id: str) -> models.WebhookDelivery:
+        """Send a delivered or dead delivery again."""
+        return await self._call(Request[models.WebhookDelivery](
+            "POST", f"/api/v1/webhook-deliveries/{quoted(id)}/replay"
+        ))
+
+    async def list_webhooks(self) -> models.WebhookList:
+        """List the webhooks."""
+        return await self._call(Request[models.WebhookList]("GET", "/api/v1/webhooks"))
+
+    async def create_webhook(self, body: models.NewWebhook) -> models.WebhookWithSecret:
+        """Make a webhook."""
+        return await self._call(Request[models.WebhookWithSecret]("POST", "/api/v1/webhooks", body=body))
+
+    async def get_webhook(self, id: str) -> models.Webhook:
+        """Read a webhook."""
+        return await self._call(Request[models.Webhook]("GET", f"/api/v1/webhooks/{quoted(id)}"))
+
+    async def delete_webhook(self, id: str) -> None:
+        """Remove a webhook."""
+        return await self._call(Request[None]("DELETE", f"/api/v1/webhooks/{quoted(id)}"))
+
+    async def update_webhook(self, id: str, body: models.WebhookChange) -> models.Webhook:
+        """Change a webhook."""
+        return await self._call(Request[models.Webhook]("PATCH", f"/api/v1/webhooks/{quoted(id)}", body=body))
+
+    async def test_webhook(self, id: str) -> models.WebhookDelivery:
+        """Send a webhook a message of the type `webhook.test`."""
+        return await self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))

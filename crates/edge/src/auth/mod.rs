@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use kernel::{Error, Result, Scope, codes};
 
 use crate::ApiError;
+use crate::middleware::AskedBy;
 pub use api_keys::{ApiKey, KeyRing, NewKey};
 pub use published_keys::KeySource;
 pub use static_key::StaticKey;
@@ -104,6 +105,9 @@ pub async fn require(
 ) -> Response {
     match authenticators.authenticate(request.headers()).await {
         Ok(scope) => {
+            if let Some(asked_by) = request.extensions().get::<AskedBy>() {
+                asked_by.note(scope.tenant());
+            }
             request.extensions_mut().insert(Caller(scope));
             next.run(request).await
         }

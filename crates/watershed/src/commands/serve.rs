@@ -61,6 +61,7 @@ impl Serving<'_> {
         app.recommend.start(stopping.clone());
         app.engines.watch(&stopping);
         let keeper = keep_log(&app, config, &stopping);
+        let hooks = tokio::spawn(Arc::clone(&app.webhooks).run(stopping.clone()));
         // Requests are answered while it stops, with keys that may be revoked.
         let ended = CancellationToken::new();
         let keys = tokio::spawn(Arc::clone(&app.keys).run(ended.clone()));
@@ -95,6 +96,7 @@ impl Serving<'_> {
             }
             app.recommend.stop().await;
             keys.await.map_err(Error::internal)?;
+            hooks.await.map_err(Error::internal)?;
             match shipping {
                 Some(shipping) => shipping.await.map_err(Error::internal),
                 None => Ok(()),

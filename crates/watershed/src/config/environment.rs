@@ -91,6 +91,10 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
         Kind::Integer,
     ),
     ("FULL_REBUILD_INTERVAL_HOURS", "recommend.schedule.full_rebuild_interval_hours", Kind::Integer),
+    ("WEBHOOK_ENABLED", "webhooks.enabled", Kind::Boolean),
+    ("WEBHOOK_SECRET_KEYS", "webhooks.secret_keys", Kind::List),
+    ("WEBHOOK_RETRY_MAX_ATTEMPTS", "webhooks.max_attempts", Kind::Integer),
+    ("WEBHOOK_RETRY_BACKOFF_SECS", "webhooks.retry_backoff_secs", Kind::Integer),
 ];
 
 /// The variables of the process, or those of a test.

@@ -19,6 +19,7 @@ use recommend::RecommendSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use webhooks::WebhookSettings;
 
 pub(crate) use backup::BackupSettings;
 pub(crate) use environment::Environment;
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub trace: TraceSettings,
     /// Recommendations.
     pub recommend: RecommendSettings,
+    /// Messages about what happened, sent to addresses that tenants name.
+    pub webhooks: WebhookSettings,
 }
 
 /// One setting given by a flag: its path and value.
@@ -84,7 +87,8 @@ impl Config {
         self.storage.validate()?;
         self.backup.validate()?;
         self.trace.validate()?;
-        self.recommend.validate()
+        self.recommend.validate()?;
+        self.webhooks.validate()
     }
 }
 
@@ -165,6 +169,8 @@ mod tests {
         check("", &[("TLS_CLIENT_CA_FILE", "clients.pem")], "server.tls");
         check("", &[("MAX_CONNECTIONS", "0")], "server.max_connections");
         check("", &[("SHUTDOWN_DELAY_SECS", "30")], "server.shutdown_delay_secs");
+        check("", &[("WEBHOOK_RETRY_MAX_ATTEMPTS", "0")], "webhooks.max_attempts");
+        check("", &[("WEBHOOK_SECRET_KEYS", "short")], "webhooks.secret_keys");
         check("", &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "trace.sample_ratio");
         check("", &[("RECOMMENDATION_CACHE_TTL_SECS", "-1")], "recommend.cache.recommendation_ttl_secs");
         check(

@@ -16,6 +16,8 @@ const INTERACTION: &str = r#"{"user_id":"planted-user","entity_id":"planted","in
 const EVENT: &str = r#"{"specversion":"1.0","id":"planted-event","source":"/test",
     "type":"recommend.user.put.v1","data":{"user_id":"planted-user"}}"#;
 
+const WEBHOOK: &str = r#"{"url":"https://planted.example/","events":["model.updated"]}"#;
+
 const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/audit", "/api/v1/audit", "admin", None),
     ("GET", "/api/v1/dead-letters", "/api/v1/dead-letters", "admin", None),
@@ -102,6 +104,16 @@ const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/recommendations/user/{id}", "/api/v1/recommendations/user/planted-user", "read", None),
     ("GET", "/api/v1/users/{id}", "/api/v1/users/planted-user", "read", None),
     ("PUT", "/api/v1/users/{id}", "/api/v1/users/planted-user", "write", Some(r#"{"attributes":{}}"#)),
+    ("GET", "/api/v1/webhook-deliveries", "/api/v1/webhook-deliveries", "admin", None),
+    ("POST", "/api/v1/webhook-deliveries/replay", "/api/v1/webhook-deliveries/replay", "admin", Some("{}")),
+    ("GET", "/api/v1/webhook-deliveries/{id}", "/api/v1/webhook-deliveries/00", "admin", None),
+    ("POST", "/api/v1/webhook-deliveries/{id}/replay", "/api/v1/webhook-deliveries/00/replay", "admin", None),
+    ("GET", "/api/v1/webhooks", "/api/v1/webhooks", "admin", None),
+    ("POST", "/api/v1/webhooks", "/api/v1/webhooks", "admin", Some(WEBHOOK)),
+    ("GET", "/api/v1/webhooks/{id}", "/api/v1/webhooks/00", "admin", None),
+    ("PATCH", "/api/v1/webhooks/{id}", "/api/v1/webhooks/00", "admin", Some(r#"{"active":false}"#)),
+    ("DELETE", "/api/v1/webhooks/{id}", "/api/v1/webhooks/00", "admin", None),
+    ("POST", "/api/v1/webhooks/{id}/test", "/api/v1/webhooks/00/test", "admin", None),
 ];
 
 fn ask(server: &Server, endpoint: &Endpoint, key: Option<&str>) -> (u16, String) {

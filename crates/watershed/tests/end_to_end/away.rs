@@ -7,7 +7,7 @@ use crate::replicas::{NO_LIMIT, NO_TRAINING, Place, drop_schema, engine, interac
 use crate::support::{Home, KEY, Reply, Server, ids, refused};
 
 /// What may be logged while engines are away.
-const COMPLAINTS: [&str; 12] = [
+const COMPLAINTS: [&str; 13] = [
     "the database is away",
     "Connection error",
     "Connection could not be recycled",
@@ -15,6 +15,7 @@ const COMPLAINTS: [&str; 12] = [
     "does not answer",
     "request refused",
     "changes of keys are not seen for now",
+    "webhooks are not delivered for now",
     "models are not looked after for now",
     "acknowledged before the view shows it",
     "dead letters could not be kept",

@@ -43,3 +43,4 @@ mod tokens;
 #[cfg(feature = "otlp")]
 mod traces;
 mod users;
+mod webhooks;
