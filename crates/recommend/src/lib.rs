@@ -37,7 +37,7 @@ use kernel::{Clock, Entropy, Result, Scope};
 use models::Registry;
 use prometheus_client::registry::Registry as Metrics;
 use store::{Blobs, Cache, DeadLetters, EventLog, Leases, Records};
-use stream::{Projector, ProjectorParts, ProjectorSettings};
+use stream::{Projector, ProjectorParts, ProjectorSettings, StreamMetrics};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,7 +46,7 @@ use http::{HttpState, Writer};
 use metrics::RecommendMetrics;
 use owner::RecommendOwner;
 use service::Service;
-use trainer::{Trainer, TrainerParts};
+use trainer::{Duties, Trainer, TrainerParts};
 use training::{TrainingProgress, TrainingReport};
 use views::Views;
 
@@ -98,6 +98,7 @@ impl Recommend {
         metrics: &mut Metrics,
     ) -> Result<Self> {
         let settings = Arc::new(settings);
+        let stream_metrics = StreamMetrics::register(metrics);
         let metrics = RecommendMetrics::register(metrics);
         let views = Arc::new(Views::default());
         let owner = Arc::new(RecommendOwner::new(
@@ -119,6 +120,7 @@ impl Recommend {
                 blobs: Arc::clone(&parts.blobs),
                 dead_letters: parts.dead_letters,
                 clock: Arc::clone(&parts.clock),
+                metrics: stream_metrics,
             },
             edge::ingest::EVENTS,
             Arc::clone(&views),
@@ -201,9 +203,9 @@ impl Recommend {
         self.views.of(scope).read().activity.interactions()
     }
 
-    /// Trains in the background from now on, until `stop`.
-    pub fn start(&mut self, stop: CancellationToken) {
-        self.background = Some(tokio::spawn(self.trainer.clone().run(stop)));
+    /// Looks after models in the background from now on, until `stop`.
+    pub fn start(&mut self, duties: Duties, stop: CancellationToken) {
+        self.background = Some(tokio::spawn(self.trainer.clone().with_duties(duties).run(stop)));
     }
 
     /// What keeps the view current.

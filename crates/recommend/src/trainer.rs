@@ -52,10 +52,20 @@ pub struct TrainerParts {
     pub embedder: Option<Arc<dyn ItemEmbedder>>,
 }
 
+/// What a process does with models besides following the promoted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duties {
+    /// It takes part in the election of who trains.
+    pub trains: bool,
+    /// It answers requests, so states of users are made ahead.
+    pub answers: bool,
+}
+
 /// Trains, publishes, promotes, serves.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     parts: TrainerParts,
+    duties: Duties,
     turn: Arc<tokio::sync::Mutex<()>>,
     notes: Arc<Mutex<BTreeMap<TenantId, Notes>>>,
 }
@@ -77,7 +87,14 @@ impl Trainer {
     /// Over these parts.
     #[must_use]
     pub fn new(parts: TrainerParts) -> Self {
-        Self { parts, turn: Arc::default(), notes: Arc::default() }
+        let duties = Duties { trains: true, answers: true };
+        Self { parts, duties, turn: Arc::default(), notes: Arc::default() }
+    }
+
+    /// The same, with these duties; all of them where not said.
+    #[must_use]
+    pub fn with_duties(self, duties: Duties) -> Self {
+        Self { duties, ..self }
     }
 
     /// Serves the promoted model of every tenant, or the last good one.
@@ -187,6 +204,9 @@ impl Trainer {
 
     /// Makes the states of users before they ask.
     async fn warm(&self, scope: &Scope, model: &Arc<Recommenders>, stop: &CancellationToken) -> Result<()> {
+        if !self.duties.answers {
+            return Ok(());
+        }
         let (view, model, stop) = (self.parts.views.of(scope), Arc::clone(model), stop.clone());
         let pool = pool(&self.parts.settings.schedule)?;
         let work = move || pool.install(|| model.warm(&view, &|| stop.is_cancelled()));
@@ -219,7 +239,7 @@ impl Trainer {
         }
     }
 
-    /// Looks every few seconds whether a training is due, until `stop`.
+    /// Looks every few seconds for a newer model and whether a training is due, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let pause = Duration::from_secs(self.parts.settings.schedule.incremental_update_interval_secs);
         self.warm_all(&stop).await;
@@ -262,6 +282,9 @@ impl Trainer {
     async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         self.follow(scope, stop).await?;
         self.refresh(scope);
+        if !self.duties.trains {
+            return Ok(());
+        }
         let not_before = self.notes.lock().entry(scope.tenant().clone()).or_default().not_before;
         if !self.is_due(scope) || self.parts.clock.elapsed() < not_before {
             return Ok(());

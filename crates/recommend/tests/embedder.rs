@@ -9,6 +9,7 @@ use kernel::{Event, EventDraft, Scope, SeededEntropy, SystemClock, TenantId, Tim
 use recommend::algorithms::content::ItemEmbedder;
 use recommend::attributes::{AttributeValue, Attributes};
 use recommend::service::{Algorithm, Query};
+use recommend::trainer::Duties;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
 use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
 use store::{DeadLetters, EventLog};
@@ -87,7 +88,7 @@ async fn an_embedder_says_what_words_do_not() {
     assert_eq!(like(&recommend, &scope, "car"), ["automobile"]);
     assert_eq!(like(&recommend, &scope, "ship"), ["boat"]);
     let stop = CancellationToken::new();
-    recommend.start(stop.clone());
+    recommend.start(Duties { trains: true, answers: true }, stop.clone());
     log.append(&scope, &edge::ingest::EVENTS, vec![entity(&scope, "motor vehicle")]).await.unwrap();
     let mut found = Vec::new();
     for _ in 0..100 {

@@ -32,10 +32,10 @@ pub trait Fold: Send + Sync + Debug + 'static {
     /// The whole state as bytes. Equal states give equal bytes.
     fn encode(&self) -> Vec<u8>;
 
-    /// Replaces the state by what `encode` wrote.
+    /// Replaces the state by what `encode` wrote, in one go: who reads meanwhile sees the one or the other.
     ///
     /// # Errors
-    /// `CORRUPTED` when the bytes are anything else; the state is then empty.
+    /// `CORRUPTED` when the bytes are anything else; the state is then as it was.
     fn decode(&self, bytes: &[u8]) -> Result<()>;
 
     /// Forgets everything.

@@ -10,8 +10,10 @@
 
 mod checkpoint;
 mod fold;
+mod metrics;
 mod projector;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use fold::{Fold, Rejection};
+pub use metrics::StreamMetrics;
 pub use projector::{HISTORY_GONE, Progress, Projector, ProjectorParts, ProjectorSettings};

@@ -3,8 +3,10 @@
 //! One task per projector reads all partitions in turn and is the only writer of its fold. A checkpoint pauses
 //! the fold while its state is encoded, and not while it is written.
 //!
-//! A log may be cut at its beginning. What a checkpoint holds is then all there is of what went: a fold that would have to
-//! pass over events that it never saw is refused with [`HISTORY_GONE`], unless the settings accept it.
+//! A log may be cut at its beginning. What a checkpoint holds is then all there is of what went. A fold that was so slow
+//! that events went before it saw them goes on from the newest checkpoint, which another process wrote; its view may step
+//! back by what that checkpoint lacks of other partitions, until it has caught up. Where no checkpoint holds what went,
+//! the fold is refused with [`HISTORY_GONE`], unless the settings accept it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +14,13 @@ use std::time::Duration;
 
 use kernel::{Clock, Error, ErrorCode, ErrorKind, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use store::{Appended, DeadLetter, DeadLetters, EventLog, ReadLimit, Stored, Topic};
+use store::{Appended, DeadLetter, DeadLetters, EventLog, Extent, ReadLimit, Stored, Topic};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::{Checkpoint, Checkpoints, Fold, Rejection};
+use crate::{Checkpoint, Checkpoints, Fold, Rejection, StreamMetrics};
 
 /// Events that the view never saw are no longer in the log, and in no checkpoint.
 pub const HISTORY_GONE: ErrorCode = ErrorCode {
@@ -40,11 +42,19 @@ pub struct ProjectorSettings {
     pub batch: ReadLimit,
     /// Whether to go on, with a warning, where events that the view never saw were cut from the log.
     pub accept_partial_history: bool,
+    /// Whether it writes for every process that follows the same log: checkpoints, unasked, and dead letters. Where it
+    /// does not, another one must.
+    pub writes_shared: bool,
 }
 
 impl Default for ProjectorSettings {
     fn default() -> Self {
-        Self { checkpoint_events: 500_000, batch: ReadLimit::default(), accept_partial_history: false }
+        Self {
+            checkpoint_events: 500_000,
+            batch: ReadLimit::default(),
+            accept_partial_history: false,
+            writes_shared: true,
+        }
     }
 }
 
@@ -73,6 +83,7 @@ struct Feeder<F> {
     checkpoints: Checkpoints,
     dead_letters: DeadLetters,
     clock: Arc<dyn Clock>,
+    metrics: StreamMetrics,
     settings: ProjectorSettings,
     progress: watch::Sender<Progress>,
     /// Whether the log could not be read just now.
@@ -105,6 +116,7 @@ impl<F: Fold> Projector<F> {
             fold: Arc::clone(&fold),
             dead_letters: parts.dead_letters,
             clock: parts.clock,
+            metrics: parts.metrics,
             settings,
             progress: sender,
             stalled: stall,
@@ -219,6 +231,13 @@ pub struct ProjectorParts {
     pub dead_letters: DeadLetters,
     /// For the time of a rejection.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: StreamMetrics,
+}
+
+/// Where a partition stands.
+fn at(progress: &Progress, partition: u32) -> u64 {
+    progress.get(&partition).copied().unwrap_or(0)
 }
 
 fn system_scope() -> Result<Scope> {
@@ -246,21 +265,54 @@ impl<F: Fold> Feeder<F> {
         self.check_history().await
     }
 
-    /// Whether the log still holds everything that is not in the view.
-    async fn check_history(&self) -> Result<()> {
-        for extent in self.log.extents(&self.topic).await? {
-            let offset = self.progress.borrow().get(&extent.partition).copied().unwrap_or(0);
-            self.check_gap(extent.partition, offset, extent.first)?;
-            if extent.first > offset {
-                self.progress.send_modify(|progress| {
-                    progress.insert(extent.partition, extent.first);
-                });
-            }
+    /// Whether the log still holds everything that is not in the view; what it lost is taken from a checkpoint.
+    async fn check_history(&mut self) -> Result<()> {
+        let extents = self.log.extents(&self.topic).await?;
+        let has_gap = {
+            let progress = self.progress.borrow();
+            extents.iter().any(|extent| extent.first > at(&progress, extent.partition))
+        };
+        if !has_gap || self.go_on_from_checkpoint(&extents).await? {
+            return Ok(());
+        }
+        for extent in extents {
+            let offset = at(&self.progress.borrow(), extent.partition);
+            self.pass_gap(extent.partition, offset, extent.first)?;
         }
         Ok(())
     }
 
-    fn check_gap(&self, partition: u32, offset: u64, first: u64) -> Result<()> {
+    /// Takes the newest checkpoint in place of the state, where it and the log together hold everything.
+    async fn go_on_from_checkpoint(&mut self, extents: &[Extent]) -> Result<bool> {
+        if let Err(error) = self.saved().await {
+            debug!(error = %error.chain(), "the checkpoint before was not written");
+        }
+        let fold = self.fold.name();
+        let Some(found) = self.checkpoints.newest(self.fold.format()).await? else { return Ok(false) };
+        let is_whole = extents
+            .iter()
+            .all(|extent| (extent.first..=extent.next).contains(&at(&found.offsets, extent.partition)));
+        if !is_whole {
+            return Ok(false);
+        }
+        let (state, into) = (found.state, Arc::clone(&self.fold));
+        tokio::task::spawn_blocking(move || into.decode(&state)).await.map_err(Error::internal)??;
+        let before = self.progress.send_replace(found.offsets.clone());
+        let events =
+            found.offsets.iter().map(|(partition, next)| next.saturating_sub(at(&before, *partition)));
+        let events: u64 = events.sum();
+        self.saved = found.offsets;
+        self.since_checkpoint = 0;
+        self.metrics.overtaken.inc();
+        warn!(
+            fold,
+            events, "events were cut from the log before the view saw them; going on from a newer checkpoint"
+        );
+        Ok(true)
+    }
+
+    /// Passes over events that nothing holds any more, where the settings accept it.
+    fn pass_gap(&self, partition: u32, offset: u64, first: u64) -> Result<()> {
         if first <= offset {
             return Ok(());
         }
@@ -273,6 +325,9 @@ impl<F: Fold> Feeder<F> {
                 to = first,
                 "the view lacks events that were cut from the log"
             );
+            self.progress.send_modify(|progress| {
+                progress.insert(partition, first);
+            });
             return Ok(());
         }
         let message = format!(
@@ -287,10 +342,10 @@ impl<F: Fold> Feeder<F> {
     async fn catch_up(&mut self) -> Result<bool> {
         let mut moved_at_all = false;
         loop {
-            let offsets = self.progress.borrow().clone();
+            let partitions: Vec<u32> = self.progress.borrow().keys().copied().collect();
             let mut moved = false;
-            for (partition, offset) in offsets {
-                moved |= self.step(partition, offset).await?;
+            for partition in partitions {
+                moved |= self.step(partition).await?;
             }
             if !moved {
                 return Ok(moved_at_all);
@@ -301,10 +356,18 @@ impl<F: Fold> Feeder<F> {
 
     /// Applies the next batch of one partition; false when there was none. Nothing can fail between the fold and
     /// the note of its progress, so that no event is ever folded twice.
-    async fn step(&mut self, partition: u32, offset: u64) -> Result<bool> {
+    async fn step(&mut self, partition: u32) -> Result<bool> {
+        let offset = at(&self.progress.borrow(), partition);
         let batch = self.log.read(&self.topic, partition, offset, self.settings.batch).await?;
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(false) };
-        self.check_gap(partition, offset, first.offset)?;
+        if first.offset > offset {
+            self.check_history().await?;
+            if at(&self.progress.borrow(), partition) == offset {
+                // Not at its beginning.
+                self.pass_gap(partition, offset, first.offset)?;
+            }
+            return Ok(true);
+        }
         let next = last.offset + 1;
         for (index, rejection) in self.fold.apply(partition, &batch) {
             self.refused.push(self.letter(partition, &batch[index], rejection));
@@ -314,7 +377,8 @@ impl<F: Fold> Feeder<F> {
             progress.insert(partition, next);
         });
         self.deliver_refused().await?;
-        if self.since_checkpoint >= self.settings.checkpoint_events
+        if self.settings.writes_shared
+            && self.since_checkpoint >= self.settings.checkpoint_events
             && let Err(error) = self.checkpoint().await
         {
             // The log has everything: a checkpoint only makes the next start quicker.
@@ -332,6 +396,10 @@ impl<F: Fold> Feeder<F> {
 
     /// Writes the letters that wait. A letter that cannot be written waits on, and no checkpoint passes it.
     async fn deliver_refused(&mut self) -> Result<()> {
+        if !self.settings.writes_shared {
+            // Who writes them sees every event too.
+            self.refused.clear();
+        }
         while let Some((scope, letter)) = self.refused.last() {
             self.dead_letters.add(scope, vec![letter.clone()]).await?;
             self.refused.pop();
@@ -429,7 +497,7 @@ impl<F: Fold> Feeder<F> {
         if let Err(error) = self.saved().await {
             debug!(error = %error.chain(), "the checkpoint before the last was not written");
         }
-        if self.since_checkpoint > 0 {
+        if self.settings.writes_shared && self.since_checkpoint > 0 {
             self.checkpoint().await?;
         }
         self.saved().await

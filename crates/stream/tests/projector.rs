@@ -16,7 +16,7 @@ use store::{
     Appended, BlobInfo, Blobs, DeadLetters, EventLog, Extent, LogCapabilities, PutMode, ReadLimit, Retention,
     Stored, Topic,
 };
-use stream::{Fold, HISTORY_GONE, Projector, ProjectorParts, ProjectorSettings, Rejection};
+use stream::{Fold, HISTORY_GONE, Projector, ProjectorParts, ProjectorSettings, Rejection, StreamMetrics};
 
 const TOPIC: Topic = Topic::fixed("events");
 
@@ -87,7 +87,7 @@ impl<T> Moody<T> {
 }
 
 #[async_trait]
-impl EventLog for Moody<MemoryEventLog> {
+impl EventLog for Moody<Arc<dyn EventLog>> {
     fn capabilities(&self) -> LogCapabilities {
         self.inner.capabilities()
     }
@@ -151,6 +151,7 @@ struct House {
     blobs: Arc<dyn Blobs>,
     records: Arc<MemoryRecords>,
     scope: Scope,
+    metrics: StreamMetrics,
     next: u64,
 }
 
@@ -161,6 +162,7 @@ impl House {
             blobs: Arc::new(memory_blobs()),
             records: Arc::new(MemoryRecords::new()),
             scope: Scope::system(TenantId::new("t").unwrap(), "test"),
+            metrics: StreamMetrics::default(),
             next: 0,
         }
     }
@@ -180,6 +182,7 @@ impl House {
             blobs: self.blobs.clone(),
             dead_letters: self.dead_letters(),
             clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
+            metrics: self.metrics.clone(),
         };
         Projector::start(parts, TOPIC, Arc::new(Sums::default()), settings).await
     }
@@ -360,9 +363,93 @@ async fn a_view_that_was_overtaken_by_a_cut_stops() {
     }
 }
 
+/// A projector that reads the log on its own way, with a switch, and writes nothing for others.
+async fn follower(house: &mut House) -> (Projector<Sums>, Arc<Moody<Arc<dyn EventLog>>>) {
+    let own = Arc::clone(&house.log);
+    let way = Moody::of(Arc::clone(&own));
+    house.log = way.clone();
+    let settings = ProjectorSettings { writes_shared: false, ..ProjectorSettings::default() };
+    let projector = house.try_start(settings).await.unwrap();
+    house.log = own;
+    (projector, way)
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to be");
+}
+
+#[tokio::test]
+async fn a_view_that_was_overtaken_goes_on_from_a_newer_checkpoint() {
+    for left in [0, 1] {
+        let mut house = House { log: Arc::new(MemoryEventLog::new(2)), ..House::new() };
+        let (late, way) = follower(&mut house).await;
+        let other = house.start(1_000).await;
+        let places = house.append(&["1", "2", "3", "4"]).await;
+        late.reached(&places, PATIENCE).await.unwrap();
+        way.set_away(true);
+        let places = house.append(&["5", "6", "7", "8", "9", "10"]).await;
+        other.reached(&places, PATIENCE).await.unwrap();
+        other.checkpoint().await.unwrap();
+        house.cut(left).await;
+        assert_eq!(late.fold().0.lock().0, 10, "it is behind");
+        way.set_away(false);
+        until(|| late.progress() == other.progress()).await;
+        assert_eq!(late.fold().0.lock().0, 55);
+        let places = house.append(&["11"]).await;
+        for projector in [&late, &other] {
+            projector.reached(&places, PATIENCE).await.unwrap();
+            assert_eq!(projector.fold().0.lock().0, 66, "{left} events left");
+        }
+        assert_eq!(house.metrics.overtaken.get(), 1);
+        assert_eq!(late.failure(), None);
+        late.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_lacks_what_went_helps_nobody() {
+    let mut house = House::new();
+    let other = house.start(1_000).await;
+    let places = house.append(&["1"]).await;
+    other.reached(&places, PATIENCE).await.unwrap();
+    other.checkpoint().await.unwrap();
+    drop(other);
+    let (late, way) = follower(&mut house).await;
+    way.set_away(true);
+    house.append(&["2", "3"]).await;
+    house.cut(1).await;
+    way.set_away(false);
+    until(|| late.failure().is_some()).await;
+    assert!(late.failure().unwrap().contains("events 1 to 1 of partition 0 were cut"));
+    assert_eq!((late.fold().0.lock().0, house.metrics.overtaken.get()), (1, 0));
+}
+
+#[tokio::test]
+async fn who_writes_nothing_for_others_leaves_nothing_behind() {
+    let mut house = House::new();
+    let (quiet, _) = follower(&mut house).await;
+    let places = house.append(&["1", "\"x\"", "2"]).await;
+    quiet.reached(&places, PATIENCE).await.unwrap();
+    assert_eq!(quiet.fold().0.lock().0, 3);
+    quiet.stop().await;
+    let system = Scope::system(TenantId::new("_system").unwrap(), "test");
+    assert!(house.blobs.list(&system, "checkpoints").await.unwrap().is_empty());
+    let letters =
+        async |house: &House| house.dead_letters().list(&house.scope, None, 10).await.unwrap().0.len();
+    assert_eq!(letters(&house).await, 0);
+    house.start(1_000).await.stop().await;
+    assert_eq!(letters(&house).await, 1, "who does sees every event too");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_away_holds_nobody_up_and_is_followed_again() {
-    let log = Moody::of(MemoryEventLog::new(1));
+    let log = Moody::of(Arc::new(MemoryEventLog::new(1)) as Arc<dyn EventLog>);
     let mut house = House { log: log.clone(), ..House::new() };
     let projector = house.start(1_000).await;
     log.set_away(true);

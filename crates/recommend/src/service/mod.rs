@@ -221,8 +221,7 @@ impl Service {
     ) -> Result<Answer> {
         let view = self.views.of(scope);
         let view = view.read();
-        let served = self.served(scope);
-        let model = served.as_ref().map(|served| served.pinned(pin)).transpose()?.flatten();
+        let model = self.model(scope, &view, pin)?;
         let ranking = Ranking::bought_together(&view, model.as_deref(), entity);
         let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
         self.finish(&view, &Context::default(), subject, query, ranking)
@@ -238,6 +237,23 @@ impl Service {
         self.answer(scope, &view, &Context::default(), Subject { pin, ..Subject::default() }, query)
     }
 
+    /// The snapshot that answers from this view: the one that `pin` goes on with, else the current one.
+    fn model(
+        &self,
+        scope: &Scope,
+        view: &TenantView,
+        pin: Option<Cursor>,
+    ) -> Result<Option<Arc<Recommenders>>> {
+        let Some(served) = self.served(scope) else { return Ok(None) };
+        let Some(model) = served.pinned(pin)? else { return Ok(None) };
+        let Some(moved) = model.over(view).map(Arc::new) else { return Ok(Some(model)) };
+        // Not for a request that began before the view was replaced.
+        if view.epoch > model.epoch() {
+            served.refresh(Arc::clone(&moved));
+        }
+        Ok(Some(moved))
+    }
+
     fn answer(
         &self,
         scope: &Scope,
@@ -246,8 +262,7 @@ impl Service {
         subject: Subject<'_>,
         query: &Query,
     ) -> Result<Answer> {
-        let served = self.served(scope);
-        let model = served.as_ref().map(|served| served.pinned(subject.pin)).transpose()?.flatten();
+        let model = self.model(scope, view, subject.pin)?;
         let now_ms = self.clock.now().as_millisecond();
         let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
         let ranking = Ranking::of(&request, model, subject.user);

@@ -19,7 +19,7 @@ impl Service {
         let index = view.users.find(user_id).ok_or_else(|| user_not_found(user_id))?;
         let user = view.users.get(index).ok_or_else(|| user_not_found(user_id))?;
         let context = Context::of_user(&view, &user.history, usize::MAX);
-        let model = self.served(scope).and_then(|served| served.current());
+        let model = self.model(scope, &view, None)?;
         let nearest = model
             .as_ref()
             .map(|model| model.similar_users(context.history(), index, count))

@@ -16,6 +16,8 @@ pub struct Index {
     pub in_order: bool,
     /// The revision of the catalogue that content knows.
     pub revision: u64,
+    /// The epoch of the view.
+    pub epoch: u64,
 }
 
 /// No index.
@@ -34,7 +36,8 @@ impl Index {
         }
         let user_in_view = trained.users.iter().map(|id| view.users.find(id).unwrap_or(NOWHERE)).collect();
         let in_order = item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
-        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision: trained.basis.revision }
+        let revision = trained.basis.revision;
+        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision, epoch: view.epoch }
     }
 
     /// Gives the entities of a view that have none a place after all others.

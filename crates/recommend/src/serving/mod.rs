@@ -90,6 +90,26 @@ impl Recommenders {
         self.index.revision
     }
 
+    /// The epoch of the view that it knows.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.index.epoch
+    }
+
+    /// The same model over a view that took the place of the one that it knew; none where it knows this one. Entities
+    /// that came after the training are known to content again after the next [`Recommenders::with_catalogue`].
+    #[must_use]
+    pub fn over(&self, view: &TenantView) -> Option<Self> {
+        if self.index.epoch == view.epoch {
+            return None;
+        }
+        // Content may know later entities, at places that now belong to others; revisions are counted anew.
+        let index = Index { in_order: false, revision: 0, ..Index::of(&self.trained, view) };
+        let (trained, blend) = (self.trained.clone(), Arc::clone(&self.blend));
+        let Self { version, trained_at, .. } = *self;
+        Some(Self { version, trained_at, trained, blend, index, states: Arc::default() })
+    }
+
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
     /// content alone until the next training. The view is held only while its changes are copied. `embedder` is the one
     /// of the training; one that gives vectors of another length waits for the next training, as does one that fails.
@@ -99,6 +119,10 @@ impl Recommenders {
         view: &RwLock<TenantView>,
         embedder: Option<&dyn ItemEmbedder>,
     ) -> Option<Self> {
+        let moved = self.over(&view.read());
+        if let Some(moved) = moved {
+            return Some(moved.with_catalogue(view, embedder).unwrap_or(moved));
+        }
         let mut index = self.index.clone();
         let changed: Vec<(u32, Attributes)> = {
             let view = view.read();

@@ -13,6 +13,7 @@ pub mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::{Error, Result, Scope, TenantId, codes};
 use parking_lot::RwLock;
@@ -69,6 +70,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Views {
     tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantView>>>>,
+    /// Of views that are made now.
+    epoch: AtomicU64,
 }
 
 impl Views {
@@ -96,7 +99,15 @@ impl Views {
         if let Some(view) = self.tenants.read().get(tenant) {
             return Arc::clone(view);
         }
-        Arc::clone(self.tenants.write().entry(tenant.clone()).or_default())
+        let mut tenants = self.tenants.write();
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let new = || Arc::new(RwLock::new(TenantView::of_epoch(epoch)));
+        Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
+    }
+
+    /// The epoch of views that take the place of those that there are.
+    fn next_epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed) + u64::from(!self.tenants.read().is_empty())
     }
 }
 
@@ -155,7 +166,7 @@ impl Fold for Views {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<()> {
-        self.clear();
+        let epoch = self.next_epoch();
         let mut tenants = BTreeMap::new();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -164,9 +175,12 @@ impl Fold for Views {
             let mut view: TenantView = postcard::from_bytes(take_block(&mut rest)?)
                 .map_err(|cause| corrupted().with_source(cause))?;
             view.index();
+            view.epoch = epoch;
             tenants.insert(TenantId::new(name)?, Arc::new(RwLock::new(view)));
         }
-        *self.tenants.write() = tenants;
+        let mut current = self.tenants.write();
+        self.epoch.store(epoch, Ordering::Relaxed);
+        *current = tenants;
         Ok(())
     }
 

@@ -19,9 +19,18 @@ pub struct TenantView {
     pub activity: Activity,
     /// For each entity, where its interactions stand in the log, in log order.
     by_entity: Vec<Vec<Place>>,
+    /// Grows where a checkpoint takes the place of a view that was read: indices may then name something else, and who
+    /// kept some has to find them anew.
+    #[serde(skip)]
+    pub epoch: u64,
 }
 
 impl TenantView {
+    /// An empty view.
+    pub(super) fn of_epoch(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
     /// Where an entity's interactions stand in the log, in log order.
     #[must_use]
     pub fn interactions_of(&self, entity: u32) -> &[Place] {
