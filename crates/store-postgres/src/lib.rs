@@ -44,7 +44,7 @@ use store::{EventLog, Records, Vectors};
 
 pub use config::{DatabaseUrl, Settings};
 pub use database::PoolFigures;
-pub use migrations::{ALL as MIGRATIONS, Applied, Migration, Migrator, Status};
+pub use migrations::{ALL as MIGRATIONS, Applied, Migration, Migrator, RELEASED, Status};
 
 use crate::database::Database;
 use crate::event_log::PostgresEventLog;

@@ -4,7 +4,9 @@
 //! behind. Replicas that start together wait for each other on an advisory lock. A step says which releases can run
 //! on the schema it leaves (`compatible_with`): one that only adds (expand) names the step before it, or an earlier
 //! one; one that takes away (contract) names itself. So a release whose newest step is 4 runs on a schema at 6 when
-//! steps 5 and 6 both say 4 or less, and refuses it otherwise.
+//! steps 5 and 6 both say 4 or less, and refuses it otherwise. A release never runs on a schema that lacks one of its
+//! steps: the schema is moved first, under the servers of the release before, then the servers are replaced. So every
+//! step suits the release before ([`RELEASED`]).
 //!
 //! To add a step: two files in `migrations/`, one entry in [`ALL`]. A step that was released never changes; its
 //! checksum is in every ledger.
@@ -41,6 +43,10 @@ pub const ALL: &[Migration] = &[Migration {
     down: include_str!("../migrations/0001_initial.down.sql"),
     compatible_with: 1,
 }];
+
+/// The ledger that the release before leaves: the number and the checksum of each of its steps. Whoever makes a release
+/// adds what is new in [`ALL`].
+pub const RELEASED: &[(i32, &str)] = &[(1, "75f4671d86f9f1b320c22e40cc8e9993")];
 
 // Any number will do that nothing else locks.
 const LOCK: i64 = 0x7761_7465_7273_6865;
@@ -316,6 +322,28 @@ mod tests {
             assert!((1..=step.number).contains(&step.compatible_with), "{}", step.name);
             assert!(!step.up.is_empty() && !step.down.is_empty());
             assert_eq!(step.checksum().len(), 32);
+        }
+    }
+
+    #[test]
+    fn the_release_before_runs_on_every_step() {
+        for ((number, checksum), step) in RELEASED.iter().zip(ALL) {
+            assert_eq!(
+                (*number, *checksum),
+                (step.number, step.checksum().as_str()),
+                "a released step never changes"
+            );
+        }
+        assert!(RELEASED.len() <= ALL.len(), "a released step never goes");
+        let before = RELEASED.last().map_or(0, |(number, _)| *number);
+        for step in ALL.iter().filter(|step| step.number > before) {
+            let least = step.compatible_with;
+            assert!(
+                least <= before,
+                "step {} `{}` takes away what the release before uses",
+                step.number,
+                step.name
+            );
         }
     }
 }

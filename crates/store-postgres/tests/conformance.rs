@@ -47,6 +47,40 @@ mod vectors {
     store::vectors_conformance!(super::open_vectors(5_000));
 }
 
+/// A release must go on when the next one has moved the schema.
+mod on_the_schema_of_the_next_release {
+    use std::sync::Arc;
+
+    use store::{EventLog, Records, Vectors};
+
+    fn open_records() -> impl AsyncFn() -> Arc<dyn Records> {
+        let open = crate::common::opener_on_next();
+        async move || open().await.records()
+    }
+
+    fn open_log() -> impl AsyncFn() -> Arc<dyn EventLog> {
+        let open = crate::common::opener_on_next();
+        async move || open().await.event_log()
+    }
+
+    fn open_vectors() -> impl AsyncFn() -> Arc<dyn Vectors> {
+        let open = crate::common::opener_on_next();
+        async move || open().await.vectors()
+    }
+
+    mod records {
+        store::records_conformance!(super::open_records());
+    }
+
+    mod event_log {
+        store::event_log_conformance!(super::open_log());
+    }
+
+    mod vectors {
+        store::vectors_conformance!(super::open_vectors());
+    }
+}
+
 /// What holds of large collections too: all but the order and choice among equal scores, which are approximate there.
 mod vectors_through_the_index {
     store::conformance_tests!(

@@ -4,9 +4,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Schema, connect, event, scope};
-use kernel::{ManualClock, SystemClock, Timestamp, codes};
-use store_postgres::{MIGRATIONS, Migration, Migrator};
+use kernel::{ManualClock, SystemClock, SystemEntropy, Timestamp, codes};
+use store::{Expect, Table, Write};
+use store_postgres::{MIGRATIONS, Migration, Migrator, PostgresStore, RELEASED};
 
 const STEPS: [Migration; 3] = [
     Migration {
@@ -163,4 +166,68 @@ async fn an_older_release_runs_on_a_compatible_schema() {
     }
     assert_eq!(release(3).down(2).await.unwrap(), [3]);
     assert!(release(1).status().await.is_ok(), "and back");
+}
+
+/// The schema of the release before under this one, and back: refused until it is moved, and the release before runs on it
+/// then. What was stored stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_release_before_and_this_one_share_a_schema() {
+    let schema = Schema::empty();
+    let clock = SystemClock::new();
+    let before = &MIGRATIONS[..RELEASED.len()];
+    let (old, new) =
+        (Migrator::new(&schema.settings, &clock).with_steps(before), Migrator::new(&schema.settings, &clock));
+    old.up().await.unwrap();
+    let new_steps: Vec<i32> = MIGRATIONS[before.len()..].iter().map(|step| step.number).collect();
+    if let Some(first) = new_steps.first() {
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy::new()));
+        let refused = PostgresStore::open(schema.settings.clone(), clock, entropy).await.unwrap_err();
+        assert_eq!(refused.code(), codes::CONFLICT);
+        assert!(refused.message().contains(&format!("lacks step {first}")), "{refused}");
+    }
+    assert_eq!(new.up().await.unwrap(), new_steps);
+    let store = schema.open().await;
+    store.event_log().append(&scope(), &common::TOPIC, vec![event(1)]).await.unwrap();
+    assert!(old.status().await.unwrap().pending.is_empty(), "the release before runs on it");
+    let newest = before.last().map_or(0, |step| step.number);
+    drop(store);
+    let mut backwards = new_steps.clone();
+    backwards.reverse();
+    assert_eq!(new.down(newest).await.unwrap(), backwards);
+    assert_eq!(old.status().await.unwrap().version(), newest, "and back");
+    assert_eq!(new.up().await.unwrap(), new_steps);
+    let read = schema.open().await.event_log().read(&common::TOPIC, 0, 0, common::ALL).await.unwrap();
+    assert_eq!(read.len(), 1);
+}
+
+/// The next release moves the schema under the servers of this one, whose statements are prepared already, and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_store_does_not_notice_the_next_release() {
+    let schema = Schema::migrated().await;
+    let clock = SystemClock::new();
+    let steps = common::next_release();
+    let next = Migrator::new(&schema.settings, &clock).with_steps(&steps);
+    let newest = MIGRATIONS.last().unwrap().number;
+    let store = schema.open().await;
+    let (log, records) = (store.event_log(), store.records());
+    let table = Table { name: "things", indexes: &[] };
+    let use_all = async |round: u64| {
+        // More often than there are connections, so that each has been used.
+        for turn in 0..20 {
+            let id = round * 100 + turn;
+            log.append(&scope(), &common::TOPIC, vec![event(id)]).await.unwrap();
+            let (key, body) = (format!("key-{id}"), vec![7].into());
+            let write = Write::Put { table, key: key.clone(), body, expect: Expect::Absent, indexes: vec![] };
+            records.commit(&scope(), vec![write]).await.unwrap();
+            assert!(records.get(&scope(), table, &key).await.unwrap().is_some());
+            log.commit("group", &common::TOPIC, 0, id).await.unwrap();
+        }
+        let read = log.read(&common::TOPIC, 0, 0, common::ALL).await.unwrap();
+        assert_eq!(read.len() as u64, 20 * (round + 1));
+    };
+    use_all(0).await;
+    assert_eq!(next.up().await.unwrap(), [newest + 1]);
+    use_all(1).await;
+    assert_eq!(next.down(newest).await.unwrap(), [newest + 1]);
+    use_all(2).await;
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::{Entropy, Event, Scope, SeededEntropy, SystemClock, SystemEntropy, TenantId, Timestamp};
 use store::{ReadLimit, Topic};
-use store_postgres::{DatabaseUrl, Migrator, PostgresStore, Settings};
+use store_postgres::{DatabaseUrl, MIGRATIONS, Migration, Migrator, PostgresStore, Settings};
 use tokio_postgres::{Client, NoTls};
 
 pub(crate) const TOPIC: Topic = Topic::fixed("events");
@@ -103,6 +103,42 @@ impl Drop for Schema {
         // A test that failed already is told of, not this.
         let _ = std::thread::spawn(drop).join();
     }
+}
+
+/// What the next release may add to the schema: columns of every table, an index, a table.
+pub(crate) fn next_release() -> Vec<Migration> {
+    let newest = MIGRATIONS.last().unwrap().number;
+    let next = Migration {
+        number: newest + 1,
+        name: "what_the_next_release_adds",
+        up: "DO $$ DECLARE one text; BEGIN
+                 FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP
+                     EXECUTE format('ALTER TABLE %I ADD COLUMN next_note text', one);
+                     EXECUTE format('ALTER TABLE %I ADD COLUMN next_count int NOT NULL DEFAULT 7', one);
+                 END LOOP;
+             END $$;
+             CREATE INDEX next_index ON records (next_count);
+             CREATE TABLE next_table (number bigint PRIMARY KEY)",
+        down: "DROP TABLE next_table;
+             DO $$ DECLARE one text; BEGIN
+                 FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LOOP
+                     EXECUTE format('ALTER TABLE %I DROP COLUMN next_note, DROP COLUMN next_count', one);
+                 END LOOP;
+             END $$",
+        compatible_with: newest,
+    };
+    MIGRATIONS.iter().copied().chain([next]).collect()
+}
+
+/// As [`opener`], on the schema of the next release.
+pub(crate) fn opener_on_next() -> impl AsyncFn() -> PostgresStore {
+    let schema = tokio::sync::OnceCell::<Schema>::new();
+    let make = async || {
+        let (schema, steps) = (Schema::empty(), next_release());
+        Migrator::new(&schema.settings, &SystemClock::new()).with_steps(&steps).up().await.unwrap();
+        schema
+    };
+    async move || schema.get_or_init(&make).await.open().await
 }
 
 /// An opener for the conformance suites: the same schema again and again.
