@@ -28,13 +28,14 @@ SETTLE_SECONDS_MAX = 120
 class Server:
     """`with Server(workbench, data_folder) as server:`"""
 
-    def __init__(self, workbench, data_folder, config="", name="server"):
+    def __init__(self, workbench, data_folder, config="", name="server", port=0):
         self.workbench = workbench
         self.data_folder = pathlib.Path(data_folder)
         self.folder = workbench.folder(name)
         self.config = self.folder / "watershed.toml"
         self.config.write_text(config)
-        self.process = None
+        self.port = port
+        self.process, self.exit_code = None, None
         self.address = None
         self.ready_seconds = None
 
@@ -54,7 +55,7 @@ class Server:
         address_file = self.folder / "address"
         address_file.unlink(missing_ok=True)
         command = [self.workbench.binary("watershed"), "--config", self.config, "--data-dir", self.data_folder]
-        command += ["serve", "--host", "127.0.0.1", "--port", "0", "--address-file", address_file]
+        command += ["serve", "--host", "127.0.0.1", "--port", self.port, "--address-file", address_file]
         self.log = open(self.folder / "log", "ab")
         self.process = subprocess.Popen(
             [str(part) for part in command],
@@ -113,10 +114,10 @@ class Server:
         with self.get(path) as answer:
             return json.load(answer)
 
-    def load_command(self, kind, *options):
-        """The command line of the load program against this server."""
+    def load_command(self, kind, *options, front=None):
+        """The command line of the load program against this server, or against what stands before it."""
         program = self.workbench.binary("bench-load")
-        target = ["--address", self.address, "--key", KEY]
+        target = ["--address", front or self.address, "--key", KEY]
         return [str(part) for part in [program, *target, kind, *options]]
 
     def load(self, kind, *options, minutes=10):
@@ -133,6 +134,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.exit_code = self.process.returncode
         self.process = None
         self.log.close()
 

@@ -16,6 +16,7 @@ import urllib.request
 from . import machine
 from .figures import CannotMeasure, Figure
 from .server import Server
+from .service_engines import free_port
 from .workbench import clean_environment
 
 USERS, ENTITIES, INTERACTIONS = 1_000, 3_000, 32_000
@@ -31,8 +32,12 @@ GOOD_READS, BAD_READS, GOOD_WRITES, REFUSED_WRITES, FAILED_WRITES = range(5)
 class Service:
     """`with Service(workbench, engines) as service:` a migrated, filled and trained schema, and replicas that serve it."""
 
-    def __init__(self, workbench, engines, replicas=1, postgres_port=None, redis_port=None):
+    def __init__(self, workbench, engines, replicas=1, postgres_port=None, redis_port=None, settings="",
+                 keeps_ports=False):
         self.workbench = workbench
+        self.settings, self.keeps_ports = settings, keeps_ports
+        # Where the load goes instead of to each replica.
+        self.front = None
         self.engines = engines
         self.replicas = replicas
         self.postgres_url = swap_port(engines.postgres.url, engines.postgres.port, postgres_port)
@@ -50,7 +55,7 @@ class Service:
         )
         if self.workbench.quick:
             text += "[recommend.training.algorithms]\nsequence = false\n"
-        return text
+        return text + self.settings
 
     def __enter__(self):
         # Whatever stands between the server and its engines is for the server.
@@ -76,7 +81,8 @@ class Service:
 
     def add_replica(self, number):
         name = f"server-{number}"
-        server = Server(self.workbench, self.workbench.folder(f"data-{number}"), self.config(self.postgres_url), name)
+        folder, port = self.workbench.folder(f"data-{number}"), free_port() if self.keeps_ports else 0
+        server = Server(self.workbench, folder, self.config(self.postgres_url), name, port)
         self.servers.append(server)
         server.start()
 
@@ -129,15 +135,19 @@ class Load:
     def __init__(self, service, seconds, prefix, options):
         self.acknowledged = service.workbench.scratch / f"acknowledged-{prefix}"
         users, entities, _ = service.sizes
-        also = [word for server in service.servers[1:] for word in ("--also", server.address)]
+        others = [] if service.front else service.servers[1:]
+        also = [word for server in others for word in ("--also", server.address)]
         command = service.server.load_command(
             "mixed", "--seconds", seconds, "--prefix", prefix, "--users", users, "--entities", entities,
-            "--acknowledged", self.acknowledged, *also, *options,
+            "--acknowledged", self.acknowledged, *also, *options, front=service.front,
         )
         self.seconds = seconds
         self.process = subprocess.Popen(
             command, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+
+    def is_running(self):
+        return self.process.poll() is None
 
     def end(self):
         try:

@@ -16,6 +16,7 @@ from .workbench import CACHE, ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from engines import _processes, postgres, redis  # noqa: E402
+from engines._processes import free_port  # noqa: E402, F401
 
 PROGRAMS = pathlib.Path(os.environ.get("WATERSHED_CACHE") or CACHE) / "engines"
 MIGRATE_MS = 1_000

@@ -13,7 +13,8 @@ use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
 use edge::{
-    AccessMetrics, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing, StaticKey,
+    AccessMetrics, ApiError, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing,
+    StaticKey,
 };
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, SystemClock, SystemEntropy, TenantId, codes};
 use prometheus_client::registry::Registry;
@@ -25,7 +26,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use webhooks::Webhooks;
 
-use crate::config::{AuthSettings, Config, JwtSettings};
+use crate::config::{AuthSettings, Config, Engine, JwtSettings, Role, Roles};
+use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
 use crate::{hooks, jwks};
@@ -59,14 +61,23 @@ pub(crate) struct App {
     pub audit: AuditLog,
     pub keys: Arc<KeyRing>,
     pub webhooks: Arc<Webhooks>,
+    pub crew: Arc<Crew>,
 }
 
 impl App {
-    /// Opens engines, restores views and models.
+    /// Opens engines, restores views and models, for a command: it has every role.
     ///
     /// # Errors
     /// Those of the engines; damaged data.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
+        Self::open_as(config, &Roles::default()).await
+    }
+
+    /// The same, for a server with these roles.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub(crate) async fn open_as(config: &Config, roles: &Roles) -> Result<Self> {
         let ambient = Ambient::of_system();
         let engines = Engines::open(&config.storage, &ambient).await?;
         backup::refuse_unfinished(&engines.records).await?;
@@ -85,6 +96,7 @@ impl App {
             embedder: None,
             views: ProjectorSettings {
                 accept_partial_history: config.storage.accept_partial_history,
+                writes_shared: roles.has(Role::Stream),
                 ..ProjectorSettings::default()
             },
         };
@@ -106,6 +118,9 @@ impl App {
         );
         let (audit, keys) = access(&engines, &ambient).await?;
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
+        let is_alone = config.storage.chosen().records == Engine::Embedded;
+        let notes = (!is_alone).then(|| Arc::clone(&engines.records));
+        let crew = Arc::new(Crew::new(roles.clone(), notes, Arc::clone(&ambient.clock), &mut registry));
         Ok(Self {
             ambient,
             engines,
@@ -117,6 +132,7 @@ impl App {
             audit,
             keys,
             webhooks,
+            crew,
         })
     }
 
@@ -147,18 +163,11 @@ impl App {
         Ok(Some(Arc::new(tokens)))
     }
 
-    /// The router of everything; `stopping` makes `/ready` say no.
+    /// Everything that a credential is asked for.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` for limits that make no sense.
-    pub(crate) fn router(
-        &mut self,
-        config: &Config,
-        static_key: StaticKey,
-        tokens: Option<Arc<Tokens>>,
-        tracing: Option<Arc<dyn Tracing>>,
-        stopping: CancellationToken,
-    ) -> Result<Router> {
+    fn guarded(&self, config: &Config, static_key: StaticKey, tokens: Option<Arc<Tokens>>) -> Result<Router> {
         let mut kinds: Vec<Arc<dyn Authenticator>> = vec![Arc::clone(&self.keys) as _, Arc::new(static_key)];
         kinds.extend(tokens.map(|tokens| tokens as _));
         let authenticators = Authenticators::new(kinds);
@@ -174,11 +183,32 @@ impl App {
             Some(limits) => api.layer(middleware::from_fn_with_state(limits, edge::limits::limit)),
             None => api,
         };
-        let api = api
+        Ok(api
             .layer(DefaultBodyLimit::max(config.server.max_request_size_mb << 20))
-            .layer(middleware::from_fn_with_state(authenticators, edge::auth::require));
+            .layer(middleware::from_fn_with_state(authenticators, edge::auth::require)))
+    }
+
+    /// The router of everything that the roles of the settings need; `stopping` makes `/ready` say no.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for limits that make no sense.
+    pub(crate) fn router(
+        &mut self,
+        config: &Config,
+        static_key: StaticKey,
+        tokens: Option<Arc<Tokens>>,
+        tracing: Option<Arc<dyn Tracing>>,
+        stopping: CancellationToken,
+    ) -> Result<Router> {
+        let api = if config.server.roles.has(Role::Api) {
+            Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found)
+        } else {
+            let names = config.server.roles.names();
+            Router::new().fallback(move || std::future::ready(not_answered_here(&names)))
+        };
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let mut checks = vec![self.recommend.check()];
+        checks.push(Arc::clone(&self.crew) as _);
         checks.extend(self.engines.pulses.iter().map(|pulse| Arc::clone(pulse) as Arc<dyn health::Check>));
         let probes = health::Health::new(checks, stopping, registry);
         let limits = Limits {
@@ -192,9 +222,16 @@ impl App {
         // Probes have places of their own: a server with much to do is alive.
         let apart = state.clone().with_places(PROBES_AT_ONCE);
         let probes = health::routes(probes).layer(middleware::from_fn_with_state(apart, around));
-        let api = Router::new().merge(api).fallback(not_found);
         Ok(api.layer(middleware::from_fn_with_state(state, around)).merge(probes))
     }
+}
+
+/// Not 404, which would say that what was asked for does not exist.
+fn not_answered_here(roles: &str) -> ApiError {
+    let message = format!(
+        "this server answers no requests but probes, for its roles are: {roles}; ask one that has the role `api`"
+    );
+    ApiError(Error::new(codes::UNAVAILABLE, message))
 }
 
 /// The process is the operator's: administrators of other tenants see theirs only.

@@ -23,8 +23,8 @@ const S3: &str = "s3://";
 pub(crate) fn rules() -> Rules {
     Rules {
         topics: vec![edge::ingest::EVENTS],
-        // Leases are of processes; objects that a database keeps in records come as objects.
-        tables_left_out: vec!["leases", "blob_heads", "blob_chunks"],
+        // Leases and roles are of processes; objects that a database keeps in records come as objects.
+        tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],
         folders_left_out: vec!["checkpoints"],
         written_once: vec!["models"],
     }

@@ -78,6 +78,9 @@ pub(crate) enum Command {
 /// `serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// Do only this for the deployment, separated by commas: api, stream, trainer; all where missing
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub roles: Option<Vec<String>>,
     /// Listen on this address
     #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,

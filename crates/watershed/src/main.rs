@@ -1,14 +1,15 @@
 //! The `watershed` binary: it knows every engine and every domain, and nothing knows it.
 //!
 //! `cli` says what can be asked, `commands` has a file for each, `config` reads the settings, `engines` opens
-//! what the settings name, `startup` waits for what is not there yet, `pulse` listens whether it answers, `backups`
-//! says where copies go, `app` mounts the domains.
+//! what the settings name, `startup` waits for what is not there yet, `pulse` listens whether it answers, `crew` looks
+//! whether every role is filled, `backups` says where copies go, `app` mounts the domains.
 
 mod app;
 mod backups;
 mod cli;
 mod commands;
 mod config;
+mod crew;
 mod engine_metrics;
 mod engines;
 mod hooks;

@@ -201,15 +201,19 @@ impl Webhooks {
         Ok((count, more))
     }
 
-    /// Looks and delivers until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    /// Looks and delivers until `stop`. One that does not deliver only tells of what its own server failed; another process
+    /// over the same records must deliver.
+    pub async fn run(self: Arc<Self>, delivers: bool, stop: CancellationToken) {
         if !self.settings.enabled {
             return;
         }
         let mut is_failing = false;
         let mut round = 0_u64;
         while !stop.is_cancelled() {
-            let tried = self.round(round, &stop).await;
+            let tried = match delivers {
+                true => self.round(round, &stop).await,
+                false => self.watcher.look_at_errors().await.map(|()| 0),
+            };
             round = round.wrapping_add(1);
             match &tried {
                 Ok(_) if std::mem::take(&mut is_failing) => info!("webhooks are delivered again"),

@@ -17,7 +17,7 @@ pub(super) async fn run(demo: Demo, mut config: Config, telemetry: &Telemetry) -
     }
     // A demo is to be seen soon; the full effort is for data that matter.
     config.recommend.training.effort = Effort::Light;
-    let app = App::open(&config).await?;
+    let app = App::open_as(&config, &config.server.roles).await?;
     let scope = scope(&config, "demo")?;
     if app.recommend.interaction_count(&scope) == 0 {
         fill(&app, &scope, &demo).await?;

@@ -97,6 +97,9 @@ fn load(common: &Common, command: &Command) -> Result<Config> {
         Command::Demo(demo) => Some(&demo.serve),
         _ => None,
     };
+    if let Some(roles) = serve.and_then(|serve| serve.roles.clone()) {
+        overrides.push(("server.roles", Value::Array(roles.into_iter().map(Value::String).collect())));
+    }
     if let Some(host) = serve.and_then(|serve| serve.host.clone()) {
         overrides.push(("server.host", Value::String(host)));
     }

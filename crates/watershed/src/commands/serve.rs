@@ -8,6 +8,7 @@ use std::time::Duration;
 use edge::server::tls::Certificates;
 use edge::server::{self, ConnectionSettings, ShutdownTimes};
 use kernel::{Error, Result, codes};
+use recommend::trainer::Duties;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 use crate::app::{self, Ambient, App};
 use crate::backups;
 use crate::cli::Serve;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::logging::Telemetry;
 use crate::retention::Keeper;
 use crate::{open_files, startup};
@@ -32,7 +33,7 @@ pub(super) async fn run(serve: Serve, config: Config, telemetry: &Telemetry) -> 
     let ambient = Ambient::of_system();
     let app = tokio::select! {
         () = stopping.cancelled() => return Ok(()),
-        app = startup::patiently(&config.storage, &ambient, || App::open(&config)) => app?,
+        app = startup::patiently(&config.storage, &ambient, || App::open_as(&config, &config.server.roles)) => app?,
     };
     Serving { app, config: &config, telemetry, stopping }.run(&serve, |_| ()).await
 }
@@ -52,19 +53,27 @@ impl Serving<'_> {
         telemetry.register(&mut app.registry);
         let (static_key, key_file) =
             app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
-        let tokens = app.tokens(&config.auth.jwt).await?;
-        let shipper = backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?;
+        let [answers, streams, trains] =
+            [Role::Api, Role::Stream, Role::Trainer].map(|role| config.server.roles.has(role));
+        let tokens = if answers { app.tokens(&config.auth.jwt).await? } else { None };
+        let shipper = match streams {
+            true => backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?,
+            false => None,
+        };
         let router = app.router(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
         let connections = connections(&app, config)?;
         let listener = server::listen(app::listen_address(config)?).await?;
         let address = listener.local_addr().map_err(Error::internal)?;
-        app.recommend.start(stopping.clone());
+        app.recommend.start(Duties { trains, answers }, stopping.clone());
         app.engines.watch(&stopping);
-        let keeper = keep_log(&app, config, &stopping);
-        let hooks = tokio::spawn(Arc::clone(&app.webhooks).run(stopping.clone()));
+        tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
+        let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
+        // Each server tells of the requests that it failed itself.
+        let hooks = (streams || answers)
+            .then(|| tokio::spawn(Arc::clone(&app.webhooks).run(streams, stopping.clone())));
         // Requests are answered while it stops, with keys that may be revoked.
         let ended = CancellationToken::new();
-        let keys = tokio::spawn(Arc::clone(&app.keys).run(ended.clone()));
+        let keys = answers.then(|| tokio::spawn(Arc::clone(&app.keys).run(ended.clone())));
         if let Some(tokens) = tokens {
             tokio::spawn(tokens.run(ended.clone()));
         }
@@ -73,7 +82,7 @@ impl Serving<'_> {
             watch_hangups(Arc::clone(certificates))?;
         }
         let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
-        info!(%address, "serving");
+        info!(%address, roles = config.server.roles.names(), "serving");
         if let Some(path) = &key_file {
             info!(path = %path.display(), "no API key is configured; callers use the one in this file");
         }
@@ -95,12 +104,10 @@ impl Serving<'_> {
                 keeper.await.map_err(Error::internal)?;
             }
             app.recommend.stop().await;
-            keys.await.map_err(Error::internal)?;
-            hooks.await.map_err(Error::internal)?;
-            match shipping {
-                Some(shipping) => shipping.await.map_err(Error::internal),
-                None => Ok(()),
+            for task in [keys, hooks, shipping].into_iter().flatten() {
+                task.await.map_err(Error::internal)?;
             }
+            Result::Ok(())
         };
         match tokio::time::timeout(left.max(LAST_WRITE), end).await {
             Ok(ended) => ended?,

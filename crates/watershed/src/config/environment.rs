@@ -21,6 +21,7 @@ pub(crate) enum Kind {
 /// Variable, the setting that it sets, the kind of its value.
 pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("ENVIRONMENT", "server.environment", Kind::Text),
+    ("ROLES", "server.roles", Kind::List),
     ("HOST", "server.host", Kind::Text),
     ("PORT", "server.port", Kind::Integer),
     ("WORKER_THREADS", "server.worker_threads", Kind::Integer),

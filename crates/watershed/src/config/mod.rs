@@ -8,6 +8,7 @@ mod backup;
 mod environment;
 mod jwt;
 mod reference;
+mod roles;
 mod sections;
 mod storage;
 mod tls;
@@ -27,6 +28,7 @@ pub(crate) use environment::Environment;
 pub(crate) use environment::aws_variables;
 pub(crate) use jwt::{JwtSettings, jwks_url};
 pub(crate) use reference::page as reference;
+pub(crate) use roles::{Role, Roles};
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, TraceSettings};
 pub(crate) use storage::{Engine, StorageSettings};
 
@@ -168,6 +170,14 @@ mod tests {
         check("", &[("TLS_CERT_FILE", "certificate.pem")], "server.tls");
         check("", &[("TLS_CLIENT_CA_FILE", "clients.pem")], "server.tls");
         check("", &[("MAX_CONNECTIONS", "0")], "server.max_connections");
+        check(
+            "",
+            &[("ROLES", "api,worker")],
+            "server.roles[1]: unknown variant `worker`, expected one of `api`,",
+        );
+        check("", &[("ROLES", ",")], "server.roles: must name at least one");
+        check("[server]\nroles = []", &[], "server.roles: must name at least one");
+        check("[server]\nroles = [\"\"]", &[], "server.roles[0]: unknown variant ``");
         check("", &[("SHUTDOWN_DELAY_SECS", "30")], "server.shutdown_delay_secs");
         check("", &[("WEBHOOK_RETRY_MAX_ATTEMPTS", "0")], "webhooks.max_attempts");
         check("", &[("WEBHOOK_SECRET_KEYS", "short")], "webhooks.secret_keys");

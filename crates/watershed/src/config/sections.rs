@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::{Limiter, Rate};
 
 use super::jwt::JwtSettings;
+use super::roles::Roles;
 use super::tls::TlsSettings;
 
 /// What the server is for.
@@ -32,6 +33,10 @@ pub(crate) enum Deployment {
 pub(crate) struct ServerSettings {
     /// What the server is for: `development`, `staging` or `production`.
     pub environment: Deployment,
+    /// What this server of the deployment does: `api` answers requests; `stream` does what is done once for all servers
+    /// (checkpoints, dead letters, retention, backups, webhooks); `trainer` takes part in the election of who trains. All
+    /// of it where missing. Every role must be filled by some server; each may be by many. `serve` alone looks at it.
+    pub roles: Roles,
     /// The address to listen on.
     pub host: String,
     /// The port to listen on; 0 takes a free one.
@@ -108,6 +113,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             environment: Deployment::Development,
+            roles: Roles::default(),
             host: "0.0.0.0".to_owned(),
             port: 8080,
             worker_threads: 0,
@@ -128,6 +134,8 @@ const MAX_CONNECTIONS: usize = 1_000_000;
 
 impl ServerSettings {
     pub(super) fn validate(&self) -> Result<()> {
+        let rule = "must name at least one of `api`, `stream` and `trainer`";
+        require(!self.roles.is_empty(), "server.roles", rule)?;
         require(self.host.parse::<std::net::IpAddr>().is_ok(), "server.host", "must be an IP address")?;
         require(self.max_request_size_mb >= 1, "server.max_request_size_mb", "must be at least 1")?;
         require(

@@ -23,7 +23,7 @@ const COMPLAINTS: [&str; 13] = [
     "the last use of keys was not noted",
 ];
 
-fn home(settings: &str) -> Home {
+pub(crate) fn home(settings: &str) -> Home {
     COMPLAINTS.into_iter().fold(Home::with_settings(settings), Home::allowing)
 }
 

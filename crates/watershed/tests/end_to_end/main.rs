@@ -35,7 +35,11 @@ mod parameters;
 mod profile;
 mod questions;
 #[cfg(all(feature = "postgres", feature = "redis"))]
+mod releases;
+#[cfg(all(feature = "postgres", feature = "redis"))]
 mod replicas;
+#[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
+mod roles;
 mod shutdown;
 mod support;
 mod tls;
