@@ -56,7 +56,7 @@ class Workbench:
         return path
 
     def binary(self, name):
-        """A program of the workspace: `watershed`, `bench-load` or `bench-fit`."""
+        """A program of the workspace: `watershed`, `bench-load`, `bench-fit` or `bench-market`."""
         if self.binaries is None:
             self._build()
         path = self.binaries / name

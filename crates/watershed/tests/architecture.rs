@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("models", &["kernel", "store"]),
     ("backup", &["kernel", "store"]),
     ("recommend", &["edge", "kernel", "models", "store", "stream"]),
+    ("market", &["kernel"]),
     ("webhooks", &["edge", "kernel", "store"]),
     (
         "watershed",
