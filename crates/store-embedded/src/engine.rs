@@ -34,15 +34,18 @@ pub(crate) enum Space {
     Indexes,
     /// tenant, collection, key → vector, tags.
     Vectors,
+    /// tenant, table, series, time, id, revision → values.
+    Columns,
 }
 
-const SPACES: [(Space, &str); 6] = [
+const SPACES: [(Space, &str); 7] = [
     (Space::Events, "events"),
     (Space::EventIds, "event_ids"),
     (Space::Meta, "meta"),
     (Space::Records, "records"),
     (Space::Indexes, "indexes"),
     (Space::Vectors, "vectors"),
+    (Space::Columns, "columns"),
 ];
 
 const SMALL_BUFFER_BYTES: u64 = 8 << 20;
@@ -129,7 +132,7 @@ impl Tables {
 fn keyspace_options(space: Space, options: &Options) -> KeyspaceCreateOptions {
     let defaults = KeyspaceCreateOptions::default();
     match space {
-        Space::Events => defaults
+        Space::Events | Space::Columns => defaults
             .max_memtable_size(options.write_buffer_bytes)
             .data_block_size_policy(BlockSizePolicy::all(32 << 10))
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `FORMAT` | the version of this layout; another version is refused |
 //! | `LOCK` | locked while a process has the folder open |
-//! | `keyed/` | one `fjall` database: records, events, vectors |
+//! | `keyed/` | one `fjall` database: records, events, vectors, columns |
 //! | `blobs/` | one file per object |
 //!
 //! Every write of every port goes through one thread, which commits what is waiting as one batch, syncs it to
@@ -28,6 +28,7 @@
 
 mod blobs;
 mod cache;
+mod columns;
 mod config;
 mod engine;
 mod event_log;
@@ -46,12 +47,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kernel::{Clock, Result};
-use store::{Blobs, Cache, EventLog, Records, Vectors};
+use store::{Blobs, Cache, Columns, EventLog, Records, Vectors};
 
 pub use config::Options;
 
 use crate::blobs::EmbeddedBlobs;
 use crate::cache::EmbeddedCache;
+use crate::columns::EmbeddedColumns;
 use crate::engine::Engine;
 use crate::event_log::EmbeddedEventLog;
 use crate::folder::Folder;
@@ -74,6 +76,7 @@ pub struct EmbeddedStore {
     event_log: Arc<EmbeddedEventLog>,
     cache: Arc<EmbeddedCache>,
     vectors: Arc<EmbeddedVectors>,
+    columns: Arc<EmbeddedColumns>,
     blobs: Arc<EmbeddedBlobs>,
 }
 
@@ -103,7 +106,8 @@ impl EmbeddedStore {
             records: Arc::new(EmbeddedRecords::new(Arc::clone(&writer))),
             event_log: Arc::new(EmbeddedEventLog::open(Arc::clone(&writer))?),
             cache: Arc::new(EmbeddedCache::new(options.cache_bytes, engine.opened(), clock)),
-            vectors: Arc::new(EmbeddedVectors::new(writer)),
+            vectors: Arc::new(EmbeddedVectors::new(Arc::clone(&writer))),
+            columns: Arc::new(EmbeddedColumns::new(writer)),
             blobs: Arc::new(blobs),
         })
     }
@@ -130,6 +134,12 @@ impl EmbeddedStore {
     #[must_use]
     pub fn vectors(&self) -> Arc<dyn Vectors> {
         Arc::clone(&self.vectors) as Arc<dyn Vectors>
+    }
+
+    /// The columns.
+    #[must_use]
+    pub fn columns(&self) -> Arc<dyn Columns> {
+        Arc::clone(&self.columns) as Arc<dyn Columns>
     }
 
     /// The blobs.

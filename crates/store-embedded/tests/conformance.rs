@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kernel::{Clock, ManualClock, SystemClock, Timestamp};
 use store::conformance::cache::CacheUnderTest;
-use store::{Blobs, EventLog, Records, Vectors};
+use store::{Blobs, Columns, EventLog, Records, Vectors};
 use store_embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 
@@ -51,6 +51,15 @@ mod vectors {
     }
 
     store::vectors_conformance!(open());
+}
+
+mod columns {
+    fn open() -> impl AsyncFn() -> std::sync::Arc<dyn super::Columns> {
+        let open = super::opener(1);
+        async move || open().columns()
+    }
+
+    store::columns_conformance!(open());
 }
 
 mod blobs {

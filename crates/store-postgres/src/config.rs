@@ -164,7 +164,8 @@ pub struct Settings {
     pub partitions: u32,
     /// How often a waiter looks for events that no notification told of.
     pub poll_seconds: f64,
-    /// Collections of at most so many vectors (of one tenant) are searched exactly, larger ones through their index.
+    /// At most so many vectors (of one tenant, under a filter) are searched exactly, and more where many others share their
+    /// index; the rest through that index. 0: always through the index.
     pub exact_search_vectors: u64,
 }
 

@@ -120,6 +120,7 @@ fn of_state(state: &SqlState, away: &str) -> Option<Failure> {
         (_, "3F000" | "42P01" | "42883") => {
             Failure::new(codes::UNAVAILABLE, "the schema is not there; run `watershed migrate up`")
         }
+        (_, "22003") => Failure::new(codes::VALIDATION_ERROR, "a number is out of the range of the database"),
         (_, "54000") => Failure::new(codes::TOO_LARGE, "the database refused the size of the request"),
         _ => return None,
     })

@@ -1,11 +1,11 @@
-//! Records, the event log and vectors on PostgreSQL with pgvector.
+//! Records, the event log, vectors and columns on PostgreSQL with pgvector.
 //!
 //! | file | about |
 //! |---|---|
 //! | `config.rs`, `tls.rs` | the settings, the URL, what a server must prove |
 //! | `database.rs`, `breaker.rs`, `failure.rs` | the pool, its time limits, what a failure means |
 //! | `migrations.rs`, `migrations/` | the schema and its versions |
-//! | `records.rs`, `event_log.rs`, `vectors.rs` | the ports |
+//! | `records.rs`, `event_log.rs`, `vectors.rs`, `columns.rs` | the ports |
 //!
 //! Everything lives in one schema. Every write is one statement and one transaction; those that compare and lock are
 //! functions of the schema, so that no lock is held while bytes travel. It refuses to start on a schema that this
@@ -27,6 +27,7 @@
 //! To add a port: its file here, its tables in a new migration, one call of its conformance suite in the tests.
 
 mod breaker;
+mod columns;
 mod config;
 mod database;
 mod event_log;
@@ -40,12 +41,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Clock, Entropy, Error, Result, codes};
-use store::{EventLog, Records, Vectors};
+use store::{Columns, EventLog, Records, Vectors};
 
 pub use config::{DatabaseUrl, Settings};
 pub use database::PoolFigures;
 pub use migrations::{ALL as MIGRATIONS, Applied, Migration, Migrator, RELEASED, Status};
 
+use crate::columns::PostgresColumns;
 use crate::database::Database;
 use crate::event_log::PostgresEventLog;
 use crate::records::PostgresRecords;
@@ -60,6 +62,7 @@ pub struct PostgresStore {
     records: Arc<PostgresRecords>,
     event_log: Arc<PostgresEventLog>,
     vectors: Arc<PostgresVectors>,
+    columns: Arc<PostgresColumns>,
 }
 
 impl PostgresStore {
@@ -88,6 +91,7 @@ impl PostgresStore {
             records: Arc::new(PostgresRecords::new(Arc::clone(&database), settings.schema.clone())),
             event_log: Arc::new(log),
             vectors: Arc::new(PostgresVectors::new(Arc::clone(&database), settings.exact_search_vectors)),
+            columns: Arc::new(PostgresColumns::new(Arc::clone(&database))),
             database,
             replica,
         })
@@ -109,6 +113,12 @@ impl PostgresStore {
     #[must_use]
     pub fn vectors(&self) -> Arc<dyn Vectors> {
         Arc::clone(&self.vectors) as Arc<dyn Vectors>
+    }
+
+    /// The columns.
+    #[must_use]
+    pub fn columns(&self) -> Arc<dyn Columns> {
+        Arc::clone(&self.columns) as Arc<dyn Columns>
     }
 
     /// Asks the server that takes writes for a sign of life, for readiness.

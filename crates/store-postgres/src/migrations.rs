@@ -36,13 +36,22 @@ pub struct Migration {
 }
 
 /// Every step of this release.
-pub const ALL: &[Migration] = &[Migration {
-    number: 1,
-    name: "initial",
-    up: include_str!("../migrations/0001_initial.up.sql"),
-    down: include_str!("../migrations/0001_initial.down.sql"),
-    compatible_with: 1,
-}];
+pub const ALL: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "initial",
+        up: include_str!("../migrations/0001_initial.up.sql"),
+        down: include_str!("../migrations/0001_initial.down.sql"),
+        compatible_with: 1,
+    },
+    Migration {
+        number: 2,
+        name: "columns",
+        up: include_str!("../migrations/0002_columns.up.sql"),
+        down: include_str!("../migrations/0002_columns.down.sql"),
+        compatible_with: 1,
+    },
+];
 
 /// The ledger that the release before leaves: the number and the checksum of each of its steps. Whoever makes a release
 /// adds what is new in [`ALL`].

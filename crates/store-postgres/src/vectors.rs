@@ -1,10 +1,15 @@
 //! The `Vectors` port, on pgvector.
 //!
 //! Each length and metric has a table with one HNSW index (Malkov and Yashunin, 2018), made when it is first needed;
-//! tenant and collection are a filter on it. A collection that is small is read whole and scored, so its answers are
-//! exact. A large one is searched through the index, with iterative scans so that the filter does not thin the result
-//! out; where they end with fewer than asked, it is read whole after all. So there are never fewer results than there
-//! are matches, and only the choice among near equals of a large collection is approximate.
+//! tenant and collection are a filter on it. A collection that is small is read whole and scored, and so is what passes a
+//! filter that lets few pass: those answers are exact, and found sooner than the index would find them. The rest is
+//! searched through the index, with iterative scans so that the filter does not thin the result out; where they end before
+//! they have enough to choose from, everything that passes is read after all. So there are never fewer results than there
+//! are matches, and only the choice among near equals of many is approximate.
+//!
+//! How many are few: what `exact_search_vectors` says, or more where many others share the index. A scan visits about
+//! (wanted · all / passing) of all vectors, each at several times the cost of one that is scored in a row, so that scoring
+//! wins, in time and in recall, where passing² is less than some hundreds of times all.
 
 mod encoding;
 
@@ -28,16 +33,26 @@ const MAX_INDEXED_DIMENSIONS: usize = 2_000;
 const MAX_HALF_DIMENSIONS: usize = 4_000;
 
 // Candidates that a scan of the index keeps, by pgvector's own bounds.
-const MIN_CANDIDATES: usize = 200;
+const MIN_CANDIDATES: usize = 400;
 const MAX_CANDIDATES: usize = 1_000;
 
 // Candidates that are scored exactly for each result that is wanted.
-const TAKEN_FOR_ONE: usize = 4;
+const TAKEN_FOR_ONE: i64 = 4;
 
 // What the scans of one search visit at most, before the collection is read whole.
 const MAX_SCANNED: usize = 40_000;
 
-const HELD: &str = "SELECT dimensions, metric, items FROM vector_collections WHERE tenant = $1 AND name = $2";
+// Passing² ≤ this · all: 4 candidates for each of 10 wanted, a visit at about six times the cost of scoring one.
+const FEW_OF_ALL: u64 = 240;
+
+// However many share the index, more than this are not few.
+const MAX_FEW: u64 = 50_000;
+
+// What the server counted in the table at its last look; -1 where it never looked.
+const HELD: &str = "SELECT dimensions, metric, items, ( \
+        SELECT reltuples::float8 FROM pg_class \
+        WHERE oid = to_regclass(format('vectors_%s_%s', metric, dimensions)) \
+    ) FROM vector_collections WHERE tenant = $1 AND name = $2";
 const UPSERT: &str = "SELECT upsert_vectors($1, $2, $3, $4, $5, $6, $7, $8)";
 const DELETE: &str = "SELECT delete_vectors($1, $2, $3)";
 
@@ -53,6 +68,8 @@ pub(crate) struct PostgresVectors {
 struct Held {
     metric: Metric,
     items: u64,
+    /// About how many vectors share the index.
+    shared: u64,
 }
 
 /// One search, ready to be asked.
@@ -81,7 +98,17 @@ impl PostgresVectors {
         if usize::try_from(row.get::<_, i32>(0)).ok() != Some(collection.dimensions) {
             return Err(other_dimensions(collection));
         }
-        Ok(Some(Held { metric: metric_of(row.get(1))?, items }))
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+        let counted = row.get::<_, Option<f64>>(3).unwrap_or(0.0).max(0.0) as u64;
+        Ok(Some(Held { metric: metric_of(row.get(1))?, items, shared: counted.max(items) }))
+    }
+
+    /// How many are scored sooner than they are found among all others in the index; none where that is always asked.
+    fn few(&self, held: Held) -> u64 {
+        match self.exact_items {
+            0 => 0,
+            few => few.max(held.shared.saturating_mul(FEW_OF_ALL).isqrt().min(MAX_FEW)),
+        }
     }
 
     /// Scores every vector of the collection that passes.
@@ -96,6 +123,14 @@ impl PostgresVectors {
         search.matches(&rows)
     }
 
+    /// Scores what passes the tags where that is few; none where it is not.
+    async fn search_few(&self, search: &Search<'_>, few: u64) -> Result<Option<Vec<Match>>> {
+        let (sql, parameters) = (search.few_sql(few), search.parameters());
+        let rows = self.database.read_under("SET LOCAL enable_bitmapscan = on", &sql, &parameters).await?;
+        let passing = rows.first().map_or(0, |row| row.get::<_, i64>(2).cast_unsigned());
+        if passing > few { Ok(None) } else { search.matches(&rows).map(Some) }
+    }
+
     /// Follows the index; none where that cannot tell all.
     async fn search_index(&self, search: &Search<'_>) -> Result<Option<Vec<Match>>> {
         let wanted = usize::try_from(search.count).map_err(Error::internal)?;
@@ -108,7 +143,9 @@ impl PostgresVectors {
         );
         let rows = self.database.read_under(&before, &search.index_sql(), &search.parameters()).await?;
         let found = search.matches(&rows)?;
-        let is_whole = found.len() == wanted;
+        // With fewer to choose from the scan came to its bound, and may have seen but a part of what is near.
+        let chosen_from = rows.first().map_or(0, |row| row.get::<_, i64>(2));
+        let is_whole = found.len() == wanted && chosen_from == search.count * TAKEN_FOR_ONE;
         // A zero vector has no angle, so the index does not hold it; its score is 0.
         let may_hide_zeros =
             search.held.metric == Metric::Cosine && found.last().is_none_or(|last| last.score <= 0.0);
@@ -179,6 +216,17 @@ impl Search<'_> {
         )
     }
 
+    /// With how many pass, up to one more than are few.
+    fn few_sql(&self, few: u64) -> String {
+        format!(
+            "WITH passing AS MATERIALIZED (SELECT key, embedding FROM {} WHERE {} LIMIT {few} + 1) \
+             SELECT key, {} AS cost, (SELECT count(*) FROM passing) FROM passing ORDER BY cost, key LIMIT $4",
+            self.table(),
+            self.condition(),
+            self.cost()
+        )
+    }
+
     fn index_sql(&self) -> String {
         let operator = match self.held.metric {
             Metric::Cosine => "<=>",
@@ -195,7 +243,7 @@ impl Search<'_> {
         format!(
             "WITH near AS MATERIALIZED ( \
                  SELECT key, embedding FROM {} WHERE {} ORDER BY {distance} LIMIT $4::int8 * {TAKEN_FOR_ONE} \
-             ) SELECT key, {} AS cost FROM near ORDER BY cost, key LIMIT $4",
+             ) SELECT key, {} AS cost, (SELECT count(*) FROM near) FROM near ORDER BY cost, key LIMIT $4",
             self.table(),
             self.condition(),
             self.cost()
@@ -279,11 +327,18 @@ impl Vectors for PostgresVectors {
             tags: filter.iter().map(|(name, value)| encode_tag(name, value)).collect(),
             held,
         };
-        let is_indexed = held.items > self.exact_items
+        let few = self.few(held);
+        let is_indexed = held.items > few
             && held.metric == collection.metric
             && collection.dimensions <= MAX_HALF_DIMENSIONS
             && wanted <= MAX_CANDIDATES
             && query.iter().any(|number| *number != 0.0);
+        if is_indexed
+            && !search.tags.is_empty()
+            && let Some(found) = self.search_few(&search, few).await?
+        {
+            return Ok(found);
+        }
         if is_indexed && let Some(found) = self.search_index(&search).await? {
             return Ok(found);
         }

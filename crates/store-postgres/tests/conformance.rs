@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use store::{EventLog, Records, Vectors};
+use store::{Columns, EventLog, Records, Vectors};
 
 fn open_records() -> impl AsyncFn() -> Arc<dyn Records> {
     let open = common::opener(|_| ());
@@ -27,6 +27,11 @@ fn open_vectors(exact_search_vectors: u64) -> impl AsyncFn() -> Arc<dyn Vectors>
     async move || open().await.vectors()
 }
 
+fn open_columns() -> impl AsyncFn() -> Arc<dyn Columns> {
+    let open = common::opener(|_| ());
+    async move || open().await.columns()
+}
+
 mod records {
     store::records_conformance!(super::open_records());
 }
@@ -45,6 +50,10 @@ mod event_log_with_replica {
 
 mod vectors {
     store::vectors_conformance!(super::open_vectors(5_000));
+}
+
+mod columns {
+    store::columns_conformance!(super::open_columns());
 }
 
 /// A release must go on when the next one has moved the schema.

@@ -99,6 +99,31 @@ async fn a_rare_tag_is_found_whole() {
     }
 }
 
+/// In a large collection, what few pass a filter is scored and not looked for in the index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_a_filter_of_few_is_found_exactly() {
+    let schema = Schema::migrated().await;
+    let (indexed, exact) = both(&schema).await;
+    let some = schema.open_with(|settings| settings.exact_search_vectors = 100).await.vectors();
+    let collection = Collection { name: "items", dimensions: 16, metric: Metric::Cosine };
+    let random = draw(8);
+    let kind = |number: i32| if number % 20 == 7 { "rare" } else { "common" };
+    let tagged = |number| item(number, clustered(&random, 16), &[("kind", kind(number))]);
+    indexed.upsert(&scope_of("shop"), collection, (0..2_000).map(tagged).collect()).await.unwrap();
+    for kind in ["rare", "common", "missing"] {
+        let filter: VectorFilter = BTreeMap::from([("kind".to_owned(), kind.to_owned())]);
+        for count in [1, 10, 100, 101] {
+            let query = clustered(&random, 16);
+            let search = async |vectors: &Arc<dyn Vectors>| {
+                vectors.search(&scope_of("shop"), collection, &query, count, &filter).await.unwrap()
+            };
+            let (found, truth) = (search(&some).await, search(&exact).await);
+            assert_eq!(found.len(), truth.len(), "{kind} {count}");
+            assert!(kind == "common" || found == truth, "{kind} {count}");
+        }
+    }
+}
+
 /// Vectors without an angle are not in the index of angles, and are found where their score of 0 belongs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn zero_vectors_are_not_lost() {

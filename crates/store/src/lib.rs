@@ -7,6 +7,7 @@
 //! | [`Cache`] | values with a time to live, counters, leases | nothing |
 //! | [`Limiter`] | how much may pass in a time, shared by processes | one burst |
 //! | [`Vectors`] | upsert, nearest neighbours under a filter | what can be re-embedded |
+//! | [`Columns`] | typed rows by series and time, in revisions; bounded aggregates | what can be computed again |
 //! | [`Blobs`] | immutable objects | trained models |
 //!
 //! It refuses a method that only one vendor can serve: such a thing is a declared capability. [`memory`] holds a
@@ -34,6 +35,11 @@ pub use limits::SharedOrLocal;
 pub use object_blobs::ObjectBlobs;
 pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
 pub use port::cache::{Cache, Lease, check_time_to_live};
+pub use port::columns::{
+    Accumulator, Aggregation, Bucket, Column, ColumnKind, ColumnPage, ColumnPlace, ColumnRow, ColumnScan,
+    ColumnTable, ColumnValue, Columns, MAX_APPEND_BYTES, MAX_APPEND_ROWS, MAX_BUCKETS, MAX_COLUMNS,
+    MAX_SCAN_ROWS, MAX_SERIES, MAX_TIME_NS, Measure, Partial, TimeRange, out_of_precision,
+};
 pub use port::event_log::{
     Appended, EventLog, Extent, LogCapabilities, MAX_APPEND_BATCH, Outcome, ReadLimit, Retention, Stored,
     Topic, check_append, check_group, check_restore, no_partition, other_partitions,

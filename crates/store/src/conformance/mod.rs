@@ -17,6 +17,7 @@
 
 pub mod blobs;
 pub mod cache;
+pub mod columns;
 pub mod event_log;
 pub mod limiter;
 pub mod records;

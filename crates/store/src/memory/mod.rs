@@ -5,6 +5,7 @@
 
 mod blobs;
 mod cache;
+mod columns;
 mod event_log;
 mod limiter;
 mod records;
@@ -12,6 +13,7 @@ mod vectors;
 
 pub use blobs::memory_blobs;
 pub use cache::MemoryCache;
+pub use columns::MemoryColumns;
 pub use event_log::MemoryEventLog;
 pub use limiter::MemoryLimiter;
 pub use records::MemoryRecords;
@@ -27,7 +29,7 @@ mod tests {
     use super::*;
     use crate::conformance::cache::CacheUnderTest;
     use crate::conformance::limiter::LimiterUnderTest;
-    use crate::{Blobs, Cache, EventLog, Limiter, Records, Vectors};
+    use crate::{Blobs, Cache, Columns, EventLog, Limiter, Records, Vectors};
 
     mod records {
         use super::*;
@@ -106,6 +108,17 @@ mod tests {
         }
 
         crate::vectors_conformance!(open());
+    }
+
+    mod columns {
+        use super::*;
+
+        fn open() -> impl AsyncFn() -> Arc<dyn Columns> {
+            let columns: Arc<dyn Columns> = Arc::new(MemoryColumns::new());
+            async move || Arc::clone(&columns)
+        }
+
+        crate::columns_conformance!(open());
     }
 
     mod blobs {

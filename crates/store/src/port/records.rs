@@ -17,6 +17,8 @@ use futures::stream::{self, BoxStream};
 use kernel::{Error, Result, Scope, TenantId, codes};
 use serde::{Deserialize, Serialize};
 
+use crate::port::cursor;
+
 /// The most writes one `commit` takes.
 pub const MAX_COMMIT_WRITES: usize = 10_000;
 
@@ -269,9 +271,9 @@ impl Query {
                 check_value(to)?;
             }
         }
-        let Some(cursor) = &self.cursor else { return Ok(None) };
+        let Some(text) = &self.cursor else { return Ok(None) };
         let wrong = || invalid("cursor", "the cursor is not one of this query");
-        let (signature, position) = decode_cursor(cursor).ok_or_else(wrong)?;
+        let (signature, position): (u32, Position) = cursor::decode(text).ok_or_else(wrong)?;
         if signature != self.signature(table) || position.value.is_some() != self.selection.is_by_value() {
             return Err(wrong());
         }
@@ -281,8 +283,7 @@ impl Query {
     /// The cursor of the page that follows `last`.
     #[must_use]
     pub fn cursor_after(&self, table: Table, last: &Position) -> String {
-        let json = serde_json::to_vec(&(self.signature(table), last)).expect("a position has a JSON form");
-        json.iter().map(|byte| format!("{byte:02x}")).collect()
+        cursor::encode(self.signature(table), last)
     }
 
     // The limit may differ from page to page, everything else may not.
@@ -305,19 +306,6 @@ pub struct Position {
     pub value: Option<IndexValue>,
     /// The key.
     pub key: String,
-}
-
-fn decode_cursor(text: &str) -> Option<(u32, Position)> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect::<Option<_>>()?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 /// One page of a list.
