@@ -1,4 +1,4 @@
-//! Makes a backup: records, then objects, then the log, then the manifest.
+//! Makes a backup: records, then objects, then checkpoints where they are needed, then the log, then the manifest.
 
 mod log;
 
@@ -121,29 +121,34 @@ async fn make(
         _ => None,
     };
     let held = vault.parts().await?;
-    let mut maker =
-        Maker { source, rules, vault, tell, known: BTreeMap::new(), uploaded: Uploaded::default() };
+    let sequence = sequences.last().map_or(1, |newest| newest + 1);
+    let (known, lost, uploaded) = (BTreeMap::new(), BTreeMap::new(), Uploaded::default());
+    let mut maker = Maker { source, rules, vault, tell, sequence, known, lost, uploaded };
     for (part, _) in previous.iter().flat_map(|(manifest, _)| manifest.parts()) {
-        if held.get(&part.blake3) == Some(&part.bytes) {
-            maker.known.insert(part.blake3.clone(), part.bytes);
-        }
+        let is_there = held.get(&part.name()) == Some(&part.bytes);
+        let parts = if is_there { &mut maker.known } else { &mut maker.lost };
+        parts.insert(part.blake3.clone(), part.clone());
     }
     let before = previous.as_ref().map(|(manifest, _)| manifest);
     let taken_at = source.clock.now();
     let (records, objects) = maker.state(before).await?;
+    let views = maker.views(before).await?;
     let log_at = source.clock.now();
+    let topics = maker.log(before).await?;
+    crate::views::check(&topics, &views)?;
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        sequence: sequences.last().map_or(1, |newest| newest + 1),
+        sequence,
         taken_at,
         log_at,
         release: options.release.to_owned(),
         previous: previous
             .as_ref()
             .map(|(manifest, hash)| Previous { sequence: manifest.sequence, blake3: hash.clone() }),
-        topics: maker.log(before).await?,
+        topics,
         records,
         objects,
+        views,
     };
     let Maker { mut uploaded, .. } = maker;
     match previous {
@@ -156,9 +161,9 @@ async fn make(
     // Listed before the manifest is there: what another process sends for the next backup is not in the list, and so
     // is not taken for a leftover.
     let held = vault.parts().await?;
-    let missing = |(part, _): &(&Part, _)| held.get(&part.blake3) != Some(&part.bytes);
+    let missing = |(part, _): &(&Part, _)| held.get(&part.name()) != Some(&part.bytes);
     if let Some((part, holds)) = manifest.parts().find(missing) {
-        let message = format!("part {} ({}) vanished meanwhile; try again", part.blake3, holds.name());
+        let message = format!("part {} ({}) vanished meanwhile; try again", part.name(), holds.name());
         return Err(Error::new(codes::CONFLICT, message));
     }
     vault.put_manifest(&manifest).await?;
@@ -181,10 +186,10 @@ async fn prune(
         for sequence in &older[..gone] {
             vault.remove_manifest(*sequence).await?;
         }
-        let mut needed: BTreeSet<String> = newest.parts().map(|(part, _)| part.blake3.clone()).collect();
+        let mut needed: BTreeSet<String> = newest.parts().map(|(part, _)| part.name()).collect();
         for sequence in &older[gone..] {
             let (manifest, _) = vault.manifest(*sequence).await?;
-            needed.extend(manifest.parts().map(|(part, _)| part.blake3.clone()));
+            needed.extend(manifest.parts().map(|(part, _)| part.name()));
         }
         for name in held.keys().filter(|name| !needed.contains(*name)) {
             vault.remove_part(name).await?;
@@ -197,25 +202,33 @@ async fn prune(
     gone
 }
 
-struct Maker<'a> {
-    source: &'a Source,
-    rules: &'a Rules,
+pub(crate) struct Maker<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) rules: &'a Rules,
     vault: &'a Vault,
     tell: Tell<'a>,
-    /// Parts of the backup before that are in the vault.
-    known: BTreeMap<String, u64>,
+    sequence: u64,
+    /// Parts of the backup before, and of this one, that are in the vault, by hash.
+    known: BTreeMap<String, Part>,
+    /// Parts of the backup before that are not.
+    lost: BTreeMap<String, Part>,
     uploaded: Uploaded,
 }
 
 impl Maker<'_> {
-    async fn put(&mut self, raw: impl Into<Bytes>) -> Result<Part> {
-        let known = &self.known;
-        let is_there = |part: &Part| known.get(&part.blake3) == Some(&part.bytes);
-        let (part, is_new) = self.vault.put(raw.into(), is_there).await?;
+    pub(crate) async fn put(&mut self, raw: impl Into<Bytes>) -> Result<Part> {
+        let Self { known, lost, sequence, .. } = self;
+        let place = |part: Part| match (known.get(&part.blake3), lost.get(&part.blake3)) {
+            (Some(known), _) => (known.clone(), true),
+            // Under its own name, so that the backup before is whole again too.
+            (None, Some(lost)) => (lost.clone(), false),
+            (None, None) => (Part { sent_for: *sequence, ..part }, false),
+        };
+        let (part, is_new) = self.vault.put(raw.into(), place).await?;
         if is_new {
             self.uploaded.parts += 1;
             self.uploaded.bytes += part.bytes;
-            self.known.insert(part.blake3.clone(), part.bytes);
+            self.known.insert(part.blake3.clone(), part.clone());
         }
         Ok(part)
     }
@@ -284,7 +297,7 @@ impl Maker<'_> {
                             && held.part.raw_bytes == blob.size_bytes
                     };
                     let found = manifest.objects.iter().find(is_it)?;
-                    let is_there = self.known.contains_key(&found.part.blake3);
+                    let is_there = self.known.get(&found.part.blake3) == Some(&found.part);
                     (is_there && self.rules.is_written_once(&blob.path)).then(|| found.part.clone())
                 });
                 let part = match known {

@@ -5,15 +5,19 @@
 //!
 //! ```text
 //! manifests/0000000007.json   BLAKE3 of the rest, then JSON: what belongs to backup 7, and the hash of backup 6
-//! parts/BLAKE3                events, records or an object, compressed; named by the hash of what is stored
+//! parts/BLAKE3-7              events, records or an object, compressed; named by the hash of what is stored and by the
+//!                             backup that it was sent for
 //! ```
 //!
 //! - **One moment.** The records are a snapshot. The log is read after it, so that nothing in the records speaks of
-//!   an event that is not there. Views and checkpoints are folds of the log and are not copied.
+//!   an event that is not there. Views and checkpoints are folds of the log and are not copied, but for one case: where
+//!   retention took events before any backup here had them, the newest checkpoint of each view goes along, and a
+//!   restore begins with it.
 //! - **Incremental.** A part that the backup before has is not sent again. The log goes in segments; only the last
 //!   one, while it is small, is sent anew with what came since.
-//! - **Whole or not there.** The manifest is put last and never replaced. What a killed backup left is found by its
-//!   name or removed by the next.
+//! - **Whole or not there.** The manifest is put last and never replaced. What a killed backup left is removed by the
+//!   next. Two processes that share nothing but the vault may make and prune at the same time: one manifest of a number
+//!   wins, and what is pruned was listed before that manifest and is of no later backup by its name.
 //! - **Damage is found.** Every byte is under a hash; the hash of a manifest is in the one that follows.
 //!
 //! It refuses a log that is not the one that the vault has, a restore over data, and a restore of anything that fails
@@ -32,14 +36,19 @@ mod ship;
 mod tests;
 mod vault;
 mod verify;
+mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use store::{Blobs, EventLog, Leases, Records, Topic};
 
 pub use create::{Created, Options, Uploaded, create};
-pub use manifest::{Manifest, Mark, ObjectPart, PartitionPart, Previous, RecordsPart, Segment, TopicPart};
+pub use manifest::{
+    Manifest, Mark, ObjectPart, PartitionPart, Previous, RecordsPart, Segment, TopicPart, ViewPart,
+};
 pub use metrics::BackupMetrics;
 pub use part::Part;
 pub use plan::{Plan, Wanted};
@@ -74,6 +83,10 @@ pub struct Rules {
     pub folders_left_out: Vec<&'static str>,
     /// Folders whose objects never change, so that they are read once.
     pub written_once: Vec<&'static str>,
+    /// Where the server keeps checkpoints of views, as `FOLDER/TOPIC/VIEW/NAME`, the newest last.
+    pub checkpoints: &'static str,
+    /// Reads of a checkpoint, by partition, the first event that is not in it; fails for one that is damaged.
+    pub progress: fn(&Bytes) -> Result<BTreeMap<u32, u64>>,
 }
 
 impl Rules {

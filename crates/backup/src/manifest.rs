@@ -1,5 +1,7 @@
 //! The manifest: everything that belongs to one backup, under one hash.
 
+use std::collections::BTreeMap;
+
 use kernel::{Error, Result, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,9 @@ pub struct Manifest {
     pub records: Vec<RecordsPart>,
     /// The objects, in the order of tenant and path.
     pub objects: Vec<ObjectPart>,
+    /// The views' checkpoints, where the log does not begin with its first event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewPart>,
 }
 
 /// The backup before.
@@ -118,6 +123,20 @@ pub struct ObjectPart {
     pub part: Part,
 }
 
+/// The checkpoint of a view: all that is left of events that retention took before any backup had them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewPart {
+    /// The topic that it is a fold of.
+    pub topic: String,
+    /// Its path among the server's own objects.
+    pub path: String,
+    /// By partition, the first event that is not in it.
+    pub offsets: BTreeMap<u32, u64>,
+    /// The bytes.
+    pub part: Part,
+}
+
 /// What a part holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Holds<'a> {
@@ -127,6 +146,8 @@ pub(crate) enum Holds<'a> {
     Records(&'a RecordsPart),
     /// An object.
     Object(&'a ObjectPart),
+    /// The checkpoint of a view.
+    View(&'a ViewPart),
 }
 
 impl Holds<'_> {
@@ -137,13 +158,28 @@ impl Holds<'_> {
                 format!("events {} to {} of `{topic}`, partition {partition}", segment.first, segment.next)
             }
             Self::Records(records) => format!("records of `{}`, tenant {}", records.table, records.tenant),
+            Self::View(view) => format!("checkpoint `{}`", view.path),
             Self::Object(object) => format!("object `{}` of tenant {}", object.path, object.tenant),
         }
     }
 }
 
+impl PartitionPart {
+    /// The first event that it has, or would have.
+    pub(crate) fn first(&self) -> u64 {
+        self.segments.first().map_or(self.next, |segment| segment.first)
+    }
+}
+
 impl Manifest {
     pub(crate) const FORMAT: u32 = FORMAT;
+
+    /// The partitions of every topic.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (&str, u32, &PartitionPart)> {
+        self.topics.iter().flat_map(|topic| {
+            (0_u32..).zip(&topic.partitions).map(move |(number, part)| (topic.topic.as_str(), number, part))
+        })
+    }
 
     /// Every part and what it holds.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&Part, Holds<'_>)> {
@@ -152,7 +188,8 @@ impl Manifest {
             .map(|(topic, partition, segment)| (&segment.part, Holds::Events(topic, partition, segment)));
         let records = self.records.iter().map(|records| (&records.part, Holds::Records(records)));
         let objects = self.objects.iter().map(|object| (&object.part, Holds::Object(object)));
-        events.chain(records).chain(objects)
+        let views = self.views.iter().map(|view| (&view.part, Holds::View(view)));
+        events.chain(records).chain(objects).chain(views)
     }
 
     pub(crate) fn segments(&self) -> impl Iterator<Item = (&str, u32, &Segment)> {
@@ -184,7 +221,8 @@ impl Manifest {
 
     /// Whether it says the same of the data.
     pub(crate) fn is_same_data(&self, other: &Self) -> bool {
-        (&self.topics, &self.records, &self.objects) == (&other.topics, &other.records, &other.objects)
+        (&self.topics, &self.records) == (&other.topics, &other.records)
+            && (&self.objects, &self.views) == (&other.objects, &other.views)
     }
 
     /// The stored form, and its hash.
@@ -219,7 +257,7 @@ impl Manifest {
     fn check(&self) -> Result<()> {
         for topic in &self.topics {
             for partition in &topic.partitions {
-                let mut next = partition.segments.first().map_or(partition.next, |segment| segment.first);
+                let mut next = partition.first();
                 for segment in &partition.segments {
                     if segment.first != next || segment.next <= segment.first {
                         return Err(corrupted(format!("the segments of `{}` have a gap", topic.topic)));

@@ -11,6 +11,7 @@ pub struct BackupMetrics {
     pub(crate) failed: Counter,
     pub(crate) bytes: Counter,
     pub(crate) last: Gauge,
+    pub(crate) pause_seconds: Gauge,
 }
 
 impl BackupMetrics {
@@ -29,6 +30,11 @@ impl BackupMetrics {
             "backup_last_success_timestamp_seconds",
             "When everything was last known to be backed up, in unix seconds; 0 before",
             metrics.last.clone(),
+        );
+        registry.register(
+            "backup_pause_seconds",
+            "Between the end of a backup and the beginning of the next, as the settings say",
+            metrics.pause_seconds.clone(),
         );
         metrics
     }

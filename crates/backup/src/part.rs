@@ -11,23 +11,39 @@ use crate::corrupted;
 const ZSTD_LEVEL: i32 = 3;
 const LENGTH_BYTES: usize = 4;
 
+/// Zero is not written: manifests of earlier releases have no such field.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// The BLAKE3 hash of what is stored, in hexadecimal; its name too.
+    /// The BLAKE3 hash of what is stored, in hexadecimal.
     pub blake3: String,
     /// The size of what is stored.
     pub bytes: u64,
     /// The size before it was compressed.
     pub raw_bytes: u64,
+    /// The backup that it was sent for; 0 in backups of earlier releases.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sent_for: u64,
 }
 
-/// Compresses and names.
+impl Part {
+    /// Its name in the vault. It names the backup, so that whoever removes what an earlier backup left never removes
+    /// what a later one sends, though it be the same bytes.
+    pub(crate) fn name(&self) -> String {
+        if self.sent_for == 0 { self.blake3.clone() } else { format!("{}-{}", self.blake3, self.sent_for) }
+    }
+}
+
+/// Compresses and hashes.
 pub(crate) fn pack(raw: &[u8]) -> Result<(Part, Bytes)> {
     let stored = zstd::bulk::compress(raw, ZSTD_LEVEL).map_err(Error::internal)?;
     let blake3 = blake3::hash(&stored).to_hex().to_string();
-    let part = Part { blake3, bytes: stored.len() as u64, raw_bytes: raw.len() as u64 };
+    let part = Part { blake3, bytes: stored.len() as u64, raw_bytes: raw.len() as u64, sent_for: 0 };
     Ok((part, stored.into()))
 }
 

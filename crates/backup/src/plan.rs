@@ -1,12 +1,23 @@
 //! What a restore would bring back: which backup, and up to where.
 //!
-//! A time between two backups is met so: what the backup before it has stays whole, and of what the next one adds to
-//! the log, the events up to the first whose own time is later. Records and objects are those of the backup before.
+//! A time between two backups is met so. What the backup before it has stays whole. Of what the next one adds to a
+//! partition of the log, the events up to the last one whose own time is not later: the log does not keep when it took
+//! an event in, only what the sender says, and goes on in one order. So
+//! - a sender whose clock is ahead cuts off nothing: its event stays where another, not later, comes after it;
+//! - an event that comes late (or is dated back) brings those before it along, at most to the end of that next backup;
+//! - what is left out is only what comes after, all of it later by its own time.
+//!
+//! Records and objects are those of the backup before.
+
+use std::collections::BTreeMap;
 
 use kernel::{Error, Result, Timestamp, codes};
-use store::Stored;
 
-use crate::{Manifest, Vault};
+use crate::verify::events;
+use crate::{Manifest, PartitionPart, Vault, ViewPart, aside};
+
+/// By topic and partition, one past the last event.
+pub(crate) type Ends = BTreeMap<(String, u32), u64>;
 
 /// What is asked for: the newest backup where nothing is said.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,15 +101,76 @@ impl Plan {
         format!("{}{}", self.name, until.unwrap_or_default())
     }
 
-    /// The first events of a partition's segment that are restored; none are restored after one that is not.
-    pub(crate) fn keep(&self, topic: &str, partition: u32, events: &mut Vec<Stored>) {
-        let Some(until) = self.until else { return };
-        let whole = self.state.as_ref().and_then(|state| {
-            let found = state.topics.iter().find(|found| found.topic == topic)?;
-            Some(found.partitions.get(partition as usize)?.next)
+    /// Where each partition will end.
+    ///
+    /// # Errors
+    /// `CORRUPTED` naming a damaged part; `CONFLICT` where a view would lack events; those of the engine.
+    pub(crate) async fn ends(&self, vault: &Vault) -> Result<Ends> {
+        let mut ends = Ends::new();
+        for (topic, partition, part) in self.log.partitions() {
+            let end = match self.until {
+                None => part.next,
+                Some(until) => self.end_at(vault, (topic, partition, part), until).await?,
+            };
+            self.check_views((topic, partition, part), end)?;
+            ends.insert((topic.to_owned(), partition), end);
+        }
+        Ok(ends)
+    }
+
+    /// Fails where it could not be brought back, before anything is written.
+    ///
+    /// # Errors
+    /// `CORRUPTED` naming a damaged part; `CONFLICT` where a view would lack events; those of the engine.
+    pub async fn check(&self, vault: &Vault) -> Result<()> {
+        self.ends(vault).await.map(drop)
+    }
+
+    /// One past the last event that is not later, looked for from the end.
+    async fn end_at(
+        &self,
+        vault: &Vault,
+        (topic, partition, part): (&str, u32, &PartitionPart),
+        until: Timestamp,
+    ) -> Result<u64> {
+        let held = self.state.as_ref().and_then(|state| {
+            state.partitions().find(|(name, number, _)| (*name, *number) == (topic, partition))
         });
-        let whole = whole.unwrap_or(0);
-        let end = events.iter().position(|stored| stored.offset >= whole && stored.event.time > until);
-        events.truncate(end.unwrap_or(events.len()));
+        let whole = held.map_or(0, |(_, _, held)| held.next);
+        for segment in part.segments.iter().rev().take_while(|segment| segment.next > whole) {
+            let raw = vault.get(&segment.part).await?;
+            let (first, next) = (segment.first, segment.next);
+            let found = aside(move || events(first, next, &raw)).await?;
+            if let Some(last) = found.iter().rfind(|stored| stored.event.time <= until) {
+                return Ok(whole.max(last.offset + 1));
+            }
+        }
+        Ok(whole.max(part.first()))
+    }
+
+    /// The checkpoints that a restore begins with.
+    pub(crate) fn views(&self) -> &[ViewPart] {
+        &self.state().views
+    }
+
+    /// A log that lacks its beginning is of use only with views that have that, and nothing beyond its end.
+    fn check_views(&self, (topic, partition, part): (&str, u32, &PartitionPart), end: u64) -> Result<()> {
+        let first = part.first();
+        if first == 0 {
+            return Ok(());
+        }
+        let fits = |view: &ViewPart| {
+            let next = view.offsets.get(&partition).copied().unwrap_or(0);
+            view.topic != topic || (first..=end).contains(&next)
+        };
+        if end > first && self.views().iter().any(|view| view.topic == topic) && self.views().iter().all(fits)
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "the events before {first} of partition {partition} of topic `{topic}` were gone when the backup was made, and \
+             it has the views of a later time only; choose that backup's time or a later one, or a backup with --backup"
+        );
+        Err(Error::new(codes::CONFLICT, message))
     }
 }

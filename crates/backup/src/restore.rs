@@ -4,6 +4,7 @@
 //! data, and the same restore, begun again, goes on where it was killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,6 +14,7 @@ use store::{
     Blobs, Document, EventLog, Expect, PutMode, Records, Repository, SavedRecord, Stored, Table, Topic,
 };
 
+use crate::plan::Ends;
 use crate::verify::{events, records};
 use crate::{Plan, Rules, Segment, Step, Tell, Vault, aside, scope_of, system_scope};
 
@@ -117,10 +119,11 @@ pub async fn restore(
     tell: Tell<'_>,
 ) -> Result<Restored> {
     target.check(rules, plan).await?;
+    let ends = plan.ends(vault).await?;
     let marks = Repository::<UnderWay>::new(Arc::clone(&target.records));
     let system = system_scope()?;
     marks.put(&system, &UnderWay { plan: plan.name() }, Expect::Any).await?;
-    let run = Run { target, rules, vault, plan, tell };
+    let run = Run { target, rules, vault, plan, ends, tell };
     let mut restored = Restored { objects: run.objects().await?, ..Restored::default() };
     run.events(&mut restored).await?;
     restored.records = run.records().await?;
@@ -133,6 +136,7 @@ struct Run<'a> {
     rules: &'a Rules,
     vault: &'a Vault,
     plan: &'a Plan,
+    ends: Ends,
     tell: Tell<'a>,
 }
 
@@ -156,6 +160,10 @@ impl Run<'_> {
             self.target.blobs.put(&scope, &object.path, body.into(), PutMode::Replace).await?;
             (self.tell)(Step { what: "objects", done, total: objects.len() as u64 });
         }
+        for view in self.plan.views() {
+            let body = self.vault.get(&view.part).await?;
+            self.target.blobs.put(&system_scope()?, &view.path, body.into(), PutMode::Replace).await?;
+        }
         Ok(objects.len() as u64)
     }
 
@@ -170,12 +178,12 @@ impl Run<'_> {
                 held.iter().map(|extent| (extent.partition, extent.next)).collect();
             for (partition, part) in (0_u32..).zip(&topic.partitions) {
                 let next = held.get(&partition).copied().unwrap_or(0);
-                let left = part.segments.iter().filter(|segment| segment.next > next);
-                let load = |segment: &Segment| self.load(&topic.topic, partition, segment.clone(), next);
+                let end = self.ends.get(&(topic.topic.clone(), partition)).copied().unwrap_or(part.next);
+                let left = part.segments.iter().filter(|segment| segment.next > next && segment.first < end);
+                let load = |segment: &Segment| self.load(segment.clone(), next..end);
                 let loads: Vec<_> = left.map(load).collect();
                 let mut loaded = stream::iter(loads).buffered(SEGMENTS_AHEAD);
-                while let Some(events) = loaded.try_next().await? {
-                    let (mut events, is_cut) = events;
+                while let Some(mut events) = loaded.try_next().await? {
                     if let Some(last) = events.last() {
                         restored.newest_event = restored.newest_event.max(Some(last.event.time));
                     }
@@ -186,31 +194,19 @@ impl Run<'_> {
                         events = rest;
                     }
                     (self.tell)(Step { what: "events", done: restored.events, total });
-                    if is_cut {
-                        break;
-                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// The events of a segment that are restored and not there yet, and whether none come after them.
-    async fn load(
-        &self,
-        topic: &str,
-        partition: u32,
-        segment: Segment,
-        next: u64,
-    ) -> Result<(Vec<Stored>, bool)> {
+    /// The events of a segment whose places are `wanted`.
+    async fn load(&self, segment: Segment, wanted: Range<u64>) -> Result<Vec<Stored>> {
         let raw = self.vault.get(&segment.part).await?;
         let (first, end) = (segment.first, segment.next);
         let mut events = aside(move || events(first, end, &raw)).await?;
-        let count = events.len();
-        self.plan.keep(topic, partition, &mut events);
-        let is_cut = events.len() < count;
-        events.retain(|stored| stored.offset >= next);
-        Ok((events, is_cut))
+        events.retain(|stored| wanted.contains(&stored.offset));
+        Ok(events)
     }
 
     async fn records(&self) -> Result<u64> {

@@ -28,6 +28,7 @@ pub struct Shipper {
 impl Shipper {
     /// Ships until `stop`. Many processes may do so at once: one makes a backup, the others wait.
     pub async fn run(self, stop: CancellationToken) {
+        self.metrics.pause_seconds.set(i64::try_from(self.pause.as_secs()).unwrap_or(i64::MAX));
         loop {
             tokio::select! {
                 // Nothing is lost: the next backup takes up what was sent.

@@ -26,7 +26,7 @@ fn manifest_path(sequence: u64) -> String {
 }
 
 pub(crate) fn part_path(part: &Part) -> String {
-    format!("{PARTS}/{}", part.blake3)
+    format!("{PARTS}/{}", part.name())
 }
 
 /// Names what is damaged.
@@ -115,10 +115,15 @@ impl Vault {
         Ok(listed.into_iter().map(|blob| (blob.path[prefix..].to_owned(), blob.size_bytes)).collect())
     }
 
-    /// Puts a part unless `is_there` says that it need not.
-    pub(crate) async fn put(&self, raw: Bytes, is_there: impl Fn(&Part) -> bool) -> Result<(Part, bool)> {
+    /// Puts a part unless it is there; `place` says which part it is, and whether that is there.
+    pub(crate) async fn put(
+        &self,
+        raw: Bytes,
+        place: impl FnOnce(Part) -> (Part, bool),
+    ) -> Result<(Part, bool)> {
         let (part, stored) = aside(move || pack(&raw)).await?;
-        if is_there(&part) {
+        let (part, is_there) = place(part);
+        if is_there {
             return Ok((part, false));
         }
         self.blobs.put(&self.scope, &part_path(&part), stored, PutMode::Replace).await?;

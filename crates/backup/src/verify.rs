@@ -58,7 +58,7 @@ pub async fn verify_plan(vault: &Vault, plan: &Plan, tell: Tell<'_>) -> Result<V
     let mut damages = Vec::new();
     // The state's log is in the log of the plan, but for a last segment that is not needed.
     let state = Manifest { topics: Vec::new(), ..plan.state().clone() };
-    let log = Manifest { records: Vec::new(), objects: Vec::new(), ..plan.log().clone() };
+    let log = Manifest { records: Vec::new(), objects: Vec::new(), views: Vec::new(), ..plan.log().clone() };
     let (parts, bytes) = read_parts(vault, &[&state, &log], &mut damages, tell).await?;
     tell_damages(damages)?;
     Ok(Verified { backups: 1, parts, bytes })
@@ -78,10 +78,10 @@ async fn read_parts(
     damages: &mut Vec<String>,
     tell: Tell<'_>,
 ) -> Result<(usize, u64)> {
-    let mut unique: BTreeMap<&str, (&Part, Holds<'_>, u64)> = BTreeMap::new();
+    let mut unique: BTreeMap<String, (&Part, Holds<'_>, u64)> = BTreeMap::new();
     for manifest in manifests {
         for (part, holds) in manifest.parts() {
-            unique.entry(&part.blake3).or_insert((part, holds, manifest.sequence));
+            unique.entry(part.name()).or_insert((part, holds, manifest.sequence));
         }
     }
     let (count, total) = (unique.len(), unique.values().map(|(part, ..)| part.bytes).sum());
@@ -143,7 +143,7 @@ impl Expected {
             Holds::Records(records) => {
                 Self::Records(records.tenant.to_string(), records.table.clone(), records.count)
             }
-            Holds::Object(_) => Self::Object,
+            Holds::Object(_) | Holds::View(_) => Self::Object,
         }
     }
 

@@ -77,23 +77,19 @@ impl Maker<'_> {
             let from = full.iter().rposition(|segment| !self.is_in_vault(std::slice::from_ref(segment)));
             segments = if from.is_some() { Vec::new() } else { full };
         }
-        let start = segments.last().map_or(0, |segment| segment.next);
+        let mut start = segments.last().map_or(0, |segment| segment.next);
         if start < extent.first {
-            let message = format!(
-                "retention took the events {start} to {} of partition {} of topic `{topic}`, which no backup here has: \
-                 a restore could not make the views again; back up more often than retention cuts",
-                extent.first - 1,
-                extent.partition,
-            );
-            return Err(Error::new(codes::CONFLICT, message));
+            // Retention took what is between. The views hold it, which `views::check` makes sure of.
+            segments.clear();
+            start = extent.first;
         }
         let last = self.ship(topic, extent, start, &mut segments, total).await?;
         let last = last.or_else(|| held.and_then(|held| held.last.clone()));
         Ok(PartitionPart { next: extent.next, last, segments })
     }
 
-    fn is_in_vault(&self, segments: &[Segment]) -> bool {
-        segments.iter().all(|segment| self.known.contains_key(&segment.part.blake3))
+    pub(crate) fn is_in_vault(&self, segments: &[Segment]) -> bool {
+        segments.iter().all(|segment| self.known.get(&segment.part.blake3) == Some(&segment.part))
     }
 
     /// Whether the log is the one that the backup before was made of: it goes on from its last event.
