@@ -111,7 +111,7 @@ impl RecommendMetrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self { cache: CacheMetrics::register(registry), ..Self::default() };
-        for outcome in ["trained", "failed"] {
+        for outcome in ["trained", "failed", "unpublished"] {
             drop(metrics.trainings.get_or_create(&TrainingLabels { outcome }));
         }
         registry.register("recommend_answers", "Answers made, by how", metrics.answers.clone());

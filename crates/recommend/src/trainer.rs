@@ -1,13 +1,14 @@
 //! When models are trained: in the background, when enough changed, and after so many hours all the same.
 //!
 //! One training at a time for each tenant, on a pool of threads of its own, so that requests keep their share of the
-//! processors. A training that fails leaves the served model where it is.
+//! processors. A training that fails leaves the served model where it is. One that succeeds and cannot be published, because
+//! an engine is away, is kept: publishing is tried again, later and later, before anything is trained anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Clock, Error, Permission, Result, Scope, TenantId};
+use kernel::{Clock, Error, Permission, Result, Scope, TenantId, Timestamp};
 use models::Registry;
 use parking_lot::Mutex;
 use store::Leases;
@@ -30,6 +31,9 @@ const LEASE: &str = "recommend.train";
 const LEASE_LASTS: Duration = Duration::from_secs(60);
 /// Between two trainings that fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// A trained model is given up after so many tries to publish it: what fails as often may lie in the model.
+const PUBLISH_TRIES: u32 = 12;
 
 /// What a trainer works with.
 #[derive(Debug, Clone)]
@@ -81,6 +85,18 @@ struct Notes {
     not_before: Duration,
     /// Whether an engine did not answer at the last look.
     is_away: bool,
+    /// A model that was trained and is not published yet.
+    unpublished: Option<Unpublished>,
+}
+
+/// A trained model on its way to the registry.
+#[derive(Debug)]
+struct Unpublished {
+    trained: Trained,
+    report: TrainingReport,
+    /// The version that it has, where only the promotion is missing.
+    version: Option<u64>,
+    tries: u32,
 }
 
 impl Trainer {
@@ -141,18 +157,50 @@ impl Trainer {
         Ok(())
     }
 
-    /// Trains a model on what the view holds, publishes and promotes it, serves it.
+    /// Trains a model on what the view holds, publishes and promotes it, serves it. Where an earlier one could not be
+    /// published, that one is, and nothing is trained.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `TRAINING_FAILED`; those of the registry. The served model then stays.
     pub async fn train(
         &self,
         scope: &Scope,
-        mut progress: impl FnMut(&TrainingProgress) + Send + 'static,
+        progress: impl FnMut(&TrainingProgress) + Send + 'static,
     ) -> Result<TrainingReport> {
         scope.require(Permission::Admin)?;
         let _turn = self.turn.lock().await;
         let began = self.parts.clock.elapsed();
+        let kept = self.notes.lock().entry(scope.tenant().clone()).or_default().unpublished.take();
+        let mut model = match kept {
+            Some(kept) => kept,
+            None => self.fit(scope, progress).await?,
+        };
+        let published = self.publish(scope, &mut model).await;
+        let (version, now) = match published {
+            Ok(published) => published,
+            Err(error) => {
+                self.keep_unpublished(scope, model, &error);
+                return Err(error);
+            }
+        };
+        let Unpublished { trained, mut report, .. } = model;
+        let model = self.snapshot(scope, version, now, trained);
+        // Before it answers, so that a swap makes nobody wait for a state.
+        self.warm(scope, &model, &CancellationToken::new()).await?;
+        self.serve(scope, model);
+        self.parts.registry.prune(scope, MODEL, self.parts.settings.schedule.versions_kept).await?;
+        let took = self.parts.clock.elapsed().saturating_sub(began);
+        self.parts.metrics.training_seconds.set(took.as_secs_f64());
+        report.version = version;
+        info!(version, seconds = took.as_secs_f64(), "trained");
+        Ok(report)
+    }
+
+    async fn fit(
+        &self,
+        scope: &Scope,
+        mut progress: impl FnMut(&TrainingProgress) + Send + 'static,
+    ) -> Result<Unpublished> {
         let view = self.parts.views.of(scope);
         let (settings, clock) = (Arc::clone(&self.parts.settings), Arc::clone(&self.parts.clock));
         let embedder = self.parts.embedder.clone();
@@ -167,30 +215,43 @@ impl Trainer {
         };
         let trained = tokio::task::spawn_blocking(work).await.map_err(Error::internal).flatten();
         self.parts.metrics.trained(if trained.is_ok() { "trained" } else { "failed" });
-        let (trained, mut report) = trained?;
-        let artifact = training::to_artifact(&trained, &report)?;
-        let metrics =
-            report.parts.iter().map(|part| (format!("{}.ndcg@10", part.name), part.ndcg_at_10)).collect();
+        let (trained, report) = trained?;
+        Ok(Unpublished { trained, report, version: None, tries: 0 })
+    }
+
+    /// Publishes and promotes what is not yet; the version and when.
+    async fn publish(&self, scope: &Scope, model: &mut Unpublished) -> Result<(u64, Timestamp)> {
         let now = self.parts.clock.now();
-        let version = self.parts.registry.publish(scope, MODEL, &artifact, metrics, now).await?;
-        self.parts.registry.promote(scope, MODEL, PRODUCTION, version.version, now).await?;
-        let model = self.snapshot(scope, version.version, now, trained);
-        // Before it answers, so that a swap makes nobody wait for a state.
-        self.warm(scope, &model, &CancellationToken::new()).await?;
-        self.serve(scope, model);
-        self.parts.registry.prune(scope, MODEL, self.parts.settings.schedule.versions_kept).await?;
-        let took = self.parts.clock.elapsed().saturating_sub(began);
-        self.parts.metrics.training_seconds.set(took.as_secs_f64());
-        report.version = version.version;
-        info!(version = version.version, seconds = took.as_secs_f64(), "trained");
-        Ok(report)
+        let version = match model.version {
+            Some(version) => version,
+            None => {
+                let artifact = training::to_artifact(&model.trained, &model.report)?;
+                let parts = model.report.parts.iter();
+                let metrics = parts.map(|part| (format!("{}.ndcg@10", part.name), part.ndcg_at_10)).collect();
+                self.parts.registry.publish(scope, MODEL, &artifact, metrics, now).await?.version
+            }
+        };
+        model.version = Some(version);
+        self.parts.registry.promote(scope, MODEL, PRODUCTION, version, now).await?;
+        Ok((version, now))
+    }
+
+    fn keep_unpublished(&self, scope: &Scope, mut model: Unpublished, error: &Error) {
+        self.parts.metrics.trained("unpublished");
+        model.tries += 1;
+        let tries = model.tries;
+        if tries < PUBLISH_TRIES {
+            self.notes.lock().entry(scope.tenant().clone()).or_default().unpublished = Some(model);
+        }
+        let (tenant, error) = (scope.tenant(), error.chain());
+        info!(%tenant, error, tries, kept = tries < PUBLISH_TRIES, "a trained model could not be published");
     }
 
     fn snapshot(
         &self,
         scope: &Scope,
         version: u64,
-        trained_at: kernel::Timestamp,
+        trained_at: Timestamp,
         trained: Trained,
     ) -> Arc<Recommenders> {
         let index = Index::of(&trained, &self.parts.views.of(scope).read());
@@ -285,8 +346,12 @@ impl Trainer {
         if !self.duties.trains {
             return Ok(());
         }
-        let not_before = self.notes.lock().entry(scope.tenant().clone()).or_default().not_before;
-        if !self.is_due(scope) || self.parts.clock.elapsed() < not_before {
+        let (not_before, is_kept) = {
+            let mut notes = self.notes.lock();
+            let notes = notes.entry(scope.tenant().clone()).or_default();
+            (notes.not_before, notes.unpublished.is_some())
+        };
+        if !(is_kept || self.is_due(scope)) || self.parts.clock.elapsed() < not_before {
             return Ok(());
         }
         if !self.parts.leases.acquire(scope, LEASE, LEASE_LASTS).await? {

@@ -27,6 +27,16 @@ pub struct Checkpoint {
     pub state: Bytes,
 }
 
+impl Checkpoint {
+    /// Reads a stored one, of any format.
+    ///
+    /// # Errors
+    /// `CORRUPTED` where it is damaged.
+    pub fn from_bytes(body: &Bytes) -> Result<Self> {
+        open(body)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
@@ -44,10 +54,13 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The folder of all checkpoints; under it `TOPIC/NAME/POSITION`, the newest last.
+    pub const FOLDER: &'static str = "checkpoints";
+
     /// Kept under `checkpoints/TOPIC/NAME/` of the scope's tenant.
     #[must_use]
     pub fn new(blobs: Arc<dyn Blobs>, scope: Scope, topic: &str, name: &str) -> Self {
-        Self { blobs, scope, folder: format!("checkpoints/{topic}/{name}") }
+        Self { blobs, scope, folder: format!("{}/{topic}/{name}", Self::FOLDER) }
     }
 
     /// Writes a checkpoint, then removes all but the newest two.

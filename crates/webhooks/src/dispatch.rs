@@ -138,15 +138,15 @@ impl Courier {
         webhook: &Webhook,
         delivery: &Delivery,
     ) -> std::result::Result<Outgoing, String> {
-        let secret =
-            self.parts.subscriptions.secret(scope, webhook).map_err(|error| error.message().to_owned())?;
+        let secrets =
+            self.parts.subscriptions.secrets(scope, webhook).map_err(|error| error.message().to_owned())?;
         let now = self.parts.clock.now().as_second();
         // The event names the trace, so that its attempts are in one; each is a span.
         let trace = delivery.event_id.replace('-', "");
         let span = self.parts.entropy.next_u64().max(1);
         let headers = vec![
             ("content-type", "application/cloudevents+json".to_owned()),
-            (SIGNATURE, signature(&secret, now, &delivery.body)),
+            (SIGNATURE, signature(&secrets, now, &delivery.body)),
             ("watershed-delivery", delivery.id.clone()),
             ("traceparent", format!("00-{trace}-{span:016x}-00")),
         ];

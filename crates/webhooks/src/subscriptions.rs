@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edge::AuditLog;
 use edge::audit::Record;
@@ -15,11 +16,13 @@ use store::{Document, Expect, Query, Records, Repository, Selection, Table, Vers
 use utoipa::ToSchema;
 
 use crate::addresses::Allowed;
-use crate::signing::Keys;
+use crate::signing::{Keys, Made};
 
 const WEBHOOKS_MAX: usize = 20;
 const DESCRIPTION_BYTES_MAX: usize = 500;
 const PAGE: usize = 1_000;
+/// The longest that a secret signs after it was rotated away.
+const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What a webhook can hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -74,8 +77,22 @@ pub struct Webhook {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
-    /// The name of the key that its secret is derived from.
-    pub key: String,
+    /// What its secret is derived from.
+    #[serde(flatten)]
+    pub made: Made,
+    /// The secret before, where it still signs too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// A secret that was rotated away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// What it is derived from.
+    #[serde(flatten)]
+    pub made: Made,
+    /// It signs until then.
+    pub until: Timestamp,
 }
 
 impl Document for Webhook {
@@ -187,14 +204,15 @@ impl Subscriptions {
             active: new.active,
             created_at: now,
             updated_at: now,
-            key: self.parts.keys.newest()?.to_owned(),
+            made: Made { key: self.parts.keys.newest()?.to_owned(), number: 0 },
+            before: None,
         };
         let webhook = self.checked(webhook)?;
         if self.list(scope).await?.len() >= WEBHOOKS_MAX {
             let message = format!("a tenant has at most {WEBHOOKS_MAX} webhooks; delete one first");
             return Err(Error::new(codes::CONFLICT, message));
         }
-        let secret = self.secret(scope, &webhook)?;
+        let secret = self.parts.keys.secret(scope, &webhook.id, &webhook.made)?;
         // Before the webhook: a tenant that is looked at for nothing is better than one that is not.
         self.tenants.put(&system(), &Known { tenant: scope.tenant().clone() }, Expect::Any).await?;
         self.note(scope, "webhook.created", &webhook).await?;
@@ -250,12 +268,45 @@ impl Subscriptions {
         self.webhooks.delete(scope, id, Expect::Version(found.version)).await
     }
 
-    /// The secret that a webhook's messages are signed with.
+    /// Gives a webhook another secret, under the newest key; the one before signs too for a while. The second part is
+    /// the new secret, which nobody can read again.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` where the key it was made under is gone.
-    pub fn secret(&self, scope: &Scope, webhook: &Webhook) -> Result<String> {
-        self.parts.keys.secret(scope, &webhook.id, &webhook.key)
+    /// `PERMISSION_DENIED`; `NOT_FOUND`; `VALIDATION_ERROR` for a long grace; `CONFLICT` where another changes it at the
+    /// same time; those of the engine.
+    pub async fn rotate(&self, scope: &Scope, id: &str, grace: Duration) -> Result<(Webhook, String)> {
+        let Versioned { version, document: old } = self.found(scope, id).await?;
+        if grace > GRACE_MAX {
+            let message = format!("must be at most {}", GRACE_MAX.as_secs());
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("grace_secs"));
+        }
+        let now = self.parts.clock.now();
+        let until = now.checked_add(grace).map_err(Error::internal)?;
+        let number = old.made.number.checked_add(1).ok_or_else(|| Error::internal("rotated too often"))?;
+        let webhook = Webhook {
+            made: Made { key: self.parts.keys.newest()?.to_owned(), number },
+            before: (!grace.is_zero()).then_some(Before { made: old.made, until }),
+            updated_at: now,
+            ..old
+        };
+        let secret = self.parts.keys.secret(scope, &webhook.id, &webhook.made)?;
+        self.note(scope, "webhook.rotated", &webhook).await?;
+        self.webhooks.put(scope, &webhook, Expect::Version(version)).await?;
+        Ok((webhook, secret))
+    }
+
+    /// The secrets that a webhook's messages are signed with now, the newest first.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` where the key that the newest was made under is gone.
+    pub fn secrets(&self, scope: &Scope, webhook: &Webhook) -> Result<Vec<String>> {
+        let mut secrets = vec![self.parts.keys.secret(scope, &webhook.id, &webhook.made)?];
+        let now = self.parts.clock.now();
+        if let Some(before) = webhook.before.as_ref().filter(|before| now < before.until) {
+            // A key that was taken away takes the secrets under it along: that is what it is taken away for.
+            secrets.extend(self.parts.keys.secret(scope, &webhook.id, &before.made).ok());
+        }
+        Ok(secrets)
     }
 
     /// The active webhooks that want to hear of it.

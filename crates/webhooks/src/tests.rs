@@ -149,7 +149,7 @@ async fn a_message_is_signed_and_retried_under_one_id_until_it_is_taken() {
     let last = &got[2];
     let time: i64 = header(last, SIGNATURE_HEADER)[2..12].parse().unwrap();
     assert_eq!(time, bench.clock.now().as_second() - 10);
-    assert_eq!(header(last, SIGNATURE_HEADER), signature(&secret, time, &last.body));
+    assert_eq!(header(last, SIGNATURE_HEADER), signature(std::slice::from_ref(&secret), time, &last.body));
     assert_eq!(header(last, "watershed-delivery"), written.id);
     assert!(header(last, "traceparent").starts_with(&format!("00-{}-", written.event_id.replace('-', ""))));
     assert_eq!(bench.of_state(&webhooks, State::Delivered).await.len(), 1);

@@ -180,6 +180,8 @@ async fn create(
     headers: HeaderMap,
     Body(request): Body<CreateRequest>,
 ) -> ApiResult<(StatusCode, Json<EntityResponse>)> {
+    // Before anything is looked up, so that the refusal says nothing of what is there.
+    scope.require(Permission::Write)?;
     check_tenant(&scope, request.tenant_id.as_deref())?;
     let data = EntityData::from(request);
     let name = EntityName { entity_id: data.entity_id.clone(), entity_type: data.entity_type.clone() };

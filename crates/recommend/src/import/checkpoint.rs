@@ -6,6 +6,7 @@
 use kernel::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::source::{Since, compare};
 use super::{BadLine, IMPORT_CHECKPOINT, Mark, Plan, Report};
 
 /// Every row before it was handed out. Store it together with, or after, what was made of those rows: a row that
@@ -46,6 +47,23 @@ impl Checkpoint {
     pub(super) fn of(plan: &Plan, files: Vec<FileMark>) -> Self {
         let mapping = plan.mapping.as_ref().map(|mapping| format!("{mapping:?}"));
         Self { format: plan.format.name().to_owned(), mapping, files }
+    }
+
+    /// Whether it is of these files: each that it has begun is as it was as far as it was read, and one is there at
+    /// least. Files that came or went since do not count.
+    ///
+    /// # Errors
+    /// `IMPORT_SOURCE` for a file that cannot be read.
+    pub fn is_of(&self, plan: &Plan) -> Result<bool> {
+        let mut is_any = false;
+        for file in &plan.files {
+            let Some(mark) = self.files.iter().find(|mark| mark.file == file.name) else { continue };
+            is_any = true;
+            if compare(&file.path, mark.byte_offset, mark.crc32)? == Since::Changed {
+                return Ok(false);
+            }
+        }
+        Ok(is_any)
     }
 
     /// Refuses a plan that would read other rows from the same files.

@@ -2,8 +2,10 @@
 //! about as long to make as to fetch.
 //!
 //! An answer is kept under everything it is made of: the tenant, every parameter, the settings, the model's version,
-//! the catalogue's revision, and either the user's own history or, for what is not personal, the number of all
-//! interactions. So the user's next action, a change of the catalogue and a new model each lead to another place, and
+//! what the catalogue holds, the types of interaction, and either the user's own history or, for what is not personal, the
+//! set of all interactions. Each is named by what it holds (see [`SetName`](crate::views::SetName)) and never by a count:
+//! replicas read several partitions in different orders, or lack what was cut from the log, and then equal counts are
+//! different states. So a kept answer is one that was made of the same, wherever it was made, and the user's next action, a change of the catalogue and a new model each lead to another place, and
 //! only what others do may show in a personal answer as late as the time to live. A kept answer that names an entity
 //! which is no longer available is not given.
 //!
@@ -237,17 +239,20 @@ impl Service {
             return None;
         }
         let mut hasher = blake3::Hasher::new_keyed(&cache.salt);
-        let mut number = |number: u64| {
-            hasher.update(&number.to_le_bytes());
-        };
         let model = self.served(scope).and_then(|served| served.current());
-        number(model.as_ref().map_or(0, |model| model.version));
-        number(model.as_ref().map_or(0, |model| model.catalogue_revision()));
+        hasher.update(&model.as_ref().map_or(0, |model| model.version).to_le_bytes());
+        // A version names the catalogue of its training.
+        let known = model.as_ref().and_then(|model| model.catalogue());
+        hasher.update(&[u8::from(known.is_some())]).update(&known.unwrap_or_default().bytes());
         let view = self.views.of(scope);
         let view = view.read();
-        number(view.entities.revision());
-        for kind in view.interaction_types.all() {
-            number(u64::from(kind.weight.to_bits()));
+        hasher.update(&view.entities.content_name().bytes());
+        // In the order of names, because replicas may know the types in another.
+        let mut types: Vec<_> = view.interaction_types.all().iter().collect();
+        types.sort_unstable_by_key(|kind| &kind.name);
+        for kind in types {
+            hasher.update(&(kind.name.len() as u64).to_le_bytes()).update(kind.name.as_bytes());
+            hasher.update(&kind.weight.to_bits().to_le_bytes());
         }
         let history = match about {
             About::User(id) => view.users.find(id).and_then(|index| view.users.get(index)),
@@ -255,9 +260,15 @@ impl Service {
         };
         let history = history.map_or(&[][..], |user| &user.history);
         let personal = algorithm.is_personal() && !history.is_empty();
-        // Every event of a tenant is in one order, so a number names a state, on every replica.
-        number(if personal { u64::MAX } else { view.activity.interactions() });
-        history.iter().for_each(|entry| number(entry.place.number()));
+        hasher.update(&[u8::from(personal)]);
+        if !personal {
+            hasher.update(&view.interactions_name().bytes());
+            hasher.update(&view.activity.interactions().to_le_bytes());
+        }
+        hasher.update(&(history.len() as u64).to_le_bytes());
+        for entry in history {
+            hasher.update(&entry.place.number().to_le_bytes());
+        }
         hasher.update(question().as_bytes());
         Some(Place {
             key: format!("answer:{}", hasher.finalize().to_hex()),
@@ -458,5 +469,73 @@ mod tests {
         };
         assert!(tokio::time::timeout(Duration::from_millis(500), bench.ask("a", slow)).await.is_err());
         assert!(bench.service.cache().unwrap().under_way.lock().is_empty());
+    }
+
+    fn event(id: usize, partition_of: u32, kind: &str, data: &serde_json::Value) -> (u32, store::Stored) {
+        let json = serde_json::json!({"specversion": "1.0", "id": id.to_string(), "source": "/t",
+            "type": format!("recommend.{kind}.v1"), "data": data});
+        let draft: kernel::EventDraft = serde_json::from_value(json).unwrap();
+        let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
+        let event = draft.seal(&scope, Timestamp::UNIX_EPOCH).unwrap();
+        (partition_of, store::Stored { offset: 0, event })
+    }
+
+    /// The keys of a personal and a common question once a replica has folded these events of each partition, so many of
+    /// each by turns, and was restored from its checkpoint where it shall be.
+    fn keys(events: &[(u32, store::Stored)], order: &[u32], ends: [usize; 2], restored: bool) -> [String; 2] {
+        use stream::Fold;
+        let bench = Bench::new(10, memory);
+        let views = &bench.service.views;
+        let of =
+            |partition: u32| events.iter().filter(move |(of, _)| *of == partition).map(|(_, stored)| stored);
+        let mut next = [0, 0];
+        for &partition in order.iter().chain(&[0; 40]).chain(&[1; 40]) {
+            let at = &mut next[partition as usize];
+            if *at < ends[partition as usize]
+                && let Some(stored) = of(partition).nth(*at)
+            {
+                let stored = store::Stored { offset: *at as u64, event: stored.event.clone() };
+                assert_eq!(views.apply(partition, &[stored]), []);
+                *at += 1;
+            }
+        }
+        if restored {
+            views.decode(&views.encode()).unwrap();
+        }
+        [Algorithm::Hybrid, Algorithm::Popular].map(|algorithm| {
+            let place = bench.service.place(&bench.scope, About::User("ada"), algorithm, String::new);
+            place.unwrap().key
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Replicas that folded the same have one place, however they came there; any that did not has another. The
+        /// counters of the first and the second differ in neither of the last two checks.
+        #[test]
+        fn a_place_is_that_of_what_was_folded(order in proptest::collection::vec(0..2_u32, 0..30), cut in 1..5_usize) {
+            use serde_json::json;
+            let interaction = |id, user: &str| {
+                let data = json!({"user_id": user, "entity_id": format!("e-{}", id % 3), "interaction_type": "view"});
+                event(id, (id % 2) as u32, "interaction.recorded", &data)
+            };
+            let entity = |id: usize| {
+                let data = json!({"entity_id": format!("e-{}", id % 3), "attributes": {"number": id}});
+                event(id, (id % 2) as u32, "entity.put", &data)
+            };
+            let mut events: Vec<_> = (0..10).map(|id| interaction(id, "bob")).collect();
+            // Each entity is described from one partition only, else the order of its descriptions counts.
+            events.extend([entity(10), entity(11)]);
+            events.extend((20..30).map(|id| interaction(id, "bob")));
+            let all = keys(&events, &[], [99, 99], false);
+            proptest::prop_assert_eq!(&keys(&events, &order, [99, 99], false), &all);
+            proptest::prop_assert_eq!(&keys(&events, &order, [99, 99], true), &all);
+            // As many interactions and changes of the catalogue, but not the same ones.
+            let one = keys(&events, &order, [11, 11 - cut], false);
+            let other = keys(&events, &order, [11 - cut, 11], true);
+            proptest::prop_assert_ne!(&one[0], &other[0]);
+            proptest::prop_assert_ne!(&one[1], &other[1]);
+        }
     }
 }

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::{Clock, Entropy, Result, Scope, TenantId};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use store::Cache;
 
 use crate::events::InteractionKind;
@@ -149,13 +149,13 @@ impl Service {
         pin: Option<Cursor>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
-        let view = view.read();
+        let mut view = view.read();
         let user = view.users.find(user_id);
         let history = user.and_then(|index| view.users.get(index)).map_or(&[][..], |user| &user.history);
         let count = pin.map_or(history.len(), |pin| usize::try_from(pin.history).unwrap_or(usize::MAX));
         let context = Context::of_user(&view, history, count);
         let subject = Subject { user_id: Some(user_id), entity: None, user, pin };
-        self.answer(scope, &view, &context, subject, query)
+        self.answer(scope, &mut view, &context, subject, query)
     }
 
     /// What someone should see who did this just now. Entities and types that are not known are passed over.
@@ -170,7 +170,7 @@ impl Service {
         pin: Option<Cursor>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
-        let view = view.read();
+        let mut view = view.read();
         let now_ms = self.clock.now().as_millisecond();
         let mut context = Context { interactions: session.len(), ..Context::default() };
         for entry in session {
@@ -186,7 +186,7 @@ impl Service {
             context.seen.insert(entity);
             context.push(entity, weight, entry.time.map_or(now_ms, kernel::Timestamp::as_millisecond));
         }
-        self.answer(scope, &view, &context, Subject { pin, ..Subject::default() }, query)
+        self.answer(scope, &mut view, &context, Subject { pin, ..Subject::default() }, query)
     }
 
     /// What is like an entity.
@@ -201,11 +201,11 @@ impl Service {
         pin: Option<Cursor>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
-        let view = view.read();
+        let mut view = view.read();
         let mut context = Context { interactions: usize::MAX, ..Context::default() };
         context.push(entity, 1.0, self.clock.now().as_millisecond());
         let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
-        self.answer(scope, &view, &context, subject, query)
+        self.answer(scope, &mut view, &context, subject, query)
     }
 
     /// What is chosen in one go with an entity.
@@ -220,11 +220,11 @@ impl Service {
         pin: Option<Cursor>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
-        let view = view.read();
+        let mut view = view.read();
         let model = self.model(scope, &view, pin)?;
         let ranking = Ranking::bought_together(&view, model.as_deref(), entity);
         let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
-        self.finish(&view, &Context::default(), subject, query, ranking)
+        self.finish(&mut view, &Context::default(), subject, query, ranking)
     }
 
     /// A list that is the same for everyone: trending, popular or latest.
@@ -233,8 +233,8 @@ impl Service {
     /// As [`Service::for_user`].
     pub fn list(&self, scope: &Scope, query: &Query, pin: Option<Cursor>) -> Result<Answer> {
         let view = self.views.of(scope);
-        let view = view.read();
-        self.answer(scope, &view, &Context::default(), Subject { pin, ..Subject::default() }, query)
+        let mut view = view.read();
+        self.answer(scope, &mut view, &Context::default(), Subject { pin, ..Subject::default() }, query)
     }
 
     /// The snapshot that answers from this view: the one that `pin` goes on with, else the current one.
@@ -257,7 +257,7 @@ impl Service {
     fn answer(
         &self,
         scope: &Scope,
-        view: &TenantView,
+        view: &mut RwLockReadGuard<'_, TenantView>,
         context: &Context,
         subject: Subject<'_>,
         query: &Query,
@@ -271,7 +271,7 @@ impl Service {
 
     fn finish(
         &self,
-        view: &TenantView,
+        view: &mut RwLockReadGuard<'_, TenantView>,
         context: &Context,
         subject: Subject<'_>,
         query: &Query,
@@ -284,7 +284,7 @@ impl Service {
             selector.leave_out(entity);
         }
         let mut scores = std::mem::take(&mut ranking.scores);
-        let selection = selector.page(&mut scores, |one, two| ranking.similarity(one, two))?;
+        let selection = selector.page(view, &mut scores, |one, two| ranking.similarity(one, two))?;
         let recommendations = Lines { view, query, ranking: &ranking }.of(&selection.picked);
         let model_version = ranking.model_version;
         let next_cursor = selection.more.then(|| {

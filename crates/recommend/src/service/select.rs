@@ -9,6 +9,9 @@
 //!
 //! Either way the answer is not complete, and says so. An expression that failed on every entity that it was asked
 //! of is refused. The same goes on for every page: the order never depends on where a page begins or ends.
+//!
+//! Expressions may take long, and the catalogue is held meanwhile: after each slice of their work, whoever waits to change
+//! it has a turn ([`Catalogue::give_way`]), and what was taken from the list by that is not asked any more.
 
 mod asking;
 
@@ -16,19 +19,49 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use kernel::Result;
+use parking_lot::RwLockReadGuard;
 
 use super::context::Context;
 use super::expression::Subject;
 use super::query::Query;
 use crate::algorithms::diversity::maximal_marginal_relevance;
 use crate::algorithms::topk::{ItemSet, Scored, top_k_into};
-use crate::views::{Entities, Entity};
+use crate::views::{Entities, Entity, TenantView};
 use asking::{Asking, Said};
 
 /// Candidates that variety re-orders, the same for every page; what comes after them is in the order of score.
 const MAX_POOL: usize = 500;
 /// The work that counts as one evaluation of the settings. A plain comparison is two or three.
 const UNITS_PER_EVALUATION: u64 = 4;
+
+/// The work after which others have a turn: about as long as the fold holds the view for a batch of events.
+const UNITS_PER_SLICE: u64 = 2_000;
+
+/// The catalogue that is chosen from.
+pub trait Catalogue {
+    /// It, as it is now.
+    fn entities(&self) -> &Entities;
+
+    /// Lets those change it who wait to. An index stays that of the same entity.
+    fn give_way(&mut self) {}
+}
+
+impl Catalogue for &Entities {
+    fn entities(&self) -> &Entities {
+        self
+    }
+}
+
+impl Catalogue for RwLockReadGuard<'_, TenantView> {
+    fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    fn give_way(&mut self) {
+        // One look at the lock where nobody waits.
+        RwLockReadGuard::bump(self);
+    }
+}
 
 /// An entity that is on the page.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +88,6 @@ pub struct Selection {
 /// Chooses a page.
 #[derive(Debug)]
 pub struct Selector<'a> {
-    entities: &'a Entities,
     query: &'a Query,
     type_index: Option<Option<u16>>,
     left_out: ItemSet,
@@ -66,20 +98,14 @@ pub struct Selector<'a> {
 impl<'a> Selector<'a> {
     /// For one query. `budget` bounds the evaluations of its expressions, counted as plain comparisons.
     #[must_use]
-    pub fn new(
-        entities: &'a Entities,
-        query: &'a Query,
-        context: &Context,
-        now_ms: i64,
-        budget: usize,
-    ) -> Self {
+    pub fn new(entities: &Entities, query: &'a Query, context: &Context, now_ms: i64, budget: usize) -> Self {
         let mut left_out = if query.include_seen { ItemSet::default() } else { context.seen.clone() };
         for id in &query.exclude {
             entities.find_any_type(id).for_each(|index| left_out.insert(index));
         }
         let type_index = query.entity_type.as_deref().map(|name| entities.type_index(name));
         let units = (budget as u64).saturating_mul(UNITS_PER_EVALUATION);
-        Self { entities, query, type_index, left_out, now_ms, units }
+        Self { query, type_index, left_out, now_ms, units }
     }
 
     /// Also leaves out one entity.
@@ -91,14 +117,22 @@ impl<'a> Selector<'a> {
     ///
     /// # Errors
     /// `INVALID_EXPRESSION` for an expression that failed on every entity that it was asked of.
-    pub fn page(&self, scores: &mut [f32], similarity: impl Fn(u32, u32) -> f32) -> Result<Selection> {
+    pub fn page(
+        &self,
+        catalogue: &mut impl Catalogue,
+        scores: &mut [f32],
+        similarity: impl Fn(u32, u32) -> f32,
+    ) -> Result<Selection> {
         let end = self.query.offset.saturating_add(self.query.count);
         // One more tells whether there is a next page.
         let wanted = end.saturating_add(1);
         let diverse = self.query.diversity > 0.0;
         let depth = if diverse { wanted.max(MAX_POOL) } else { wanted };
-        let (mut list, complete) =
-            if self.query.has_expressions() { self.asked(scores, depth)? } else { self.plain(scores, depth) };
+        let (mut list, complete) = if self.query.has_expressions() {
+            self.asked(catalogue, scores, depth)?
+        } else {
+            self.plain(catalogue.entities(), scores, depth)
+        };
         if diverse {
             self.vary(&mut list, wanted, similarity);
         }
@@ -108,32 +142,44 @@ impl<'a> Selector<'a> {
     }
 
     /// The best `depth` where there is nothing to ask.
-    fn plain(&self, scores: &[f32], depth: usize) -> (Vec<Picked>, bool) {
+    fn plain(&self, entities: &Entities, scores: &[f32], depth: usize) -> (Vec<Picked>, bool) {
         let mut found = Vec::new();
-        top_k_into(scores, |entity| !self.may_be_shown(entity), depth, &mut found);
+        top_k_into(scores, |entity| !self.may_be_shown(entities, entity), depth, &mut found);
         let picked = |&Scored { item: entity, score }| Picked { entity, score, boost: 0.0 };
         (found.iter().map(picked).collect(), true)
     }
 
     /// The best `depth` of what the filter keeps, boosted; and whether the budgets were enough.
-    fn asked(&self, scores: &[f32], depth: usize) -> Result<(Vec<Picked>, bool)> {
+    fn asked(
+        &self,
+        catalogue: &mut impl Catalogue,
+        scores: &[f32],
+        depth: usize,
+    ) -> Result<(Vec<Picked>, bool)> {
+        let entities = catalogue.entities();
         let shown = scores.iter().enumerate().map(|(item, &score)| Scored { item: item as u32, score });
         // Adding zero makes -0 and 0 the same score.
         let shown = shown.map(|Scored { item, score }| Scored { item, score: score + 0.0 });
         let mut queue: BinaryHeap<Queued> = shown
-            .filter(|scored| scored.score > f32::NEG_INFINITY && self.may_be_shown(scored.item))
+            .filter(|scored| scored.score > f32::NEG_INFINITY && self.may_be_shown(entities, scored.item))
             .map(Queued)
             .collect();
         let mut asking = Asking::new(self.query, self.units);
         let mut list = Vec::new();
         let mut unboosted = 0;
+        let mut turn_at = UNITS_PER_SLICE;
         while unboosted < depth
             && let Some(Queued(Scored { item: entity, score })) = queue.pop()
         {
-            let Some(subject) = self.entities.get(entity).map(|entity| self.subject(entity)) else {
+            if asking.spent() >= turn_at {
+                turn_at = asking.spent() + UNITS_PER_SLICE;
+                catalogue.give_way();
+            }
+            let entities = catalogue.entities();
+            let Some(found) = entities.get(entity).filter(|_| self.may_be_shown(entities, entity)) else {
                 continue;
             };
-            match asking.ask(subject) {
+            match asking.ask(subject(entities, found)) {
                 Said::Dropped => {}
                 Said::FilterEnded => break,
                 Said::Kept { boost } => {
@@ -158,16 +204,16 @@ impl<'a> Selector<'a> {
         *list = order.iter().map(|&at| list[at]).chain(beyond).take(wanted).collect();
     }
 
-    fn may_be_shown(&self, index: u32) -> bool {
-        let Some(entity) = self.entities.get(index) else { return false };
+    fn may_be_shown(&self, entities: &Entities, index: u32) -> bool {
+        let Some(entity) = entities.get(index) else { return false };
         entity.is_available(self.now_ms)
             && self.type_index.is_none_or(|wanted| wanted == Some(entity.type_index))
             && !self.left_out.contains(index)
     }
+}
 
-    fn subject(&self, entity: &'a Entity) -> Subject<'a> {
-        Subject { id: &entity.id, entity_type: self.entities.type_of(entity), attributes: &entity.attributes }
-    }
+fn subject<'a>(entities: &'a Entities, entity: &'a Entity) -> Subject<'a> {
+    Subject { id: &entity.id, entity_type: entities.type_of(entity), attributes: &entity.attributes }
 }
 
 fn scored(picked: &Picked) -> Scored {

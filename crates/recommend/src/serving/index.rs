@@ -1,7 +1,7 @@
 //! Between the indices of the parts, which are those of the training, and the indices of the view.
 
 use super::trained::Trained;
-use crate::views::{Entities, TenantView};
+use crate::views::{Entities, SetName, TenantView};
 
 /// Between the indices of the parts and those of the view.
 #[derive(Debug, Default, Clone)]
@@ -18,6 +18,8 @@ pub struct Index {
     pub revision: u64,
     /// The epoch of the view.
     pub epoch: u64,
+    /// The name of that catalogue; none while it is the one of the training.
+    pub catalogue: Option<SetName>,
 }
 
 /// No index.
@@ -36,8 +38,15 @@ impl Index {
         }
         let user_in_view = trained.users.iter().map(|id| view.users.find(id).unwrap_or(NOWHERE)).collect();
         let in_order = item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
-        let revision = trained.basis.revision;
-        Self { item_in_view, entity_in_parts, user_in_view, in_order, revision, epoch: view.epoch }
+        Self {
+            item_in_view,
+            entity_in_parts,
+            user_in_view,
+            in_order,
+            revision: trained.basis.revision,
+            epoch: view.epoch,
+            catalogue: None,
+        }
     }
 
     /// Gives the entities of a view that have none a place after all others.
@@ -49,5 +58,6 @@ impl Index {
         }
         self.in_order = self.item_in_view.iter().enumerate().all(|(item, entity)| *entity == item as u32);
         self.revision = entities.revision();
+        self.catalogue = Some(entities.content_name());
     }
 }

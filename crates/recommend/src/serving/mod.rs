@@ -19,7 +19,7 @@ use crate::algorithms::content::ItemEmbedder;
 use crate::algorithms::topk::{ItemSet, top_k};
 use crate::algorithms::{AlgorithmError, History, Recommender, Scratch};
 use crate::attributes::Attributes;
-use crate::views::TenantView;
+use crate::views::{SetName, TenantView};
 pub use index::{Index, NOWHERE};
 pub use part::{Family, Part};
 use states::States;
@@ -84,10 +84,10 @@ impl Recommenders {
         Self { version, trained_at, trained, blend, index, states: Arc::default() }
     }
 
-    /// The revision of the catalogue that content knows.
+    /// The name of the catalogue that content knows; none while it is the one of the training.
     #[must_use]
-    pub fn catalogue_revision(&self) -> u64 {
-        self.index.revision
+    pub fn catalogue(&self) -> Option<SetName> {
+        self.index.catalogue
     }
 
     /// The epoch of the view that it knows.

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::{Place, SetName};
 use crate::attributes::Attributes;
 use crate::events::{EntityData, EntityPatch};
 
@@ -62,6 +62,11 @@ pub struct Entities {
     revision: u64,
     #[serde(skip)]
     by_name: Vec<HashMap<Box<str>, u32>>,
+    /// Of each entity as it stands, and of all together.
+    #[serde(skip)]
+    names: Vec<SetName>,
+    #[serde(skip)]
+    name: SetName,
 }
 
 impl Entities {
@@ -75,6 +80,12 @@ impl Entities {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The name of what the catalogue holds. Unlike the revision, it is the same on every replica that holds the same.
+    #[must_use]
+    pub fn content_name(&self) -> SetName {
+        self.name
     }
 
     /// How many are not deleted.
@@ -192,6 +203,18 @@ impl Entities {
     fn touch(&mut self, index: u32) {
         self.revision += 1;
         self.list[index as usize].revision = self.revision;
+        self.rename(index);
+    }
+
+    /// Names an entity as it stands now.
+    fn rename(&mut self, index: u32) {
+        let at = index as usize;
+        let name = content_name(&self.list[at], &self.types);
+        if self.names.len() <= at {
+            self.names.resize(at + 1, SetName::default());
+        }
+        self.name.remove(std::mem::replace(&mut self.names[at], name));
+        self.name.add(name);
     }
 
     /// The index of an entity, which is added where it is not known.
@@ -218,6 +241,7 @@ impl Entities {
             created_place: place,
             revision: 0,
         });
+        self.rename(index);
         index
     }
 
@@ -242,7 +266,19 @@ impl Entities {
         for (index, entity) in self.list.iter().enumerate() {
             self.by_name[usize::from(entity.type_index)].insert(entity.id.clone(), index as u32);
         }
+        self.names = self.list.iter().map(|entity| content_name(entity, &self.types)).collect();
+        self.name = SetName::default();
+        self.names.iter().for_each(|name| self.name.add(*name));
     }
+}
+
+/// Of everything that an answer may depend on: not of the revision and the place, which differ by replica.
+fn content_name(entity: &Entity, types: &[Box<str>]) -> SetName {
+    let Entity { id, attributes, hidden, described, deleted, created_at_ms, .. } = entity;
+    let what = (id, &types[usize::from(entity.type_index)], attributes, (hidden, described, deleted));
+    let when = (entity.available_from_ms, entity.available_until_ms, created_at_ms);
+    let bytes = postcard::to_stdvec(&(what, when)).expect("every part of an entity can be encoded");
+    SetName::of(&bytes)
 }
 
 /// The most entity types of one tenant.

@@ -8,6 +8,7 @@
 pub mod activity;
 pub mod entities;
 pub mod interaction_types;
+pub mod set_name;
 pub mod tenant;
 pub mod users;
 
@@ -26,6 +27,7 @@ use crate::events::RecommendEvent;
 pub use activity::Activity;
 pub use entities::{Entities, Entity};
 pub use interaction_types::{InteractionType, InteractionTypes};
+pub use set_name::SetName;
 pub use tenant::TenantView;
 pub use users::{Entry, User, Users};
 

@@ -3,7 +3,7 @@
 use kernel::{Error, Result, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 
-use super::{Activity, Entities, Entry, InteractionTypes, Place, Users};
+use super::{Activity, Entities, Entry, InteractionTypes, Place, SetName, Users};
 use crate::events::{InteractionData, InteractionKind, RecommendEvent, UNKNOWN_INTERACTION_TYPE};
 
 /// Everything that requests of one tenant read.
@@ -23,6 +23,9 @@ pub struct TenantView {
     /// kept some has to find them anew.
     #[serde(skip)]
     pub epoch: u64,
+    /// Of the interactions that are held, by their places.
+    #[serde(skip)]
+    interactions_name: SetName,
 }
 
 impl TenantView {
@@ -35,6 +38,13 @@ impl TenantView {
     #[must_use]
     pub fn interactions_of(&self, entity: u32) -> &[Place] {
         self.by_entity.get(entity as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The name of the set of interactions that are held: with several partitions, or where a part of the log is gone, their
+    /// number names no state.
+    #[must_use]
+    pub fn interactions_name(&self) -> SetName {
+        self.interactions_name
     }
 
     /// What one entry of a history says.
@@ -103,6 +113,7 @@ impl TenantView {
             self.by_entity.resize_with(entity as usize + 1, Vec::new);
         }
         self.by_entity[entity as usize].push(place);
+        self.interactions_name.add(name_of(place));
         Ok(())
     }
 
@@ -114,7 +125,13 @@ impl TenantView {
     pub(super) fn index(&mut self) {
         self.entities.index();
         self.users.index();
+        self.interactions_name = SetName::default();
+        self.by_entity.iter().flatten().for_each(|place| self.interactions_name.add(name_of(*place)));
     }
+}
+
+fn name_of(place: Place) -> SetName {
+    SetName::of(&place.number().to_le_bytes())
 }
 
 /// The error for a type that is neither built in nor registered.

@@ -1,6 +1,7 @@
-//! `/api/v1/webhooks`: make, list, read, change, remove and try webhooks.
+//! `/api/v1/webhooks`: make, list, read, change, remove and try webhooks, and give them other secrets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,11 +17,14 @@ use super::deliveries::DeliveryResponse;
 use crate::Webhooks;
 use crate::subscriptions::{Change, Kind, NewWebhook, Webhook};
 
+const DEFAULT_GRACE_SECS: u64 = 24 * 3_600;
+
 pub(super) fn routes() -> OpenApiRouter<Arc<Webhooks>> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(get, update, remove))
         .routes(routes!(test))
+        .routes(routes!(rotate))
 }
 
 /// What the webhook shall be.
@@ -67,6 +71,17 @@ pub struct UpdateRequest {
     active: Option<bool>,
 }
 
+/// How long the secret before signs on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = WebhookRotation, example = json!({"grace_secs": 3600}))]
+pub struct RotateRequest {
+    /// Seconds in which messages are signed with the secret before too; a day where missing, 0 for not at all.
+    #[serde(default)]
+    #[schema(maximum = 604_800)]
+    grace_secs: Option<u64>,
+}
+
 /// A webhook, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Webhook)]
@@ -81,12 +96,18 @@ pub struct WebhookResponse {
     created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// Until when messages are signed with the secret before too, since the last rotation; missing without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    previous_secret_until: Option<Timestamp>,
 }
 
 impl From<Webhook> for WebhookResponse {
     fn from(webhook: Webhook) -> Self {
-        let Webhook { id, url, events, description, active, created_at, updated_at, key: _ } = webhook;
-        Self { id, url, events, description, active, created_at, updated_at }
+        let Webhook { id, url, events, description, active, created_at, updated_at, made: _, before } =
+            webhook;
+        let previous_secret_until = before.map(|before| before.until);
+        Self { id, url, events, description, active, created_at, updated_at, previous_secret_until }
     }
 }
 
@@ -95,7 +116,8 @@ impl From<Webhook> for WebhookResponse {
 #[schema(as = WebhookWithSecret)]
 pub struct SecretResponse {
     /// What messages are signed with: `Watershed-Signature: t=UNIX,v1=HEX`, where `v1` is HMAC-SHA256 under this text over
-    /// `t`, a full stop and the body. It cannot be read again.
+    /// `t`, a full stop and the body. For a while after a rotation there is a second `v1`, under the secret before. It
+    /// cannot be read again.
     secret: String,
     #[serde(flatten)]
     webhook: WebhookResponse,
@@ -190,4 +212,23 @@ async fn test(
     Path(id): Path<String>,
 ) -> ApiResult<(StatusCode, Json<DeliveryResponse>)> {
     Ok((StatusCode::ACCEPTED, Json(webhooks.test(&scope, &id).await?.into())))
+}
+
+/// Give a webhook another secret; messages are signed with the one before too for a while.
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks",
+    operation_id = "rotate_webhook_secret",
+    params(("id" = String, Path, description = "The id of the webhook, from the list.")),
+    request_body = RotateRequest,
+    responses((status = 200, body = SecretResponse),
+        (status = 409, description = "Another changed it at the same time.", body = Problem,
+        content_type = "application/problem+json")))]
+async fn rotate(
+    State(webhooks): State<Arc<Webhooks>>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+    Body(request): Body<RotateRequest>,
+) -> ApiResult<Json<SecretResponse>> {
+    let grace = Duration::from_secs(request.grace_secs.unwrap_or(DEFAULT_GRACE_SECS));
+    let (webhook, secret) = webhooks.subscriptions().rotate(&scope, &id, grace).await?;
+    Ok(Json(SecretResponse { secret, webhook: webhook.into() }))
 }

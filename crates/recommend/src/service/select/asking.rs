@@ -30,6 +30,7 @@ pub(super) struct Asking<'a> {
     boost_units: u64,
     is_boosting: bool,
     complete: bool,
+    spent: u64,
 }
 
 impl<'a> Asking<'a> {
@@ -48,14 +49,22 @@ impl<'a> Asking<'a> {
             boost_units: units,
             is_boosting,
             complete: true,
+            spent: 0,
         }
+    }
+
+    /// The work that was done so far.
+    pub(super) fn spent(&self) -> u64 {
+        self.spent
     }
 
     /// Asks the filter, and the boosters where it keeps the entity.
     pub(super) fn ask(&mut self, subject: Subject<'_>) -> Said {
         let mut prepared = None;
         if let Some(filter) = &mut self.filter {
-            if !spend(&mut self.filter_units, filter.expression.work(subject)) {
+            let work = filter.expression.work(subject);
+            self.spent = self.spent.saturating_add(work);
+            if !spend(&mut self.filter_units, work) {
                 self.complete = false;
                 return Said::FilterEnded;
             }
@@ -68,7 +77,9 @@ impl<'a> Asking<'a> {
             return Said::Kept { boost: None };
         }
         let work = self.boosts.iter().map(|boost| boost.expression.work(subject));
-        if !spend(&mut self.boost_units, work.fold(0, u64::saturating_add)) {
+        let work = work.fold(0, u64::saturating_add);
+        self.spent = self.spent.saturating_add(work);
+        if !spend(&mut self.boost_units, work) {
             self.complete = false;
             self.is_boosting = false;
             return Said::Kept { boost: None };

@@ -59,7 +59,7 @@ fn page(entities: &Entities, query: &Query, budget: usize) -> Selection {
 fn try_page(entities: &Entities, query: &Query, budget: usize) -> kernel::Result<Selection> {
     let selector = Selector::new(entities, query, &Context::default(), 0, budget);
     let alike = |one: u32, two: u32| 1.0 / (1.0 + (one % 10).abs_diff(two % 10) as f32);
-    selector.page(&mut scores(entities.all().len()), alike)
+    selector.page(&mut &*entities, &mut scores(entities.all().len()), alike)
 }
 
 fn indices(selection: &Selection) -> Vec<u32> {
@@ -186,6 +186,66 @@ fn what_fails_everywhere_is_refused() {
     check(Some("id == 'film-3' || attributes.yaer > 1"), &[], None);
     let nobody = query(Some("attributes.yaer > 1"), &[]);
     assert!(try_page(&films(0, 0), &nobody, 100_000).is_ok());
+}
+
+/// A catalogue of which entities go when others have a turn.
+struct Changing {
+    entities: Entities,
+    turns: usize,
+}
+
+impl Catalogue for Changing {
+    fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    fn give_way(&mut self) {
+        self.turns += 1;
+        let mut json = serde_json::to_value(&self.entities).unwrap();
+        json["list"].as_array_mut().unwrap().iter_mut().for_each(|film| film["deleted"] = json!(true));
+        self.entities = serde_json::from_value(json).unwrap();
+    }
+}
+
+#[test]
+fn others_have_turns_and_what_they_take_away_is_not_shown() {
+    let asked = Query { count: 2_000, ..query(Some("attributes.year >= 1900.0"), &[]) };
+    let mut catalogue = Changing { entities: films(2_000, 0), turns: 0 };
+    let selector = Selector::new(&catalogue.entities, &asked, &Context::default(), 0, 100_000);
+    let selection = selector.page(&mut catalogue, &mut scores(2_000), |_, _| 0.0).unwrap();
+    assert_eq!(catalogue.turns, 1, "what is gone costs no work");
+    assert!((1..1_000).contains(&selection.picked.len()), "{}", selection.picked.len());
+    // Without expressions it is over at once.
+    let mut catalogue = Changing { entities: films(2_000, 0), turns: 0 };
+    let asked = query(None, &[]);
+    let selector = Selector::new(&catalogue.entities, &asked, &Context::default(), 0, 100_000);
+    assert_eq!(selector.page(&mut catalogue, &mut scores(2_000), |_, _| 0.0).unwrap().picked.len(), 10);
+    assert_eq!(catalogue.turns, 0);
+}
+
+#[test]
+fn a_slow_filter_does_not_hold_the_fold_up() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let view = parking_lot::RwLock::new(TenantView::default());
+    view.write().entities = films(30_000, 5);
+    let asked = query(Some("attributes.tags.all(tag, tag == 'tag') && attributes.year < 0.0"), &[]);
+    let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut held = view.read();
+            let selector = Selector::new(&held.entities, &asked, &Context::default(), 0, 10_000_000);
+            began.store(true, Ordering::SeqCst);
+            let selection = selector.page(&mut held, &mut scores(30_000), |_, _| 0.0).unwrap();
+            ended.store(true, Ordering::SeqCst);
+            drop(held);
+            assert!(selection.complete && selection.picked.is_empty());
+        });
+        while !began.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        drop(view.write());
+        assert!(!ended.load(Ordering::SeqCst), "the fold waited for all of the filter");
+    });
 }
 
 proptest! {
