@@ -56,7 +56,7 @@ class Workbench:
         return path
 
     def binary(self, name):
-        """A program of the workspace: `watershed`, `bench-load`, `bench-fit` or `bench-market`."""
+        """A program of the workspace: `watershed` or one of `bench/programs`."""
         if self.binaries is None:
             self._build()
         path = self.binaries / name
