@@ -121,7 +121,7 @@ export interface paths {
         put?: never;
         /**
          * Take events in. They are durable when this answers, and views show them.
-         * @description A stream of lines has no limit of size or time, but a pause in it has one.
+         * @description A stream of lines has no limit of size or time, but a pause in it has one, and a tenant has so many at once.
          */
         post: operations["post_events"];
         delete?: never;
@@ -595,6 +595,23 @@ export interface paths {
         head?: never;
         /** Change a webhook. */
         patch: operations["update_webhook"];
+        trace?: never;
+    };
+    "/api/v1/webhooks/{id}/rotate-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give a webhook another secret; messages are signed with the one before too for a while. */
+        post: operations["rotate_webhook_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/webhooks/{id}/test": {
@@ -1468,6 +1485,11 @@ export interface components {
             events: components["schemas"]["WebhookEvent"][];
             /** @description Names the webhook. */
             id: string;
+            /**
+             * Format: date-time
+             * @description Until when messages are signed with the secret before too, since the last rotation; missing without one.
+             */
+            previous_secret_until?: string | null;
             /** Format: date-time */
             updated_at: string;
             url: string;
@@ -1554,11 +1576,25 @@ export interface components {
             more: boolean;
             replayed: number;
         };
+        /**
+         * @description How long the secret before signs on.
+         * @example {
+         *       "grace_secs": 3600
+         *     }
+         */
+        WebhookRotation: {
+            /**
+             * Format: int64
+             * @description Seconds in which messages are signed with the secret before too; a day where missing, 0 for not at all.
+             */
+            grace_secs?: number | null;
+        };
         /** @description A webhook with its secret, which is shown this once. */
         WebhookWithSecret: components["schemas"]["Webhook"] & {
             /**
              * @description What messages are signed with: `Watershed-Signature: t=UNIX,v1=HEX`, where `v1` is HMAC-SHA256 under this text over
-             *     `t`, a full stop and the body. It cannot be read again.
+             *     `t`, a full stop and the body. For a while after a rotation there is a second `v1`, under the secret before. It
+             *     cannot be read again.
              */
             secret: string;
         };
@@ -2170,6 +2206,15 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            /** @description the stream sent too little for too long; whole lines until then were taken in */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["BrokenStream"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
@@ -3751,6 +3796,52 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description Another changed it at the same time. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    rotate_webhook_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the webhook, from the list. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookRotation"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecret"];
                 };
             };
             400: components["responses"]["Invalid"];

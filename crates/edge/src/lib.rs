@@ -9,6 +9,7 @@
 //! - [`limits`]: how many requests a key and its tenant may send.
 //! - [`middleware`]: request ids, metrics, time and size limits, load shedding.
 //! - [`openapi`]: what every operation of the document has in common.
+//! - [`streams`]: the places of streams, and how slow they may be.
 //! - [`server`]: listening, TLS, what connections may cost, and graceful shutdown.
 //!
 //! It refuses to know any domain: a domain hands in its routes and an [`ingest::EventOwner`] for its events.
@@ -25,7 +26,9 @@ pub mod metrics;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;
+mod sampled;
 pub mod server;
+pub mod streams;
 
 pub use audit::AuditLog;
 pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};

@@ -47,6 +47,13 @@ pub struct EventLabels {
     pub outcome: &'static str,
 }
 
+/// Why a stream was refused or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StreamLabels {
+    /// `too_many` or `too_slow`.
+    pub reason: &'static str,
+}
+
 /// Whether something went well.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -80,6 +87,12 @@ impl AccessMetrics {
             certificate_reloads: Family::default(),
             token_key_reads: Family::default(),
         };
+        for outcome in ["ok", "failed"] {
+            // Made at once, because a rate needs a series that was there before the first.
+            for family in [&metrics.certificate_reloads, &metrics.token_key_reads] {
+                drop(family.get_or_create(&OutcomeLabels { outcome }));
+            }
+        }
         registry.register("http_connections_open", "Open connections", metrics.connections_open.clone());
         registry.register(
             "http_connections_refused",
@@ -121,6 +134,10 @@ pub struct HttpMetrics {
     pub in_flight: Gauge,
     /// Events by what became of them.
     pub events: Family<EventLabels, Counter>,
+    /// Streams of events that are open.
+    pub streams_open: Gauge,
+    /// Streams of events that were refused or ended.
+    pub streams_refused: Family<StreamLabels, Counter>,
 }
 
 impl HttpMetrics {
@@ -134,6 +151,8 @@ impl HttpMetrics {
             duration_seconds: Family::new_with_constructor(histogram),
             in_flight: Gauge::default(),
             events: Family::default(),
+            streams_open: Gauge::default(),
+            streams_refused: Family::default(),
         };
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
         registry.register(
@@ -149,7 +168,27 @@ impl HttpMetrics {
         );
         registry.register("http_requests_in_flight", "Requests being answered", metrics.in_flight.clone());
         registry.register("events_received", "Events by what became of them", metrics.events.clone());
+        registry.register(
+            "event_streams_open",
+            "Streams of events that are open",
+            metrics.streams_open.clone(),
+        );
+        registry.register(
+            "event_streams_refused",
+            "Streams of events that were refused or ended, by why",
+            metrics.streams_refused.clone(),
+        );
+        // Made at once, because a rate needs a series that was there before the first.
+        for reason in ["too_many", "too_slow"] {
+            drop(metrics.streams_refused.get_or_create(&StreamLabels { reason }));
+        }
         metrics
+    }
+
+    /// Requests that failed.
+    #[cfg(test)]
+    pub(crate) fn errors(&self, method: &'static str, path: &str) -> u64 {
+        self.errors.get_or_create(&RequestLabels { method, path: path.to_owned() }).get()
     }
 
     /// Counts an answered request.

@@ -1,7 +1,8 @@
 //! What happens around every request: an id, a trace, a metric, a log line, a time limit, load shedding.
 //!
 //! Every log line of a request is written within a span that has its `request_id`, `method` and `path`, and its
-//! `trace_id` where it is part of a trace.
+//! `trace_id` where it is part of a trace. A request that failed is one line, and of many that fail alike there is one line a
+//! second (see `sampled`).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -15,11 +16,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use kernel::{Clock, Entropy, Error, Result, TenantId, codes};
-use tokio::sync::Semaphore;
-use tracing::{Instrument, Span, debug, error, error_span, field, info};
+use kernel::{Clock, Entropy, Error, ErrorKind, Result, Scope, TenantId, codes};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{Instrument, Span, debug, error, error_span, field, info, warn};
 
 use crate::leftover::Leftover;
+use crate::sampled::{Failed, Sampled};
+use crate::streams::{StreamLimits, StreamPlace, Streams};
 use crate::{ApiError, HttpMetrics};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,6 +38,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Requests answered at once; more are answered with 503 at once.
     pub concurrency: usize,
+    /// Streams have places of their own.
+    pub streams: StreamLimits,
 }
 
 /// The trace that a request is part of, as W3C Trace Context writes it.
@@ -82,6 +88,8 @@ pub struct Around {
     entropy: Arc<dyn Entropy>,
     timeout: Duration,
     places: Arc<Semaphore>,
+    streams: Arc<Streams>,
+    sampled: Arc<Sampled>,
 }
 
 impl Around {
@@ -94,7 +102,9 @@ impl Around {
         limits: Limits,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency));
-        Self { tracing: None, watch: None, metrics, clock, entropy, timeout: limits.request_timeout, places }
+        let streams = Streams::new(limits.streams, metrics.clone());
+        let (timeout, sampled) = (limits.request_timeout, Arc::default());
+        Self { tracing: None, watch: None, metrics, clock, entropy, timeout, places, streams, sampled }
     }
 
     /// The same, with so many places of its own.
@@ -158,9 +168,13 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
     let _within = span.enter();
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if status.is_server_error() {
-        info!(status = status.as_u16(), duration_us, "request failed");
+        let failed = response.extensions_mut().remove::<Failed>();
+        tell_failed(&around.sampled, began.saturating_add(took), status, failed, (&path, duration_us));
     } else {
         debug!(status = status.as_u16(), duration_us, "request");
+    }
+    for ((code, _), left_out) in around.sampled.overdue(began.saturating_add(took)) {
+        info!(code, left_out, "more requests failed alike");
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID.clone(), id);
@@ -168,6 +182,31 @@ pub async fn around(State(around): State<Around>, request: Request, next: Next) 
         headers.insert(TRACE_RESPONSE.clone(), traced.response);
     }
     response
+}
+
+/// The one line of a request that failed, unless there was one of its class just now.
+fn tell_failed(
+    sampled: &Sampled,
+    now: Duration,
+    status: StatusCode,
+    failed: Option<Failed>,
+    (path, duration_us): (&str, u64),
+) {
+    let is_fault = failed.as_ref().is_none_or(Failed::is_fault);
+    let code = failed.as_ref().map_or("none", |failed| failed.code);
+    let class = (code, if is_fault { path.to_owned() } else { String::new() });
+    let Some(left_out) = sampled.admit(class, now) else { return };
+    let (status, left_out) = (status.as_u16(), (left_out > 0).then_some(left_out));
+    let (kind, error) = failed.map_or((None, None), |failed| (Some(failed.kind), Some(failed.chain)));
+    match kind {
+        Some(ErrorKind::Internal | ErrorKind::Corrupted) => {
+            error!(status, duration_us, code, left_out, error, "request failed");
+        }
+        Some(ErrorKind::Unavailable | ErrorKind::StorageFull) => {
+            warn!(status, duration_us, code, left_out, error, "request refused");
+        }
+        _ => info!(status, duration_us, code, left_out, error, "request failed"),
+    }
 }
 
 /// Counts a request until it is answered or dropped.
@@ -186,55 +225,83 @@ impl Drop for InFlight {
     }
 }
 
-/// The time limit of one request, which stands in its extensions.
+/// What bounds one request, which stands in its extensions.
 #[derive(Debug, Clone)]
-struct TimeLimit {
+struct Bounds {
     longest: Duration,
-    by_step: Arc<AtomicBool>,
+    held: Arc<Held>,
+    streams: Arc<Streams>,
 }
 
-/// A time limit that holds for each step of a request instead of the whole.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StepLimit(Option<Duration>);
+#[derive(Debug)]
+struct Held {
+    by_step: AtomicBool,
+    /// One of the requests that are answered at once.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// The bounds of a stream: a time limit that holds for each step instead of the whole, and a place among the streams
+/// instead of one among the requests.
+#[derive(Debug)]
+pub(crate) struct StepLimit {
+    longest: Option<Duration>,
+    place: Option<StreamPlace>,
+}
 
 impl StepLimit {
-    /// Takes the limit of this request over: from now on the handler has to put every wait through
-    /// [`StepLimit::step`]. There is none outside [`around`].
-    pub(crate) fn take_over(request: &Request) -> Self {
-        let limit = request.extensions().get::<TimeLimit>();
-        Self(limit.map(|limit| {
-            limit.by_step.store(true, Ordering::Relaxed);
-            limit.longest
-        }))
+    /// Takes the bounds of this request over: from now on the handler has to put every wait through
+    /// [`StepLimit::step`], and has to say what it [received](StepLimit::received). There are none outside [`around`].
+    ///
+    /// # Errors
+    /// `TOO_MANY_STREAMS`.
+    pub(crate) fn take_over(request: &Request, scope: &Scope) -> Result<Self> {
+        let Some(bounds) = request.extensions().get::<Bounds>() else {
+            return Ok(Self { longest: None, place: None });
+        };
+        let place = bounds.streams.begin(scope.tenant())?;
+        bounds.held.by_step.store(true, Ordering::Relaxed);
+        drop(bounds.held.place.lock().take());
+        Ok(Self { longest: Some(bounds.longest), place: Some(place) })
     }
 
     /// What the work gives.
     ///
     /// # Errors
     /// `TIMED_OUT` saying `late` when it takes longer than the limit.
-    pub(crate) async fn step<T>(self, late: &str, work: impl Future<Output = T>) -> Result<T> {
-        let Some(longest) = self.0 else { return Ok(work.await) };
+    pub(crate) async fn step<T>(&self, late: &str, work: impl Future<Output = T>) -> Result<T> {
+        let Some(longest) = self.longest else { return Ok(work.await) };
         let timed_out = |_| Error::new(codes::TIMED_OUT, format!("{late} within {} ms", longest.as_millis()));
         tokio::time::timeout(longest, work).await.map_err(timed_out)
+    }
+
+    /// Notes that so many bytes came after they were waited for so long.
+    ///
+    /// # Errors
+    /// `STREAM_TOO_SLOW`.
+    pub(crate) fn received(&mut self, bytes: usize, waited: Duration) -> Result<()> {
+        self.place.as_mut().map_or(Ok(()), |place| place.received(bytes, waited))
     }
 }
 
 async fn limited(around: &Around, mut request: Request, next: Next) -> Response {
-    let Ok(_place) = around.places.try_acquire() else {
+    let Ok(place) = Arc::clone(&around.places).try_acquire_owned() else {
         let message = "the server answers as many requests as it can; try again shortly";
         return ApiError(Error::new(codes::OVERLOADED, message)).into_response();
     };
-    let limit = TimeLimit { longest: around.timeout, by_step: Arc::default() };
-    request.extensions_mut().insert(limit.clone());
+    let held = Arc::new(Held { by_step: AtomicBool::new(false), place: Mutex::new(Some(place)) });
+    let streams = Arc::clone(&around.streams);
+    request.extensions_mut().insert(Bounds { longest: around.timeout, held: Arc::clone(&held), streams });
     let mut answer = std::pin::pin!(next.run(request));
-    match tokio::time::timeout(around.timeout, &mut answer).await {
+    let response = match tokio::time::timeout(around.timeout, &mut answer).await {
         Ok(response) => response,
-        Err(_) if limit.by_step.load(Ordering::Relaxed) => answer.await,
+        Err(_) if held.by_step.load(Ordering::Relaxed) => answer.await,
         Err(_) => {
             let message = format!("not answered within {} ms", around.timeout.as_millis());
             ApiError(Error::new(codes::TIMED_OUT, message)).into_response()
         }
-    }
+    };
+    drop(held.place.lock().take());
+    response
 }
 
 /// The caller's id where it is a sane one, else a new one.
@@ -280,146 +347,4 @@ fn panicked() -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::Body;
-    use axum::{Extension, Router, middleware};
-    use bytes::Bytes;
-    use futures::stream;
-    use http_body_util::BodyExt;
-    use kernel::{Event, ManualClock, Scope, SeededEntropy, TenantId, Timestamp};
-    use prometheus_client::registry::Registry;
-    use serde_json::{Value, json};
-    use store::memory::{MemoryEventLog, MemoryRecords};
-    use store::{Appended, DeadLetters};
-    use tower::ServiceExt;
-
-    use super::*;
-    use crate::Caller;
-    use crate::ingest::{EventOwner, Ingest, IngestParts};
-
-    const LIMIT: Duration = Duration::from_secs(1);
-
-    /// Takes every event; its view shows them after a while.
-    #[derive(Debug)]
-    struct Owner {
-        settles_in: Duration,
-    }
-
-    #[async_trait::async_trait]
-    impl EventOwner for Owner {
-        fn kinds(&self) -> &'static [&'static str] {
-            &["a.b.v1"]
-        }
-
-        fn admit(&self, _: &Scope, _: &mut Event) -> Result<()> {
-            Ok(())
-        }
-
-        async fn settled(&self, _: &[Appended]) {
-            tokio::time::sleep(self.settles_in).await;
-        }
-    }
-
-    fn server(settles_in: Duration) -> Router {
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
-        let metrics = HttpMetrics::register(&mut Registry::default());
-        let parts = IngestParts {
-            log: Arc::new(MemoryEventLog::new(1)),
-            dead_letters: DeadLetters::new(Arc::new(MemoryRecords::new())),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            metrics: metrics.clone(),
-        };
-        let ingest = Ingest::new(parts, &[Arc::new(Owner { settles_in }) as Arc<dyn EventOwner>]);
-        let limits = Limits { request_timeout: LIMIT, concurrency: 4 };
-        let state = Around::new(metrics, clock, entropy, limits);
-        let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
-        let (events, _) = crate::http::events::routes(ingest).split_for_parts();
-        events.layer(Extension(Caller(scope))).layer(middleware::from_fn_with_state(state, around))
-    }
-
-    fn line(id: usize) -> String {
-        format!("{}\n", json!({"specversion": "1.0", "id": id.to_string(), "source": "/s", "type": "a.b.v1"}))
-    }
-
-    /// A part of a body, the milliseconds before it; none breaks the body off.
-    type Part = (u64, Option<String>);
-
-    async fn send(server: Router, content_type: &str, parts: Vec<Part>) -> (u16, Value) {
-        let parts = stream::unfold(parts.into_iter(), async |mut parts| {
-            let (pause_ms, text) = parts.next()?;
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-            Some((text.map(Bytes::from).ok_or(broken), parts))
-        });
-        let request = Request::post("/api/v1/events").header("content-type", content_type);
-        let request = request.body(Body::from_stream(parts)).unwrap();
-        let response = server.oneshot(request).await.unwrap_or_else(|error: Infallible| match error {});
-        let status = response.status().as_u16();
-        let kind = response.headers()["content-type"].clone();
-        assert_eq!(kind, if status < 400 { "application/json" } else { "application/problem+json" });
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_of_lines_has_a_limit_for_each_pause_only() {
-        let check = async |settles_ms: u64, parts: Vec<Part>, expected: (u16, Option<&str>, u64, u64)| {
-            let server = server(Duration::from_millis(settles_ms));
-            let (status, told) = send(server, "application/x-ndjson", parts).await;
-            let counts = ["stored", "refused"].map(|name| told[name].as_u64().unwrap());
-            assert_eq!((status, told["code"].as_str(), counts[0], counts[1]), expected, "{told}");
-            if status >= 400 {
-                assert_eq!(told["status"], status);
-            }
-        };
-        let steady: Vec<Part> = (0..20).map(|id| (900, Some(line(id)))).collect();
-        check(0, steady.clone(), (200, None, 20, 0)).await;
-        check(900, steady.clone(), (200, None, 20, 0)).await;
-
-        let late = (1_100, Some(line(20)));
-        let cut = (0, Some("{\"specversion\":".to_owned()));
-        let ended = |more: Vec<Part>| [steady.clone(), more].concat();
-        check(0, ended(vec![late.clone()]), (504, Some("TIMED_OUT"), 20, 0)).await;
-        check(0, ended(vec![cut.clone(), late]), (504, Some("TIMED_OUT"), 20, 0)).await;
-        check(0, ended(vec![cut.clone()]), (207, None, 20, 1)).await;
-        check(0, ended(vec![cut, (0, None)]), (400, Some("INVALID_REQUEST"), 20, 0)).await;
-        let many = vec![(0, Some((0..1_500).map(line).collect::<String>()))];
-        check(900, many.clone(), (200, None, 1_500, 0)).await;
-        check(1_100, many, (504, Some("TIMED_OUT"), 0, 0)).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn everything_else_has_a_limit_for_the_whole() {
-        let json = "application/cloudevents+json";
-        let text = line(1);
-        let slow = |pause_ms: u64| {
-            vec![(pause_ms, Some(text[..20].to_owned())), (pause_ms, Some(text[20..].to_owned()))]
-        };
-        assert_eq!(send(server(Duration::ZERO), json, slow(400)).await.0, 201);
-        let (status, problem) = send(server(Duration::ZERO), json, slow(600)).await;
-        assert_eq!((status, problem["code"].as_str()), (504, Some("TIMED_OUT")));
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_answer_and_gives_its_place_back() {
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-        let metrics = HttpMetrics::register(&mut Registry::default());
-        let limits = Limits { request_timeout: LIMIT, concurrency: 1 };
-        let state = Around::new(metrics.clone(), clock, Arc::new(SeededEntropy::new(1)), limits);
-        let defect = || async { if LIMIT.is_zero() { "never" } else { panic!("a defect") } };
-        let server = Router::new().route("/", axum::routing::get(defect));
-        let server = server.layer(middleware::from_fn_with_state(state, around));
-        for _ in 0..2 {
-            let response =
-                server.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
-            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-            assert_eq!(response.headers()["content-type"], "application/problem+json");
-            assert!(response.headers().contains_key(&REQUEST_ID));
-        }
-        assert_eq!(metrics.in_flight.get(), 0);
-    }
-}
+mod tests;

@@ -1,17 +1,18 @@
 //! Errors on the wire: RFC 9457 problem details with a stable `code`.
 //!
-//! The status follows from the error's kind, in one table. An internal cause is logged here, once, and never
-//! shown.
+//! The status follows from the error's kind, in one table. An internal cause is never shown; it goes to the log with the
+//! request's line (see `middleware`).
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kernel::{Error, ErrorCode, ErrorKind, codes};
 use serde::Serialize;
-use tracing::{error, warn};
 use utoipa::ToSchema;
 
 use crate::limits::RATE_LIMIT_EXCEEDED;
+use crate::sampled::Failed;
+use crate::streams::{STREAM_TOO_SLOW, TOO_MANY_STREAMS};
 
 /// What a handler returns.
 pub type ApiResult<T> = Result<T, ApiError>;
@@ -60,7 +61,8 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
         codes::METHOD_NOT_ALLOWED => return StatusCode::METHOD_NOT_ALLOWED,
         codes::UNSUPPORTED_MEDIA_TYPE => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         codes::TIMED_OUT => return StatusCode::GATEWAY_TIMEOUT,
-        RATE_LIMIT_EXCEEDED => return StatusCode::TOO_MANY_REQUESTS,
+        STREAM_TOO_SLOW => return StatusCode::REQUEST_TIMEOUT,
+        RATE_LIMIT_EXCEEDED | TOO_MANY_STREAMS => return StatusCode::TOO_MANY_REQUESTS,
         _ => {}
     }
     match code.kind {
@@ -96,16 +98,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let error = self.0;
         let status = status_of(error.code());
-        match error.kind() {
-            ErrorKind::Internal | ErrorKind::Corrupted => {
-                error!(error = %error.chain(), "request failed");
-            }
-            ErrorKind::Unavailable | ErrorKind::StorageFull => {
-                warn!(error = %error.chain(), "request refused");
-            }
-            _ => {}
-        }
         let mut response = (status, Json(Problem::of(&error))).into_response();
+        if status.is_server_error() {
+            response.extensions_mut().insert(Failed::of(&error));
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if error.kind().is_retryable() {

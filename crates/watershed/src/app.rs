@@ -12,6 +12,7 @@ use edge::auth::{Authenticator, Tokens};
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
+use edge::streams::StreamLimits;
 use edge::{
     AccessMetrics, ApiError, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing,
     StaticKey,
@@ -34,6 +35,9 @@ use crate::{hooks, jwks};
 
 /// Probes and scrapes that are answered at the same time.
 const PROBES_AT_ONCE: usize = 64;
+
+/// The rate of a stream is looked at each time that it was waited for so long.
+const STREAM_WINDOW: Duration = Duration::from_secs(60);
 
 /// Time and randomness of the process.
 #[derive(Debug, Clone)]
@@ -214,6 +218,12 @@ impl App {
         let limits = Limits {
             request_timeout: Duration::from_millis(config.server.request_timeout_ms),
             concurrency: config.server.max_concurrent_requests,
+            streams: StreamLimits {
+                per_tenant: config.server.max_streams_per_tenant,
+                in_all: config.server.max_concurrent_requests,
+                bytes_per_second_min: config.server.stream_min_bytes_per_sec,
+                window: STREAM_WINDOW,
+            },
         };
         let ambient = &self.ambient;
         let metrics = self.http_metrics.clone();

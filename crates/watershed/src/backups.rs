@@ -25,8 +25,10 @@ pub(crate) fn rules() -> Rules {
         topics: vec![edge::ingest::EVENTS],
         // Leases and roles are of processes; objects that a database keeps in records come as objects.
         tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],
-        folders_left_out: vec!["checkpoints"],
+        folders_left_out: vec![stream::Checkpoints::FOLDER],
         written_once: vec!["models"],
+        checkpoints: stream::Checkpoints::FOLDER,
+        progress: |body| Ok(stream::Checkpoint::from_bytes(body)?.offsets),
     }
 }
 

@@ -135,6 +135,9 @@ pub(crate) struct Import {
     /// Begin again instead of going on where an earlier import of the same files was cut off
     #[arg(long)]
     pub restart: bool,
+    /// What the import is remembered as, in place of the path: FOLDER/FILE, or FILE as earlier releases did
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// `train`
@@ -333,8 +336,8 @@ pub(crate) struct Restore {
     /// Restore this backup instead of the newest
     #[arg(long, value_name = "NUMBER", conflicts_with = "to_time")]
     pub backup: Option<u64>,
-    /// Restore to this time, such as 2026-02-01T09:30:00Z. Exact where events bear the time of their arrival; else to the
-    /// backup before
+    /// Restore to this time, such as 2026-02-01T09:30:00Z: events up to the last one whose own time is not later, never
+    /// beyond the first backup after it; records and models as in the backup before
     #[arg(long, value_name = "TIME")]
     pub to_time: Option<String>,
     /// Check the backup and whether it could be restored, and write nothing

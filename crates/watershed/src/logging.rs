@@ -18,7 +18,22 @@ use crate::traces::Traces;
 
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
-const TARGETS: [&str; 6] = ["watershed", "edge", "recommend", "stream", "models", "store"];
+/// The crates of the workspace, as log lines name them.
+const TARGETS: [&str; 13] = [
+    "backup",
+    "edge",
+    "kernel",
+    "models",
+    "recommend",
+    "store",
+    "store_embedded",
+    "store_postgres",
+    "store_redis",
+    "store_s3",
+    "stream",
+    "watershed",
+    "webhooks",
+];
 
 /// What the process tells of itself.
 #[derive(Debug, Default)]
@@ -107,8 +122,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_crate_is_a_target() {
+        let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.unwrap().file_name().into_string().unwrap().replace('-', "_")
+        };
+        let mut found: Vec<String> = std::fs::read_dir(crates).unwrap().map(name).collect();
+        found.sort();
+        assert_eq!(found, TARGETS);
+    }
+
+    #[test]
     fn the_former_target_stands_for_ours() {
-        let all = "watershed=debug,edge=debug,recommend=debug,stream=debug,models=debug,store=debug";
+        let all = TARGETS.map(|target| format!("{target}=debug")).join(",");
+        let all = all.as_str();
         let check = |given: &str, expected: &str| assert_eq!(renamed(given), expected);
         check("info,recommendation_api=debug", &format!("info,{all}"));
         check("recommendation_api=debug", all);

@@ -14,6 +14,7 @@ mod engine_metrics;
 mod engines;
 mod hooks;
 mod jwks;
+mod lag;
 mod logging;
 mod open_files;
 #[cfg(feature = "profile")]

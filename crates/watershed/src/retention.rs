@@ -50,7 +50,14 @@ impl Keeper {
         if !self.is_due(&keep).await? {
             return Ok(0);
         }
-        let keep = Retention { before: Some(self.view.checkpoint().await?), ..keep };
+        let mut before = self.view.checkpoint().await?;
+        for extent in self.log.extents(&EVENTS).await? {
+            // The newest event stays: a partition without any could not be put back where it ends.
+            before
+                .entry(extent.partition)
+                .and_modify(|next| *next = (*next).min(extent.next.saturating_sub(1)));
+        }
+        let keep = Retention { before: Some(before), ..keep };
         self.log.retain(&EVENTS, keep, self.clock.now()).await
     }
 

@@ -596,6 +596,8 @@ class Webhook(TypedDict):
     events: list[WebhookEvent]
     id: str
     """Names the webhook."""
+    previous_secret_until: NotRequired[str | None]
+    """Until when messages are signed with the secret before too, since the last rotation; missing without one."""
     updated_at: str
     url: str
 
@@ -670,9 +672,17 @@ class WebhookReplayed(TypedDict):
     replayed: int
 
 
+class WebhookRotation(TypedDict):
+    """How long the secret before signs on."""
+
+    grace_secs: NotRequired[int | None]
+    """Seconds in which messages are signed with the secret before too; a day where missing, 0 for not at all."""
+
+
 class WebhookWithSecret(Webhook):
     """A webhook with its secret, which is shown this once."""
 
     secret: str
     """What messages are signed with: `Watershed-Signature: t=UNIX,v1=HEX`, where `v1` is HMAC-SHA256 under this text
-    over `t`, a full stop and the body. It cannot be read again."""
+    over `t`, a full stop and the body. For a while after a rotation there is a second `v1`, under the secret before. It
+    cannot be read again."""

@@ -338,6 +338,12 @@ class Operations(Caller):
         """Change a webhook."""
         return self._call(Request[models.Webhook]("PATCH", f"/api/v1/webhooks/{quoted(id)}", body=body))
 
+    def rotate_webhook_secret(self, id: str, body: models.WebhookRotation) -> models.WebhookWithSecret:
+        """Give a webhook another secret; messages are signed with the one before too for a while."""
+        return self._call(Request[models.WebhookWithSecret](
+            "POST", f"/api/v1/webhooks/{quoted(id)}/rotate-secret", body=body
+        ))
+
     def test_webhook(self, id: str) -> models.WebhookDelivery:
         """Send a webhook a message of the type `webhook.test`."""
         return self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
@@ -681,6 +687,12 @@ class AsyncOperations(AsyncCaller):
     async def update_webhook(self, id: str, body: models.WebhookChange) -> models.Webhook:
         """Change a webhook."""
         return await self._call(Request[models.Webhook]("PATCH", f"/api/v1/webhooks/{quoted(id)}", body=body))
+
+    async def rotate_webhook_secret(self, id: str, body: models.WebhookRotation) -> models.WebhookWithSecret:
+        """Give a webhook another secret; messages are signed with the one before too for a while."""
+        return await self._call(Request[models.WebhookWithSecret](
+            "POST", f"/api/v1/webhooks/{quoted(id)}/rotate-secret", body=body
+        ))
 
     async def test_webhook(self, id: str) -> models.WebhookDelivery:
         """Send a webhook a message of the type `webhook.test`."""

@@ -7,7 +7,8 @@
 //! | `application/x-ndjson` | an event a line, any number | counts, and the lines that were refused |
 //!
 //! Sending the same again is safe: an event is one per (tenant, source, id). A stream may take any time, as long as
-//! the caller goes on sending; one that stalls or breaks off is told what was taken in until then.
+//! the caller goes on sending enough; one that stalls, trickles or breaks off is told what was taken in until then. What
+//! came is stored each 1,000 lines or 4 MiB, whichever is first.
 
 use axum::Json;
 use axum::body::Body;
@@ -20,6 +21,7 @@ use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Permission, Result, Scope, code
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{MAX_APPEND_BATCH, Outcome};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,6 +34,8 @@ use crate::{ApiError, ApiResult, Caller, Problem};
 
 /// Lines taken in at once.
 const LINES_PER_APPEND: usize = 1_000;
+/// As many bytes are taken in however few lines they are, so that a stream needs little memory.
+const BYTES_PER_APPEND: usize = 4 << 20;
 /// Refused lines told in the answer to a stream.
 const MAX_TOLD: usize = 1_000;
 
@@ -132,7 +136,7 @@ pub struct BrokenStream {
 
 /// Take events in. They are durable when this answers, and views show them.
 ///
-/// A stream of lines has no limit of size or time, but a pause in it has one.
+/// A stream of lines has no limit of size or time, but a pause in it has one, and a tenant has so many at once.
 #[utoipa::path(post, path = "/api/v1/events", tag = "events", operation_id = "post_events",
     request_body(content(
         (CloudEvent = "application/cloudevents+json", example = json!(CloudEvent::example("1"))),
@@ -142,6 +146,8 @@ pub struct BrokenStream {
     responses((status = 201, description = "one event, stored", body = EventResult),
         (status = 200, description = "one event, a duplicate; a batch or stream, nothing refused", body = Taken),
         (status = 207, description = "a batch or stream, some refused", body = BatchOrStream),
+        (status = 408, description = "the stream sent too little for too long; whole lines until then were taken in",
+            body = BrokenStream, content_type = "application/problem+json"),
         (status = 504, description = "the stream stalled; whole lines until then were taken in", body = BrokenStream,
             content_type = "application/problem+json")))]
 async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
@@ -207,9 +213,9 @@ fn elements(body: &[u8]) -> Result<Vec<&RawValue>> {
 }
 
 async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<Response> {
-    let limit = StepLimit::take_over(&request);
+    let mut limit = StepLimit::take_over(&request, scope)?;
     let mut told = StreamResult::default();
-    match take_stream(ingest, scope, limit, request.into_body(), &mut told).await {
+    match take_stream(ingest, scope, &mut limit, request.into_body(), &mut told).await {
         Ok(()) => {
             let status = if told.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
             Ok((status, Json(told)).into_response())
@@ -225,13 +231,14 @@ async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<R
 async fn take_stream(
     ingest: &Ingest,
     scope: &Scope,
-    limit: StepLimit,
+    limit: &mut StepLimit,
     body: Body,
     told: &mut StreamResult,
 ) -> Result<()> {
     let mut body = body.into_data_stream();
     let mut lines = Lines::default();
     let unread = loop {
+        let asked = Instant::now();
         let chunk = match limit.step("the stream did not go on", body.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(cause))) => {
@@ -240,8 +247,12 @@ async fn take_stream(
             Ok(None) => break Ok(()),
             Err(late) => break Err(late),
         };
+        let waited = asked.elapsed();
         lines.push(&chunk);
-        while let Some(batch) = lines.take(LINES_PER_APPEND) {
+        if let Err(slow) = limit.received(chunk.len(), waited) {
+            break Err(slow);
+        }
+        while let Some(batch) = lines.take() {
             append_lines(ingest, scope, limit, &batch, told).await?;
         }
     };
@@ -256,7 +267,7 @@ async fn take_stream(
 async fn append_lines(
     ingest: &Ingest,
     scope: &Scope,
-    limit: StepLimit,
+    limit: &StepLimit,
     lines: &[(u64, Bytes)],
     told: &mut StreamResult,
 ) -> Result<()> {
@@ -311,6 +322,7 @@ fn draft(text: &str) -> Result<EventDraft> {
 struct Lines {
     open: BytesMut,
     whole: std::collections::VecDeque<(u64, Bytes)>,
+    whole_bytes: usize,
     seen: u64,
 }
 
@@ -334,12 +346,20 @@ impl Lines {
         self.seen += 1;
         let line = self.open.split().freeze();
         if !line.iter().all(u8::is_ascii_whitespace) {
+            self.whole_bytes += line.len();
             self.whole.push_back((self.seen, line));
         }
     }
 
-    fn take(&mut self, count: usize) -> Option<Vec<(u64, Bytes)>> {
-        (self.whole.len() >= count).then(|| self.whole.drain(..count).collect())
+    /// The next lines that are taken in at once, where there are enough.
+    fn take(&mut self) -> Option<Vec<(u64, Bytes)>> {
+        if self.whole.len() < LINES_PER_APPEND && self.whole_bytes < BYTES_PER_APPEND {
+            return None;
+        }
+        let count = self.whole.len().min(LINES_PER_APPEND);
+        let taken: Vec<(u64, Bytes)> = self.whole.drain(..count).collect();
+        self.whole_bytes -= taken.iter().map(|(_, line)| line.len()).sum::<usize>();
+        Some(taken)
     }
 
     fn whole(self) -> Vec<(u64, Bytes)> {
@@ -365,6 +385,18 @@ mod tests {
             let expected =
                 vec![(1, b"{\"a\":1}\r".to_vec()), (4, b"{\"b\":2}".to_vec()), (5, b"last".to_vec())];
             assert_eq!(found, expected, "cut every {size} bytes");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_taken_in_before_there_are_many() {
+        let mut lines = Lines::default();
+        let line = [vec![b'x'; 1 << 19], vec![b'\n']].concat();
+        let mut taken = 0;
+        for pushed in 1..=64 {
+            lines.push(&line);
+            taken += lines.take().map_or(0, |batch| batch.len());
+            assert!(pushed - taken < 8, "{pushed} lines came and {taken} were taken in");
         }
     }
 

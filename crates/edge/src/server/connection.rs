@@ -2,14 +2,18 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,7 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +42,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A caller that takes nothing of its answer for so long is cut off.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A caller that was told to go and has no request open is cut off after so long.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 128;
 
@@ -107,7 +113,9 @@ pub(super) struct Connection {
     pub(super) metrics: AccessMetrics,
     /// Ends the connection where it speaks HTTP/1.1.
     pub(super) watcher: Watcher,
-    /// Ends it where it speaks HTTP/2.
+    /// Tells it to end where it speaks HTTP/2.
+    pub(super) http2_end: CancellationToken,
+    /// Is waited for where it speaks HTTP/2.
     pub(super) http2_watcher: Watcher,
     pub(super) place: Place,
 }
@@ -146,7 +154,7 @@ impl Connection {
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(
                 TokioIo::new(Strict::new(stream, HEAD_TIMEOUT)),
-                answers(self.router, self.load, self.stop),
+                answers(self.router, self.load, self.stop, None),
             );
         drop(self.http2_watcher);
         told(self.watcher.watch(connection).await);
@@ -154,15 +162,89 @@ impl Connection {
     }
 
     async fn http2(self, stream: TlsStream<Stalling<TcpStream>>) {
+        let (open, mut opened) = watch::channel(0);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(self.idle_timeout)
             .keep_alive_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), answers(self.router, self.load, self.stop));
+            .serve_connection(TokioIo::new(stream), answers(self.router, self.load, self.stop, Some(open)));
         drop(self.watcher);
-        told(self.http2_watcher.watch(connection).await);
-        drop(self.place);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.http2_end.cancelled() => None,
+            // Pings are answered by clients that nobody uses.
+            () = idle(&mut opened, self.idle_timeout) => None,
+        };
+        match ended {
+            Some(ended) => told(ended),
+            None => {
+                // GOAWAY: what is open is finished, and the caller knows what is not taken any more.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => told(ended),
+                    () = idle(&mut opened, FAREWELL_TIMEOUT) => debug!("a client did not go when it was told to"),
+                }
+            }
+        }
+        drop((self.http2_watcher, self.place));
+    }
+}
+
+/// Returns when no request was open for so long.
+async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
+    loop {
+        if open.wait_for(|count| *count == 0).await.is_err() {
+            // The connection holds the other end, and is being dropped.
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(patience) => return,
+            changed = open.changed() => if changed.is_err() { return std::future::pending().await },
+        }
+    }
+}
+
+/// A request of a connection, open until its answer was sent or given up.
+struct OpenRequest(watch::Sender<usize>);
+
+impl OpenRequest {
+    fn begin(open: &watch::Sender<usize>) -> Self {
+        open.send_modify(|count| *count += 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// The body of an answer, which keeps its request open.
+struct OpenBody {
+    body: Body,
+    _open: OpenRequest,
+}
+
+impl HttpBody for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -172,11 +254,12 @@ fn told(ended: hyper::Result<()>) {
     }
 }
 
-/// What answers the requests of a connection.
+/// What answers the requests of a connection; `open` counts those that are.
 fn answers(
     router: Router,
     load: Arc<Load>,
     stop: CancellationToken,
+    open: Option<watch::Sender<usize>>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response,
@@ -185,6 +268,7 @@ fn answers(
 > {
     service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&load);
+        let open = open.as_ref().map(OpenRequest::begin);
         // HTTP/2 says it to the whole connection.
         let may_close = request.version() <= Version::HTTP_11;
         let (answer, stop) = (router.clone().oneshot(request.map(axum::body::Body::new)), stop.clone());
@@ -195,7 +279,10 @@ fn answers(
                 // The caller's next request goes to another server instead of to a closed connection.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            Ok(match open {
+                Some(open) => response.map(|body| Body::new(OpenBody { body, _open: open })),
+                None => response,
+            })
         }
     })
 }

@@ -1,7 +1,8 @@
 //! Listening, and stopping without dropping a request.
 //!
 //! HTTP/1.1 in the open; over TLS also HTTP/2, as the client and the server agree in the handshake. Every wait for a
-//! caller has an end: for the handshake, for the head of a request, for the next request, for an answer to be taken.
+//! caller has an end: for the handshake, for the head of a request, for the next request (also where an HTTP/2 client
+//! answers pings meanwhile; it is told with GOAWAY), for an answer to be taken.
 //! There are so many connections at most; one more is answered with 503 and closed.
 //!
 //! - `connection`: one of them, from the handshake to its end.
@@ -114,6 +115,8 @@ struct Connections {
     end: CancellationToken,
     load: Arc<Load>,
     graceful: GracefulShutdown,
+    /// Tells connections that speak HTTP/2 to end.
+    http2_end: CancellationToken,
     http2_graceful: GracefulShutdown,
     places: Arc<Semaphore>,
     farewells: Arc<Semaphore>,
@@ -129,6 +132,7 @@ impl Connections {
             end: CancellationToken::new(),
             load: Arc::default(),
             graceful: GracefulShutdown::new(),
+            http2_end: CancellationToken::new(),
             http2_graceful: GracefulShutdown::new(),
             places,
             farewells: Arc::new(Semaphore::new(FAREWELLS_MAX)),
@@ -177,6 +181,7 @@ impl Connections {
                 idle_timeout: settings.idle_timeout,
                 metrics: settings.metrics.clone(),
                 watcher: self.graceful.watcher(),
+                http2_end: self.http2_end.clone(),
                 http2_watcher: self.http2_graceful.watcher(),
                 place: Place::take(place, &settings.metrics.connections_open),
             };
@@ -192,7 +197,7 @@ impl Connections {
 
     /// Waits until no connection is left.
     async fn finish(self) {
-        let Self { load, graceful, http2_graceful, end, .. } = self;
+        let Self { load, graceful, http2_end, http2_graceful, end, .. } = self;
         let http1 = async {
             // A caller may be about to use a connection that looks idle, so idle ones are not closed at once.
             let mut quiet = 0;
@@ -206,6 +211,7 @@ impl Connections {
             graceful.shutdown().await;
         };
         // HTTP/2 tells the caller which requests are not taken any more, so its connections can end now.
+        http2_end.cancel();
         tokio::join!(http2_graceful.shutdown(), http1);
     }
 }

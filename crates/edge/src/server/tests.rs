@@ -20,6 +20,8 @@ use super::*;
 use crate::metrics::OutcomeLabels;
 
 const IDLE: Duration = Duration::from_secs(75);
+/// How long a slow answer takes.
+const SLOW: Duration = Duration::from_millis(1_200);
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -70,12 +72,20 @@ struct Running {
 
 impl Running {
     async fn start(max: usize, tls: Option<TlsFiles>) -> Self {
+        Self::with_idle(max, tls, IDLE).await
+    }
+
+    async fn with_idle(max: usize, tls: Option<TlsFiles>, idle_timeout: Duration) -> Self {
         let metrics = AccessMetrics::register(&mut Registry::default());
         let tls = tls.map(|files| Arc::new(Certificates::open(files, metrics.clone()).unwrap()));
-        let settings = ConnectionSettings { max, idle_timeout: IDLE, tls, metrics };
+        let settings = ConnectionSettings { max, idle_timeout, tls, metrics };
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(|| std::future::ready("hello")));
+        let slow = || async {
+            tokio::time::sleep(SLOW).await;
+            "slow"
+        };
+        let router = Router::new().route("/", get(|| std::future::ready("hello"))).route("/slow", get(slow));
         let stop = CancellationToken::new();
         let times = ShutdownTimes { delay: Duration::ZERO, longest: Duration::from_secs(5) };
         let serving = serve(listener, router, settings.clone(), stop.clone(), times);
@@ -265,4 +275,35 @@ async fn a_client_that_says_nothing_does_not_hold_the_end_up() {
         server.end().await;
         assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0);
     }
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_that_answers_pings_is_told_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    write(folder.path(), &authority.issue("shop.example"));
+    let idle = SLOW / 3;
+    let server = Running::with_idle(10, Some(files(folder.path(), None, false)), idle).await;
+    let stream = server.connect(&authority, HTTP_2, None).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    // It answers pings for as long as it is polled.
+    let ended = tokio::spawn(connection);
+    let ask = |path: &str| {
+        let uri = format!("https://shop.example{path}");
+        Request::builder().uri(uri).body(Empty::<bytes::Bytes>::new()).unwrap()
+    };
+    let began = tokio::time::Instant::now();
+    let answer = sender.send_request(ask("/slow")).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "slow", "an open request is not idle");
+    assert!(began.elapsed() >= SLOW && !ended.is_finished());
+    assert!(sender.send_request(ask("/")).await.is_ok());
+    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it is told to go");
+    assert!(ended.unwrap().is_ok(), "in order, not cut off");
+    assert!(sender.send_request(ask("/")).await.is_err());
+    let metrics = server.settings.metrics.clone();
+    while metrics.connections_open.get() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.end().await;
 }

@@ -1,7 +1,11 @@
 //! `watershed import`: foreign files become events, each with an id made from what its row says, so that importing
 //! twice is the same as importing once, whatever lines came or went between. Where it stands is kept after each batch:
-//! an import that was cut off goes on there, and a file that was changed since is read again.
+//! an import that was cut off goes on there, and a file that was changed since is read again. Files are known by where they
+//! are, and by their content where they were moved.
 
+mod names;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use edge::ingest::Receipt;
@@ -13,15 +17,14 @@ use recommend::import::{
     Resumed, Row,
 };
 use recommend::views::interaction_types::BUILT_IN;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use store::{Document, Expect, Outcome, Repository, Table};
+use store::{Expect, Outcome, Repository};
 
 use super::scope;
 use crate::app::App;
 use crate::cli::Import;
 use crate::config::Config;
 use crate::terminal;
+use names::{ImportState, Place, last_name, remembered};
 
 /// Rows appended at once.
 const BATCH: usize = 2_000;
@@ -54,24 +57,22 @@ async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<(
     for file in plan.ignored() {
         terminal::note(format!("{} is left out: {}", file.name, file.reason));
     }
-    let name =
-        path.file_name().map_or_else(|| "import".to_owned(), |name| name.to_string_lossy().into_owned());
+    let shown = last_name(path);
     let kept: Repository<ImportState> = Repository::new(app.engines.records.clone());
     let options = Options { strict: import.strict, bad_lines_kept: BAD_LINES_TOLD, row_ids: true };
-    let earlier = match import.restart {
-        true => None,
-        false => kept.get(scope, &name).await?.and_then(|state| state.document.checkpoint()),
-    };
-    let mut importer = open(plan, options, earlier)?;
+    let place = Place::of(path);
+    let (name, earlier) = remembered(&kept, scope, &place, &plan, import.name.as_deref()).await?;
+    let mut importer = open(plan, options, earlier.filter(|_| !import.restart))?;
     tell_resumed(&mut importer);
-    let bar = terminal::bytes_bar(importer.progress().total_bytes).with_message(name.clone());
+    let bar = terminal::bytes_bar(importer.progress().total_bytes).with_message(shown.clone());
     let mut intake = Intake::new(app, scope, &name);
+    let state = |importer: &Importer| ImportState::of(&name, &place.path, &importer.checkpoint());
     while let Some(row) = importer.next().transpose()? {
         let id = row.id.ok_or_else(|| Error::internal("a row has no id"))?;
         let is_durable = intake.push_from(&row.position.to_string(), &id, row.row).await?;
         // Where nothing was taken in so far no place is kept, so that what failed wholly is read again.
         if is_durable && intake.has_some() {
-            kept.put(scope, &ImportState::of(&name, &importer.checkpoint())?, Expect::Any).await?;
+            kept.put(scope, &state(&importer)?, Expect::Any).await?;
             bar.set_position(importer.progress().position_bytes);
             bar.suspend(|| tell_resumed(&mut importer));
         }
@@ -79,9 +80,9 @@ async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<(
     intake.flush().await?;
     bar.finish_and_clear();
     tell_resumed(&mut importer);
-    tell(&name, &importer, &intake);
-    require_some(&name, &importer.report(), &intake)?;
-    kept.put(scope, &ImportState::of(&name, &importer.checkpoint())?, Expect::Any).await?;
+    tell(&shown, &importer, &intake);
+    require_some(&shown, &importer.report(), &intake)?;
+    kept.put(scope, &state(&importer)?, Expect::Any).await?;
     Ok(())
 }
 
@@ -142,42 +143,6 @@ fn require_some(name: &str, report: &Report, intake: &Intake<'_>) -> Result<()> 
     }
     let message = format!("nothing was imported from {name}: none of its lines could be used, see above why");
     Err(Error::new(IMPORT_LINE, message))
-}
-
-/// How far the import of one name is.
-#[derive(Debug, Serialize, Deserialize)]
-struct ImportState {
-    name: String,
-    /// A [`Checkpoint`], or what another version had for one.
-    checkpoint: Value,
-}
-
-impl ImportState {
-    fn of(name: &str, checkpoint: &Checkpoint) -> Result<Self> {
-        let checkpoint = serde_json::to_value(checkpoint).map_err(Error::internal)?;
-        Ok(Self { name: name.to_owned(), checkpoint })
-    }
-
-    /// Where to go on; says so where it is of another version.
-    fn checkpoint(self) -> Option<Checkpoint> {
-        let checkpoint = serde_json::from_value(self.checkpoint).ok();
-        if checkpoint.is_none() {
-            terminal::note(format!(
-                "{} was imported by another version, which names rows in another way: beginning again; what that \
-                 version stored is stored once more",
-                self.name
-            ));
-        }
-        checkpoint
-    }
-}
-
-impl Document for ImportState {
-    const TABLE: Table = Table { name: "imports", indexes: &[] };
-
-    fn key(&self) -> String {
-        self.name.clone()
-    }
 }
 
 /// Turns rows into events and appends them in batches.
@@ -300,7 +265,7 @@ impl<'a> Intake<'a> {
             data_schema: None,
             data: Some(data.map_err(Error::internal)?),
             data_base64: None,
-            extensions: std::collections::BTreeMap::new(),
+            extensions: BTreeMap::new(),
         })
     }
 }
@@ -326,23 +291,4 @@ fn kind_of(name: &str, value: Option<f64>) -> InteractionKind {
 pub(super) fn no_interactions(path: &Path) -> Error {
     let message = format!("{} has no interactions", path.display());
     Error::new(codes::VALIDATION_ERROR, message).with_field("data")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoint_of_another_version_is_no_place_to_go_on_from() {
-        let state = |json: &str| serde_json::from_str::<ImportState>(json).unwrap();
-        let earlier = state(
-            r#"{"name":"a.csv","source":"a.csv-0badcafe","checkpoint":{"format":"csv","file":"a.csv","byte_offset":9,
-            "line":2,"rows_done":0,"head_bytes":9,"head_crc32":1,"report":{"entities":0,"users":0,"interactions":1,
-            "bad_lines":0,"first_bad_lines":[]}}}"#,
-        );
-        assert_eq!(earlier.checkpoint(), None);
-        let checkpoint = Checkpoint { format: "csv".to_owned(), mapping: None, files: Vec::new() };
-        let kept = serde_json::to_string(&ImportState::of("a.csv", &checkpoint).unwrap()).unwrap();
-        assert_eq!(state(&kept).checkpoint(), Some(checkpoint));
-    }
 }

@@ -29,6 +29,7 @@ pub(super) async fn run(command: Restore, config: Config) -> Result<()> {
     let verified_in = ambient.clock.elapsed().saturating_sub(began);
     terminal::say(format!("verified         {} parts, {}", verified.parts, size(verified.bytes)));
     if command.dry_run {
+        plan.check(&vault).await?;
         return dry_run(&config, &ambient, &plan).await;
     }
     let engines = Engines::open(&config.storage, &ambient).await?;

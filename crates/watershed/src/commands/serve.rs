@@ -18,6 +18,7 @@ use crate::app::{self, Ambient, App};
 use crate::backups;
 use crate::cli::Serve;
 use crate::config::{Config, Role};
+use crate::lag::Lag;
 use crate::logging::Telemetry;
 use crate::retention::Keeper;
 use crate::{open_files, startup};
@@ -60,6 +61,7 @@ impl Serving<'_> {
             true => backups::shipper(config, &app.engines, &app.ambient, &mut app.registry)?,
             false => None,
         };
+        let lag = Lag::new(Arc::clone(&app.engines.log), app.recommend.projector(), &mut app.registry);
         let router = app.router(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
         let connections = connections(&app, config)?;
         let listener = server::listen(app::listen_address(config)?).await?;
@@ -81,6 +83,7 @@ impl Serving<'_> {
             tokio::spawn(Arc::clone(certificates).run(ended.clone()));
             watch_hangups(Arc::clone(certificates))?;
         }
+        tokio::spawn(lag.run(stopping.clone()));
         let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
         info!(%address, roles = config.server.roles.names(), "serving");
         if let Some(path) = &key_file {

@@ -47,11 +47,17 @@ pub(crate) struct ServerSettings {
     pub max_request_size_mb: usize,
     /// The longest a request may take, in milliseconds.
     pub request_timeout_ms: u64,
-    /// Requests answered at once; more are refused with 503.
+    /// Requests answered at once; more are refused with 503. There may be as many streams of events beside them.
     pub max_concurrent_requests: usize,
+    /// Streams of events that one tenant may have open at once; more are refused with 429. They last long, so they take
+    /// no place of other requests.
+    pub max_streams_per_tenant: usize,
+    /// Bytes a second that a stream of events must send on average in each minute that it is waited for; one that sends
+    /// less is ended with 408. 0 lets it send as little as it likes.
+    pub stream_min_bytes_per_sec: u64,
     /// Connections at once; more are refused with 503. Each takes a file of the process's limit, which is raised to fit.
     pub max_connections: usize,
-    /// Seconds that a connection may wait for its next request. Longer than what a load balancer in front waits, so
+    /// Seconds that a connection may wait for its next request, whether it answers pings or not. Longer than what a load balancer in front waits, so
     /// that it never sends into a connection that is just being closed.
     pub idle_timeout_secs: u64,
     /// Seconds that requests in flight have to finish at shutdown, the delay included.
@@ -120,6 +126,8 @@ impl Default for ServerSettings {
             max_request_size_mb: 10,
             request_timeout_ms: 30_000,
             max_concurrent_requests: 1_024,
+            max_streams_per_tenant: 32,
+            stream_min_bytes_per_sec: 64,
             max_connections: 16_384,
             idle_timeout_secs: 75,
             shutdown_timeout_secs: 30,
@@ -145,6 +153,7 @@ impl ServerSettings {
         )?;
         require(self.request_timeout_ms >= 1, "server.request_timeout_ms", "must be at least 1")?;
         require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")?;
+        require(self.max_streams_per_tenant >= 1, "server.max_streams_per_tenant", "must be at least 1")?;
         let connections = 1..=MAX_CONNECTIONS;
         let rule = "must be between 1 and 1000000";
         require(connections.contains(&self.max_connections), "server.max_connections", rule)?;

@@ -114,6 +114,7 @@ const ENDPOINTS: &[Endpoint] = &[
     ("PATCH", "/api/v1/webhooks/{id}", "/api/v1/webhooks/00", "admin", Some(r#"{"active":false}"#)),
     ("DELETE", "/api/v1/webhooks/{id}", "/api/v1/webhooks/00", "admin", None),
     ("POST", "/api/v1/webhooks/{id}/test", "/api/v1/webhooks/00/test", "admin", None),
+    ("POST", "/api/v1/webhooks/{id}/rotate-secret", "/api/v1/webhooks/00/rotate-secret", "admin", Some("{}")),
 ];
 
 fn ask(server: &Server, endpoint: &Endpoint, key: Option<&str>) -> (u16, String) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, KEY, Server, encode, refused};
+use crate::support::{Home, KEY, Server, encode, metric, refused};
 
 const PATH: &str = "/api/v1/events";
 const SINGLE: &str = "application/cloudevents+json";
@@ -125,11 +125,15 @@ struct Upload(TcpStream);
 
 impl Upload {
     fn begin(server: &Server) -> Self {
+        Self::begin_as(server, LINES)
+    }
+
+    fn begin_as(server: &Server, content_type: &str) -> Self {
         let address = std::fs::read_to_string(server.home().path("address")).unwrap();
         let mut stream = TcpStream::connect(address.trim_end()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let head = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: {}\r\nx-api-key: {KEY}\r\ncontent-type: {LINES}\r\n\
+            "POST {PATH} HTTP/1.1\r\nhost: {}\r\nx-api-key: {KEY}\r\ncontent-type: {content_type}\r\n\
              transfer-encoding: chunked\r\nconnection: close\r\n\r\n",
             address.trim_end()
         );
@@ -194,7 +198,7 @@ fn probes_are_answered_while_every_place_is_taken() {
     let settings = std::fs::read_to_string(home.path("watershed.toml")).unwrap();
     home.write("watershed.toml", format!("{settings}\n[server]\nmax_concurrent_requests = 2\n"));
     let server = home.serve();
-    let mut uploads = [Upload::begin(&server), Upload::begin(&server)];
+    let mut uploads = [Upload::begin_as(&server, SINGLE), Upload::begin_as(&server, SINGLE)];
     uploads.iter_mut().for_each(|upload| upload.send("{"));
     assert!(crate::support::wait(|| server.get("/api/v1/users/ada").0 == 503), "every place is taken");
     for path in ["/health", "/ready", "/metrics"] {
@@ -202,6 +206,33 @@ fn probes_are_answered_while_every_place_is_taken() {
     }
     drop(uploads);
     assert!(crate::support::wait(|| server.get("/api/v1/users/ada").0 == 404), "places are given back");
+}
+
+#[test]
+fn streams_have_places_of_their_own_and_must_go_on_sending() {
+    let home = Home::new();
+    let settings = std::fs::read_to_string(home.path("watershed.toml")).unwrap();
+    let limits = "max_concurrent_requests = 3\nmax_streams_per_tenant = 2\n";
+    home.write("watershed.toml", format!("{settings}\n[server]\n{limits}"));
+    let server = home.serve();
+    let mut streams = [Upload::begin(&server), Upload::begin(&server)];
+    streams.iter_mut().for_each(|stream| stream.send("\n"));
+    let is_open = || metric(&server, "event_streams_open", &[]) == 2.0;
+    assert!(crate::support::wait(is_open), "both are open");
+    // One key has every stream that it may have, and nobody else notices.
+    for _ in 0..5 {
+        assert_eq!(server.get("/api/v1/users/ada").0, 404);
+    }
+    let third = Upload::begin(&server);
+    refused(&third.answer(), 429, "TOO_MANY_STREAMS", None);
+    assert_eq!(metric(&server, "event_streams_refused_total", &["reason=\"too_many\""]), 1.0);
+    for (id, mut stream) in streams.into_iter().enumerate() {
+        stream.send(&event(&id.to_string()).to_string());
+        stream.0.write_all(b"0\r\n\r\n").unwrap();
+        assert_eq!(stream.answer().1["stored"], 1);
+    }
+    let (status, result) = server.post_as(LINES, PATH, event("9").to_string());
+    assert_eq!((status, &result["stored"]), (200, &json!(1)), "the places are free again");
 }
 
 #[test]

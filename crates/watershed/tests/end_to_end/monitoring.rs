@@ -1,11 +1,11 @@
 //! What dashboards and alerts ask for is there: the guide's names, and every name in `deploy/`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::Server;
+use crate::support::{Home, SETTINGS, Server};
 
 /// Names of the guide that need no other engine.
 const GUIDE: [&str; 6] = [
@@ -149,9 +149,59 @@ fn missing(server: &Server) -> BTreeSet<String> {
     asked
 }
 
+/// A server that ships backups, so that it has the metrics of those, and its vault.
+fn shipping() -> (Server, tempfile::TempDir) {
+    let vault = tempfile::tempdir().unwrap();
+    let section = format!("[backup]\nto = \"{}\"\nevery_secs = 60\n", vault.path().display());
+    (Home::with_settings(&format!("{SETTINGS}{section}")).serve(), vault)
+}
+
+/// The metrics that a server registered, whether they have a series yet or not, by the name of a series.
+fn registered(server: &Server) -> BTreeSet<String> {
+    let reply = server.send("GET", "/metrics", &[], None);
+    let name = |line: &str| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        Some(match kind {
+            "counter" => format!("{name}_total"),
+            "histogram" => format!("{name}_bucket"),
+            _ => name.to_owned(),
+        })
+    };
+    reply.text().lines().filter_map(name).collect()
+}
+
+/// The names in the first column of the guide's table of metrics, each with whether it may be absent.
+fn documented() -> BTreeMap<String, bool> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/monitoring.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.split("| metric |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let mut names = BTreeMap::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let names_of_row = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        let is_optional = row.contains("absent without");
+        names.extend(
+            names_of_row.filter(|name| !name.starts_with('_')).map(|name| (name.to_owned(), is_optional)),
+        );
+    }
+    assert!(names.len() > 30, "{names:?}");
+    names
+}
+
+#[test]
+fn the_guide_has_every_metric_and_no_other() {
+    let (server, _vault) = shipping();
+    traffic(&server);
+    let (found, documented) = (registered(&server), documented());
+    let untold: Vec<_> = found.iter().filter(|name| !documented.contains_key(*name)).collect();
+    assert!(untold.is_empty(), "not in docs/monitoring.md: {untold:?}");
+    let gone: Vec<_> =
+        documented.iter().filter(|(name, optional)| !**optional && !found.contains(*name)).collect();
+    assert!(gone.is_empty(), "in docs/monitoring.md and not there: {gone:?}");
+}
+
 #[test]
 fn every_metric_that_a_query_names_is_there_but_for_engines_that_are_not() {
-    let server = Server::new();
+    let (server, _vault) = shipping();
     traffic(&server);
     let mut missing = missing(&server);
     let engines = ["database_pool_", "redis_commands_"];
@@ -162,13 +212,18 @@ fn every_metric_that_a_query_names_is_there_but_for_engines_that_are_not() {
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[test]
 fn every_metric_that_a_query_names_is_there() {
-    use crate::support::Home;
-    let home = Home::with_settings(&crate::replicas::shared("")).environment("TRENDING_CACHE_TTL_SECS", "60");
+    let vault = tempfile::tempdir().unwrap();
+    let section = format!("[backup]\nto = \"{}\"\nevery_secs = 60\n", vault.path().display());
+    let home =
+        Home::with_settings(&crate::replicas::shared(&section)).environment("TRENDING_CACHE_TTL_SECS", "60");
     home.run(&["migrate", "up"]).succeeded();
     let server = home.serve();
     traffic(&server);
     let missing = missing(&server);
     assert!(missing.is_empty(), "asked for and not there: {missing:?}");
     assert!(series(&server).contains("database_pool_idle_connections"));
+    let (found, documented) = (registered(&server), documented());
+    let untold: Vec<_> = found.iter().filter(|name| !documented.contains_key(*name)).collect();
+    assert!(untold.is_empty(), "not in docs/monitoring.md: {untold:?}");
     crate::replicas::drop_schema(&server.stop());
 }

@@ -39,17 +39,25 @@ impl Got {
         serde_json::from_str(&self.body).unwrap()
     }
 
+    /// Whether each tag of the signature is one under the secret, as a receiver finds out.
+    fn tags(&self, secret: &str) -> Vec<bool> {
+        let mut parts = self.header("watershed-signature").split(',');
+        let time = parts.next().unwrap().strip_prefix("t=").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let signed = format!("{time}.{}", self.body);
+        let is_genuine = |part: &str| {
+            let tag = part.strip_prefix("v1=").unwrap();
+            let byte = |at: usize| u8::from_str_radix(&tag[2 * at..2 * at + 2], 16).unwrap();
+            let tag: Vec<u8> = (0..tag.len() / 2).map(byte).collect();
+            hmac::verify(&key, signed.as_bytes(), &tag).is_ok()
+        };
+        parts.map(is_genuine).collect()
+    }
+
     /// Checks the signature as a receiver would.
     #[track_caller]
     fn check_signature(&self, secret: &str) {
-        let signature = self.header("watershed-signature");
-        let (time, tag) = signature.split_once(",v1=").unwrap();
-        let time = time.strip_prefix("t=").unwrap();
-        let tag: Vec<u8> =
-            (0..tag.len() / 2).map(|at| u8::from_str_radix(&tag[2 * at..2 * at + 2], 16).unwrap()).collect();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let signed = format!("{time}.{}", self.body);
-        assert!(hmac::verify(&key, signed.as_bytes(), &tag).is_ok(), "{signature} of {}", self.body);
+        assert_eq!(self.tags(secret), [true], "{} of {}", self.header("watershed-signature"), self.body);
     }
 }
 
@@ -174,6 +182,51 @@ fn a_message_is_signed_delivered_and_audited() {
     assert_eq!(actions, ["webhook.deleted", "webhook.updated", "webhook.tested", "webhook.created"]);
     assert!(!server.log().contains(&secret) && !audit.to_string().contains(&secret));
     assert_eq!(metric(&server, "webhook_attempts_total", &[r#"outcome="delivered""#]), 1.0);
+}
+
+#[test]
+fn a_rotated_secret_and_the_one_before_sign_together_for_a_while() {
+    let server = home("").serve();
+    let receiver = Receiver::answering(204);
+    let (id, first) = subscribe(&server, &receiver, &["model.updated"]);
+    let path = format!("/api/v1/webhooks/{id}/rotate-secret");
+    let rotate = |grace: Value| {
+        let (status, rotated) = server.post(&path, &grace);
+        assert_eq!(status, 200, "{rotated}");
+        (rotated["secret"].as_str().unwrap().to_owned(), rotated["previous_secret_until"].is_string())
+    };
+    let last = |server: &Server| {
+        stands(server, &test(server, &id), "delivered");
+        receiver.got().pop().unwrap()
+    };
+    last(&server).check_signature(&first);
+    let (second, has_grace) = rotate(json!({"grace_secs": 2}));
+    assert!(has_grace && second != first);
+    let got = last(&server);
+    assert_eq!((got.tags(&second), got.tags(&first)), (vec![true, false], vec![false, true]));
+    assert!(wait(|| last(&server).tags(&second) == [true]), "the grace ends");
+    // A day where nothing is said, nothing where there is none.
+    let (third, has_grace) = rotate(json!({}));
+    assert!(has_grace);
+    assert_eq!(last(&server).tags(&second), [false, true]);
+    let (fourth, has_grace) = rotate(json!({"grace_secs": 0}));
+    assert!(!has_grace && fourth != third);
+    last(&server).check_signature(&fourth);
+    refused(
+        &server.post(&path, &json!({"grace_secs": 604_801})),
+        400,
+        "VALIDATION_ERROR",
+        Some("grace_secs"),
+    );
+    refused(&server.post("/api/v1/webhooks/00/rotate-secret", &json!({})), 404, "NOT_FOUND", None);
+    let audit = server.read("/api/v1/audit");
+    assert_eq!(audit.to_string().matches("webhook.rotated").count(), 3);
+    let log = server.log();
+    assert!(
+        [first, second, third, fourth]
+            .iter()
+            .all(|secret| !log.contains(secret) && !audit.to_string().contains(secret))
+    );
 }
 
 #[test]
