@@ -13,8 +13,8 @@ use tracing::warn;
 
 use crate::part::write_records;
 use crate::{
-    Manifest, ObjectPart, Part, Previous, RecordsPart, Rules, Source, Step, Tell, Vault, refuse_unfinished,
-    scope_of, system_scope,
+    Manifest, ObjectPart, Part, Previous, RecordsPart, Rules, Source, Step, Tell, Vault, latest,
+    refuse_unfinished, scope_of, system_scope,
 };
 
 /// Held while a backup is made.
@@ -149,8 +149,11 @@ async fn make(
         records,
         objects,
         views,
+        kept_once: !rules.tables_kept_once.is_empty(),
     };
     let Maker { mut uploaded, .. } = maker;
+    // After the log was read, so that no event lacks its key; even where nothing else changed.
+    latest::replace(source, rules, vault).await?;
     match previous {
         // Parts that were lost and sent again are worth no new backup either.
         Some((previous, _)) if manifest.is_same_data(&previous) => {
@@ -252,7 +255,7 @@ impl Maker<'_> {
         let mut parts = Vec::new();
         let (mut some, mut bytes, mut done): (Vec<SavedRecord>, usize, u64) = (Vec::new(), 0, 0);
         while let Some(page) = snapshot.try_next().await? {
-            for record in page {
+            for record in page.into_iter().filter(|record| !self.rules.is_kept_once(&record.table)) {
                 let is_other = some
                     .last()
                     .is_some_and(|last| (&last.tenant, &last.table) != (&record.tenant, &record.table));

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! manifests/0000000007.json   BLAKE3 of the rest, then JSON: what belongs to backup 7, and the hash of backup 6
+//! latest.json, once/BLAKE3    tables that are kept once; replaced by each backup
 //! parts/BLAKE3-7              events, records or an object, compressed; named by the hash of what is stored and by the
 //!                             backup that it was sent for
 //! ```
@@ -15,6 +16,8 @@
 //!   restore begins with it.
 //! - **Incremental.** A part that the backup before has is not sent again. The log goes in segments; only the last
 //!   one, while it is small, is sent anew with what came since.
+//! - **Some tables only as they are now.** What [`Rules::tables_kept_once`] names is in `latest.json` and `once/`, which
+//!   each backup replaces, after the log was read: every event's key is there, but for those that were dropped.
 //! - **Whole or not there.** The manifest is put last and never replaced. What a killed backup left is removed by the
 //!   next. Two processes that share nothing but the vault may make and prune at the same time: one manifest of a number
 //!   wins, and what is pruned was listed before that manifest and is of no later backup by its name.
@@ -26,6 +29,7 @@
 //! To add a kind of data: a list of its parts in [`Manifest`], its lines in `create.rs`, `verify.rs` and `restore.rs`.
 
 mod create;
+mod latest;
 mod manifest;
 mod metrics;
 mod part;
@@ -79,6 +83,9 @@ pub struct Rules {
     pub topics: Vec<Topic>,
     /// Tables that are left out: what is of this process, or comes back as objects.
     pub tables_left_out: Vec<&'static str>,
+    /// Tables that are kept once, as they are when the newest backup is made, and restored so whichever backup is: a
+    /// backup must not bring back keys that were dropped since.
+    pub tables_kept_once: Vec<&'static str>,
     /// Folders of objects that are left out, because they are made from the log. A restore empties them.
     pub folders_left_out: Vec<&'static str>,
     /// Folders whose objects never change, so that they are read once.
@@ -92,6 +99,10 @@ pub struct Rules {
 impl Rules {
     fn is_left_out(&self, path: &str) -> bool {
         within(&self.folders_left_out, path)
+    }
+
+    fn is_kept_once(&self, table: &str) -> bool {
+        self.tables_kept_once.contains(&table)
     }
 
     fn is_written_once(&self, path: &str) -> bool {

@@ -35,6 +35,9 @@ pub struct Manifest {
     /// The views' checkpoints, where the log does not begin with its first event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<ViewPart>,
+    /// Whether the vault has tables beside it that are kept once.
+    #[serde(default)]
+    pub kept_once: bool,
 }
 
 /// The backup before.

@@ -16,7 +16,7 @@ use store::{
 
 use crate::plan::Ends;
 use crate::verify::{events, records};
-use crate::{Plan, Rules, Segment, Step, Tell, Vault, aside, scope_of, system_scope};
+use crate::{Plan, Rules, Segment, Step, Tell, Vault, aside, latest, scope_of, system_scope};
 
 const UNDER_WAY: &str = "under-way";
 const RECORDS_AT_ONCE: usize = 1_000;
@@ -126,7 +126,7 @@ pub async fn restore(
     let run = Run { target, rules, vault, plan, ends, tell };
     let mut restored = Restored { objects: run.objects().await?, ..Restored::default() };
     run.events(&mut restored).await?;
-    restored.records = run.records().await?;
+    restored.records = run.records().await? + run.latest().await?;
     marks.delete(&system, UNDER_WAY, Expect::Any).await?;
     Ok(restored)
 }
@@ -207,6 +207,17 @@ impl Run<'_> {
         let mut events = aside(move || events(first, end, &raw)).await?;
         events.retain(|stored| wanted.contains(&stored.offset));
         Ok(events)
+    }
+
+    /// The tables that are kept once, as the newest backup has them.
+    async fn latest(&self) -> Result<u64> {
+        let put = async |records: Vec<SavedRecord>| {
+            for some in records.chunks(RECORDS_AT_ONCE) {
+                self.target.records.restore(some.to_vec()).await?;
+            }
+            Ok(())
+        };
+        latest::restore(self.vault, self.plan.state().kept_once, put).await
     }
 
     async fn records(&self) -> Result<u64> {

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use kernel::{Error, Result, Scope, TenantId, codes};
 use store::{Blobs, PutMode};
 
+use crate::latest::Latest;
 use crate::part::{pack, unpack};
 use crate::{Manifest, Part, aside, corrupted};
 
 const MANIFESTS: &str = "manifests";
 const PARTS: &str = "parts";
+const LATEST: &str = "latest.json";
+const ONCE: &str = "once";
 
 /// A place for backups.
 #[derive(Debug, Clone)]
@@ -130,9 +133,47 @@ impl Vault {
         Ok((part, true))
     }
 
+    /// Puts a part of the tables that are kept once.
+    pub(crate) async fn put_once(&self, raw: Bytes) -> Result<Part> {
+        let (part, stored) = aside(move || pack(&raw)).await?;
+        let path = format!("{ONCE}/{}", part.blake3);
+        self.blobs.put(&self.scope, &path, stored, PutMode::Replace).await?;
+        Ok(part)
+    }
+
+    /// What a part of the tables that are kept once holds.
+    pub(crate) async fn get_once(&self, part: &Part) -> Result<Vec<u8>> {
+        self.get_at(format!("{ONCE}/{}", part.blake3), part).await
+    }
+
+    /// The list of the tables that are kept once; empty in a vault that never had any, unless it `must_be` there.
+    pub(crate) async fn latest(&self, must_be: bool) -> Result<Latest> {
+        match self.blobs.get(&self.scope, LATEST).await {
+            Ok(sealed) => Latest::open(&sealed).map_err(|error| damaged(LATEST, error)),
+            Err(error) if error.code() == codes::NOT_FOUND && !must_be => Ok(Latest::default()),
+            Err(error) if error.code() == codes::NOT_FOUND => Err(corrupted(format!("{LATEST} is missing"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the list, then removes what belongs to the one before.
+    pub(crate) async fn replace_latest(&self, latest: &Latest) -> Result<()> {
+        self.blobs.put(&self.scope, LATEST, latest.seal()?.into(), PutMode::Replace).await?;
+        for blob in self.blobs.list(&self.scope, ONCE).await? {
+            let is_needed = latest.parts().any(|name| blob.path.strip_prefix("once/") == Some(name));
+            if !is_needed {
+                self.blobs.delete(&self.scope, &blob.path).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a part holds.
     pub(crate) async fn get(&self, part: &Part) -> Result<Vec<u8>> {
-        let path = part_path(part);
+        self.get_at(part_path(part), part).await
+    }
+
+    async fn get_at(&self, path: String, part: &Part) -> Result<Vec<u8>> {
         let stored = match self.blobs.get(&self.scope, &path).await {
             Ok(stored) => stored,
             Err(error) if error.code() == codes::NOT_FOUND => {

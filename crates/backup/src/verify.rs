@@ -9,7 +9,7 @@ use store::{SavedRecord, Stored};
 use crate::manifest::Holds;
 use crate::part::{read_events, read_records};
 use crate::vault::part_path;
-use crate::{Manifest, Part, Plan, Step, Tell, Vault, aside, corrupted};
+use crate::{Manifest, Part, Plan, Step, Tell, Vault, aside, corrupted, latest};
 
 const AT_ONCE: usize = 2;
 /// Damages that are named in one error.
@@ -46,8 +46,10 @@ pub async fn verify(vault: &Vault, tell: Tell<'_>) -> Result<Verified> {
     let backups = manifests.len();
     let manifests: Vec<&Manifest> = manifests.iter().map(|(manifest, _)| manifest).collect();
     let (parts, bytes) = read_parts(vault, &manifests, &mut damages, tell).await?;
+    let must_be = manifests.iter().any(|manifest| manifest.kept_once);
+    let (more, more_bytes) = latest::verify(vault, must_be, &mut damages).await?;
     tell_damages(damages)?;
-    Ok(Verified { backups, parts, bytes })
+    Ok(Verified { backups, parts: parts + more, bytes: bytes + more_bytes })
 }
 
 /// Reads every part that a restore needs, and checks it.
@@ -60,8 +62,9 @@ pub async fn verify_plan(vault: &Vault, plan: &Plan, tell: Tell<'_>) -> Result<V
     let state = Manifest { topics: Vec::new(), ..plan.state().clone() };
     let log = Manifest { records: Vec::new(), objects: Vec::new(), views: Vec::new(), ..plan.log().clone() };
     let (parts, bytes) = read_parts(vault, &[&state, &log], &mut damages, tell).await?;
+    let (more, more_bytes) = latest::verify(vault, plan.state().kept_once, &mut damages).await?;
     tell_damages(damages)?;
-    Ok(Verified { backups: 1, parts, bytes })
+    Ok(Verified { backups: 1, parts: parts + more, bytes: bytes + more_bytes })
 }
 
 fn broken_chain(before: Option<&(Manifest, String)>, manifest: &Manifest) -> Option<String> {

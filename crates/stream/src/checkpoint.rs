@@ -71,8 +71,16 @@ impl Checkpoints {
         let position: u64 = checkpoint.offsets.values().sum();
         let path = format!("{}/{position:020}", self.folder);
         self.blobs.put(&self.scope, &path, seal(checkpoint)?, PutMode::Replace).await?;
+        self.keep(KEPT).await
+    }
+
+    /// Removes all but the newest `count`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn keep(&self, count: usize) -> Result<()> {
         let mut paths = self.paths().await?;
-        paths.truncate(paths.len().saturating_sub(KEPT));
+        paths.truncate(paths.len().saturating_sub(count));
         for path in paths {
             self.blobs.delete(&self.scope, &path).await?;
         }

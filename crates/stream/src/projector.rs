@@ -74,7 +74,12 @@ pub struct Projector<F> {
 }
 
 /// Asks for a checkpoint of everything folded so far.
-type Ask = oneshot::Sender<Result<Progress>>;
+#[derive(Debug)]
+struct Ask {
+    /// Whether every other checkpoint is to go.
+    alone: bool,
+    answer: oneshot::Sender<Result<Progress>>,
+}
 
 struct Feeder<F> {
     log: Arc<dyn EventLog>,
@@ -193,9 +198,21 @@ impl<F: Fold> Projector<F> {
     /// # Errors
     /// Those of the blobs; `UNAVAILABLE` when the fold has stopped.
     pub async fn checkpoint(&self) -> Result<Progress> {
+        self.ask(false).await
+    }
+
+    /// As [`Projector::checkpoint`], and removes every other checkpoint, because they hold what the view forgot.
+    ///
+    /// # Errors
+    /// Those of [`Projector::checkpoint`].
+    pub async fn checkpoint_alone(&self) -> Result<Progress> {
+        self.ask(true).await
+    }
+
+    async fn ask(&self, alone: bool) -> Result<Progress> {
         let stopped = || Error::new(codes::UNAVAILABLE, "the view no longer follows the log");
         let (ask, answer) = oneshot::channel();
-        self.asks.send(ask).await.map_err(|_| stopped())?;
+        self.asks.send(Ask { alone, answer: ask }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -440,11 +457,14 @@ impl<F: Fold> Feeder<F> {
     }
 
     /// Makes everything folded so far durable; returns what every good checkpoint holds.
-    async fn checkpoint_now(&mut self) -> Result<Progress> {
+    async fn checkpoint_now(&mut self, alone: bool) -> Result<Progress> {
         self.saved().await?;
         if self.saved != *self.progress.borrow() {
             self.checkpoint().await?;
             self.saved().await?;
+        }
+        if alone {
+            self.checkpoints.keep(1).await?;
         }
         self.checkpoints.covered(self.fold.format()).await
     }
@@ -458,7 +478,7 @@ impl<F: Fold> Feeder<F> {
                 () = stop.cancelled() => break,
                 Some(ask) = asked.recv() => {
                     // Who asked may have gone; the checkpoint is good all the same.
-                    let _ = ask.send(self.checkpoint_now().await);
+                    let _ = ask.answer.send(self.checkpoint_now(ask.alone).await);
                     continue;
                 }
                 grown = self.grown() => grown,
