@@ -7,12 +7,17 @@
 //! | `recommend.entity.patched.v1` | [`EntityPatch`]; changes what it names, creates where there is none |
 //! | `recommend.entity.deleted.v1` | [`EntityName`] |
 //! | `recommend.user.put.v1` | [`UserData`] |
+//! | `recommend.user.consent.v1` | [`ConsentData`] |
 //! | `recommend.interaction.recorded.v1` | [`InteractionData`]; the event's time is when it happened |
 //! | `recommend.interaction_type.put.v1` | [`InteractionTypeData`] |
 //! | `recommend.interaction_type.deleted.v1` | [`InteractionTypeName`] |
+//! | `recommend.retention.applied.v1` | [`RetentionData`]; made by the server alone |
+//! | `privacy.person.erased.v1` | [`privacy::Erased`]; made by the server alone |
 //!
 //! To add one: a constant in [`kinds`], a variant of [`RecommendEvent`], a line in [`RecommendEvent::read`], what
 //! it does in `views`.
+
+mod personal;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +31,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::attributes::{AttributeValue, Attributes, check_attributes};
 
+pub use personal::{AnonymousInteraction, ConsentData, OfRecommend, RetentionData};
+
 /// The event types.
 pub mod kinds {
     /// An entity was created.
@@ -38,20 +45,25 @@ pub mod kinds {
     pub const ENTITY_DELETED: &str = "recommend.entity.deleted.v1";
     /// A user was described.
     pub const USER_PUT: &str = "recommend.user.put.v1";
+    /// A user said what their data may be used for.
+    pub const USER_CONSENT: &str = "recommend.user.consent.v1";
     /// A user did something with an entity.
     pub const INTERACTION_RECORDED: &str = "recommend.interaction.recorded.v1";
     /// A type of interaction was registered or changed.
     pub const INTERACTION_TYPE_PUT: &str = "recommend.interaction_type.put.v1";
     /// A type of interaction was deleted.
     pub const INTERACTION_TYPE_DELETED: &str = "recommend.interaction_type.deleted.v1";
+    /// Events older than some day count no more. No caller can send it.
+    pub const RETENTION_APPLIED: &str = "recommend.retention.applied.v1";
 
-    /// All of them.
+    /// All that callers may send.
     pub const ALL: &[&str] = &[
         ENTITY_CREATED,
         ENTITY_PUT,
         ENTITY_PATCHED,
         ENTITY_DELETED,
         USER_PUT,
+        USER_CONSENT,
         INTERACTION_RECORDED,
         INTERACTION_TYPE_PUT,
         INTERACTION_TYPE_DELETED,
@@ -211,8 +223,16 @@ pub enum RecommendEvent {
     EntityDeleted(EntityName),
     /// See [`kinds::USER_PUT`].
     UserPut(UserData),
+    /// See [`kinds::USER_CONSENT`].
+    Consent(ConsentData),
     /// See [`kinds::INTERACTION_RECORDED`].
     Interaction(InteractionData),
+    /// The same of a person who was forgotten.
+    Anonymous(AnonymousInteraction),
+    /// See [`privacy::ERASED`].
+    Erased(privacy::Erased),
+    /// See [`kinds::RETENTION_APPLIED`].
+    Retention(RetentionData),
     /// See [`kinds::INTERACTION_TYPE_PUT`].
     InteractionTypePut(InteractionTypeData),
     /// See [`kinds::INTERACTION_TYPE_DELETED`].
@@ -220,7 +240,8 @@ pub enum RecommendEvent {
 }
 
 impl RecommendEvent {
-    /// Reads and checks the payload of an event; none for an event type of another domain.
+    /// Reads and checks the payload of an event; none for an event type of another domain, and for what is left of an
+    /// event of a person who was forgotten where that is nothing.
     ///
     /// # Errors
     /// What does not fit, naming the field.
@@ -229,12 +250,19 @@ impl RecommendEvent {
         if event.data.as_ref().is_some_and(|data| data.get().starts_with('[')) {
             return Err(invalid("data", "must be a JSON object, not an array"));
         }
+        if privacy::is_erased(event) {
+            let is_counted = event.kind == kinds::INTERACTION_RECORDED;
+            return is_counted.then(|| event.data_as().map(Self::Anonymous)).transpose();
+        }
         let read = match event.kind.as_str() {
             kinds::ENTITY_CREATED => Self::EntityCreated(event.data_as()?),
             kinds::ENTITY_PUT => Self::EntityPut(event.data_as()?),
             kinds::ENTITY_PATCHED => Self::EntityPatched(event.data_as()?),
             kinds::ENTITY_DELETED => Self::EntityDeleted(event.data_as()?),
             kinds::USER_PUT => Self::UserPut(event.data_as()?),
+            kinds::USER_CONSENT => Self::Consent(event.data_as()?),
+            kinds::RETENTION_APPLIED => Self::Retention(event.data_as()?),
+            privacy::ERASED => Self::Erased(event.data_as()?),
             kinds::INTERACTION_RECORDED => Self::Interaction(event.data_as()?),
             kinds::INTERACTION_TYPE_PUT => Self::InteractionTypePut(event.data_as()?),
             kinds::INTERACTION_TYPE_DELETED => Self::InteractionTypeDeleted(event.data_as()?),
@@ -259,6 +287,7 @@ impl RecommendEvent {
             Self::EntityDeleted(name) => check_type(&name.entity_type, "entity_type"),
             Self::UserPut(user) => check_attributes(&user.attributes, "attributes"),
             Self::Interaction(interaction) => interaction.check(),
+            Self::Consent(_) | Self::Anonymous(_) | Self::Erased(_) | Self::Retention(_) => Ok(()),
             Self::InteractionTypePut(kind) => {
                 check_type(&kind.interaction_type, "interaction_type")?;
                 check_weight(kind.weight, "weight")?;
@@ -299,9 +328,16 @@ impl InteractionData {
     /// The type's name and, where the interaction brings its own, the weight.
     #[must_use]
     pub fn kind(&self) -> (&str, Option<f64>) {
-        match &self.interaction_type {
-            InteractionKind::Named(name) | InteractionKind::Custom(name) => (name, self.weight),
-            InteractionKind::Rating(value) => ("rating", Some(*value)),
+        self.interaction_type.with(self.weight)
+    }
+}
+
+impl InteractionKind {
+    /// The type's name and, where the interaction brings its own, the weight.
+    fn with(&self, weight: Option<f64>) -> (&str, Option<f64>) {
+        match self {
+            Self::Named(name) | Self::Custom(name) => (name, weight),
+            Self::Rating(value) => ("rating", Some(*value)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`events`]: what is taken in. [`views`]: what it becomes. Both are the contract with the log.
 //! - [`algorithms`]: pure functions and structs, each with its paper. Read these first.
 //! - [`training`]: from the view to a model; [`trainer`]: when. [`serving`]: the snapshot that requests read.
+//! - [`forgetting`]: a person is forgotten, and what is too old counts no more.
 //! - [`service`]: the questions. [`http`]: the same over HTTP.
 //! - [`evaluation`]: how well an algorithm ranks what it has not seen. [`import`], [`generate`]: where data comes from.
 //!
@@ -16,6 +17,7 @@ pub mod algorithms;
 pub mod attributes;
 pub mod evaluation;
 pub mod events;
+pub mod forgetting;
 pub mod generate;
 pub mod http;
 pub mod import;
@@ -32,9 +34,11 @@ use std::sync::Arc;
 
 use algorithms::content::ItemEmbedder;
 use edge::http::health::Check;
-use edge::{EventOwner, Ingest};
+use edge::{AuditLog, EventOwner, Ingest};
+use forgetting::{Forgetting, ForgettingParts};
 use kernel::{Clock, Entropy, Result, Scope};
 use models::Registry;
+use privacy::Erasures;
 use prometheus_client::registry::Registry as Metrics;
 use store::{Blobs, Cache, DeadLetters, EventLog, Leases, Records};
 use stream::{Projector, ProjectorParts, ProjectorSettings, StreamMetrics};
@@ -73,6 +77,10 @@ pub struct RecommendParts {
     pub embedder: Option<Arc<dyn ItemEmbedder>>,
     /// How the view follows the log.
     pub views: ProjectorSettings,
+    /// Who was forgotten.
+    pub erasures: Erasures,
+    /// Who forgot whom.
+    pub audit: AuditLog,
 }
 
 /// The running domain.
@@ -84,7 +92,8 @@ pub struct Recommend {
     trainer: Trainer,
     projector: Arc<Projector<Views>>,
     log: Arc<dyn EventLog>,
-    background: Option<JoinHandle<()>>,
+    forgetting: Arc<Forgetting>,
+    background: Vec<JoinHandle<()>>,
 }
 
 impl Recommend {
@@ -118,7 +127,7 @@ impl Recommend {
             ProjectorParts {
                 log: Arc::clone(&parts.log),
                 blobs: Arc::clone(&parts.blobs),
-                dead_letters: parts.dead_letters,
+                dead_letters: parts.dead_letters.clone(),
                 clock: Arc::clone(&parts.clock),
                 metrics: stream_metrics,
             },
@@ -129,6 +138,18 @@ impl Recommend {
         .await?;
         let projector = Arc::new(projector);
         owner.follow(Arc::clone(&projector));
+        let forgetting = Arc::new(Forgetting::new(ForgettingParts {
+            erasures: parts.erasures,
+            views: Arc::clone(&views),
+            projector: Arc::clone(&projector),
+            service: Arc::clone(&service),
+            dead_letters: parts.dead_letters,
+            audit: parts.audit,
+            log: Arc::clone(&parts.log),
+            clock: Arc::clone(&parts.clock),
+            retention_days: settings.retention_days.clone(),
+            models_within_hours: settings.schedule.forget_within_hours,
+        }));
         let holder = format!("{:016x}", parts.entropy.next_u64());
         let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
         let trainer = Trainer::new(TrainerParts {
@@ -142,7 +163,8 @@ impl Recommend {
             embedder: parts.embedder,
         });
         trainer.restore().await?;
-        Ok(Self { views, owner, service, trainer, projector, log: parts.log, background: None })
+        let (log, background) = (parts.log, Vec::new());
+        Ok(Self { views, owner, service, trainer, projector, log, forgetting, background })
     }
 
     /// What the edge asks about this domain's events.
@@ -170,6 +192,7 @@ impl Recommend {
             writer: Writer::new(ingest),
             views: Arc::clone(&self.views),
             log: Arc::clone(&self.log),
+            forgetting: Arc::clone(&self.forgetting),
         })
     }
 
@@ -203,9 +226,28 @@ impl Recommend {
         self.views.of(scope).read().activity.interactions()
     }
 
-    /// Looks after models in the background from now on, until `stop`.
+    /// Forgets.
+    #[must_use]
+    pub fn forgetting(&self) -> &Arc<Forgetting> {
+        &self.forgetting
+    }
+
+    /// Looks after models and completes erasures in the background from now on, until `stop`.
     pub fn start(&mut self, duties: Duties, stop: CancellationToken) {
-        self.background = Some(tokio::spawn(self.trainer.clone().with_duties(duties).run(stop)));
+        self.background.push(tokio::spawn(self.trainer.clone().with_duties(duties).run(stop.clone())));
+        self.background.push(tokio::spawn(Arc::clone(&self.forgetting).run(stop)));
+    }
+
+    /// Tells of every erasure again, after a restore from before. Returns how many there are.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn forget_again(&self) -> Result<usize> {
+        let mut told = 0;
+        for tenant in self.views.tenants() {
+            told += self.forgetting.again(&Scope::system(tenant, "restore")).await?;
+        }
+        Ok(told)
     }
 
     /// What keeps the view current.
@@ -216,7 +258,7 @@ impl Recommend {
 
     /// Writes a last checkpoint and ends. The token given to [`Recommend::start`] must be cancelled before.
     pub async fn stop(self) {
-        if let Some(background) = self.background {
+        for background in self.background {
             let _ = background.await;
         }
         self.projector.stop().await;

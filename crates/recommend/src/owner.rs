@@ -84,6 +84,7 @@ impl EventOwner for RecommendOwner {
     }
 
     fn admit(&self, scope: &Scope, event: &mut Event) -> Result<()> {
+        privacy::check_marks(event)?;
         events::check_time(event.time, self.clock.now())?;
         match RecommendEvent::read(event)? {
             Some(RecommendEvent::Interaction(interaction)) => {

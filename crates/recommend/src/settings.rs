@@ -1,10 +1,16 @@
 //! The `recommend` section of the configuration.
 
+use std::collections::BTreeMap;
+
 use kernel::{Error, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::events::kinds;
 use crate::training::TrainingSettings;
+
+/// Event types that can grow too old.
+const RETAINED: [&str; 2] = [kinds::INTERACTION_RECORDED, kinds::USER_PUT];
 
 /// How recommendations are made.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +26,10 @@ pub struct RecommendSettings {
     pub training: TrainingSettings,
     /// When models are trained.
     pub schedule: ScheduleSettings,
+    /// Days after which events count no more, in views, exports and training: by the name of an interaction type, by
+    /// `recommend.interaction.recorded.v1` for every interaction, or by `recommend.user.put.v1` for what is known of a
+    /// user. Whole days (UTC). What grew too old does not come back when this is raised.
+    pub retention_days: BTreeMap<String, u32>,
 }
 
 /// What is taken in.
@@ -105,6 +115,9 @@ pub struct ScheduleSettings {
     pub threads: usize,
     /// Versions of the model that are kept.
     pub versions_kept: usize,
+    /// Hours after an erasure in which the models that learned from the person may stay; then they are trained anew and
+    /// every earlier version is removed. With 0 that begins at once.
+    pub forget_within_hours: u32,
 }
 
 impl Default for ScheduleSettings {
@@ -116,6 +129,7 @@ impl Default for ScheduleSettings {
             min_interactions: 50,
             threads: 0,
             versions_kept: 5,
+            forget_within_hours: 24,
         }
     }
 }
@@ -151,6 +165,14 @@ impl RecommendSettings {
             answers.trending_half_life_days > 0.0 && answers.trending_half_life_days.is_finite(),
             "answers.trending_half_life_days",
             "must be above 0",
+        )?;
+        let long_enough = self.retention_days.values().all(|days| *days >= 1);
+        require(long_enough, "retention_days", "must be at least 1 day each")?;
+        let known = |name: &&String| !name.contains('.') || RETAINED.contains(&name.as_str());
+        require(
+            self.retention_days.keys().all(|name| known(&name)),
+            "retention_days",
+            "names an interaction type, `recommend.interaction.recorded.v1` or `recommend.user.put.v1`",
         )?;
         self.training.validate()?;
         let schedule = &self.schedule;

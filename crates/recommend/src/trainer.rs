@@ -94,6 +94,8 @@ struct Notes {
 struct Unpublished {
     trained: Trained,
     report: TrainingReport,
+    /// When the view was copied: who is forgotten later may be in it.
+    seen_at: Timestamp,
     /// The version that it has, where only the promotion is missing.
     version: Option<u64>,
     tries: u32,
@@ -176,19 +178,19 @@ impl Trainer {
             None => self.fit(scope, progress).await?,
         };
         let published = self.publish(scope, &mut model).await;
-        let (version, now) = match published {
-            Ok(published) => published,
+        let version = match published {
+            Ok(version) => version,
             Err(error) => {
                 self.keep_unpublished(scope, model, &error);
                 return Err(error);
             }
         };
-        let Unpublished { trained, mut report, .. } = model;
-        let model = self.snapshot(scope, version, now, trained);
+        let Unpublished { trained, mut report, seen_at, .. } = model;
+        let model = self.snapshot(scope, version, seen_at, trained);
         // Before it answers, so that a swap makes nobody wait for a state.
         self.warm(scope, &model, &CancellationToken::new()).await?;
         self.serve(scope, model);
-        self.parts.registry.prune(scope, MODEL, self.parts.settings.schedule.versions_kept).await?;
+        self.prune(scope).await?;
         let took = self.parts.clock.elapsed().saturating_sub(began);
         self.parts.metrics.training_seconds.set(took.as_secs_f64());
         report.version = version;
@@ -202,6 +204,8 @@ impl Trainer {
         mut progress: impl FnMut(&TrainingProgress) + Send + 'static,
     ) -> Result<Unpublished> {
         let view = self.parts.views.of(scope);
+        // Before the view is copied: who is forgotten from now on may be in the model.
+        let seen_at = self.parts.clock.now();
         let (settings, clock) = (Arc::clone(&self.parts.settings), Arc::clone(&self.parts.clock));
         let embedder = self.parts.embedder.clone();
         let work = move || -> Result<(Trained, TrainingReport)> {
@@ -216,24 +220,23 @@ impl Trainer {
         let trained = tokio::task::spawn_blocking(work).await.map_err(Error::internal).flatten();
         self.parts.metrics.trained(if trained.is_ok() { "trained" } else { "failed" });
         let (trained, report) = trained?;
-        Ok(Unpublished { trained, report, version: None, tries: 0 })
+        Ok(Unpublished { trained, report, seen_at, version: None, tries: 0 })
     }
 
-    /// Publishes and promotes what is not yet; the version and when.
-    async fn publish(&self, scope: &Scope, model: &mut Unpublished) -> Result<(u64, Timestamp)> {
-        let now = self.parts.clock.now();
+    /// Publishes and promotes what is not yet; the version.
+    async fn publish(&self, scope: &Scope, model: &mut Unpublished) -> Result<u64> {
         let version = match model.version {
             Some(version) => version,
             None => {
                 let artifact = training::to_artifact(&model.trained, &model.report)?;
                 let parts = model.report.parts.iter();
                 let metrics = parts.map(|part| (format!("{}.ndcg@10", part.name), part.ndcg_at_10)).collect();
-                self.parts.registry.publish(scope, MODEL, &artifact, metrics, now).await?.version
+                self.parts.registry.publish(scope, MODEL, &artifact, metrics, model.seen_at).await?.version
             }
         };
         model.version = Some(version);
-        self.parts.registry.promote(scope, MODEL, PRODUCTION, version, now).await?;
-        Ok((version, now))
+        self.parts.registry.promote(scope, MODEL, PRODUCTION, version, model.seen_at).await?;
+        Ok(version)
     }
 
     fn keep_unpublished(&self, scope: &Scope, mut model: Unpublished, error: &Error) {
@@ -395,18 +398,45 @@ impl Trainer {
     pub fn is_due(&self, scope: &Scope) -> bool {
         let schedule = &self.parts.settings.schedule;
         let interactions = self.parts.views.of(scope).read().activity.interactions();
-        if interactions < schedule.min_interactions {
-            return false;
-        }
         let Some(model) = self.parts.service.served(scope).and_then(|served| served.current()) else {
-            return true;
+            return interactions >= schedule.min_interactions;
         };
+        if self.knows_forgotten(scope, &model) {
+            return true;
+        }
         let before = model.trained().basis.interactions;
         let grown = interactions.saturating_sub(before) as f64;
         let age = self.parts.clock.now().duration_since(model.trained_at);
         let hours = i64::try_from(schedule.full_rebuild_interval_hours).unwrap_or(i64::MAX);
         let enough = schedule.rebuild_growth * before as f64;
-        grown >= 1.0 && (grown >= enough || age.as_hours() >= hours)
+        interactions >= schedule.min_interactions
+            && grown >= 1.0
+            && (grown >= enough || age.as_hours() >= hours)
+    }
+}
+
+impl Trainer {
+    /// Removes versions beyond those that are kept, and those that know a user who was forgotten since.
+    async fn prune(&self, scope: &Scope) -> Result<()> {
+        let last_ms = self.parts.views.of(scope).read().erasures_ms().last().copied();
+        let mut kept = self.parts.settings.schedule.versions_kept;
+        if let Some(last_ms) = last_ms {
+            let versions = self.parts.registry.versions(scope, MODEL).await?;
+            let later = versions.iter().filter(|version| version.created_at.as_millisecond() >= last_ms);
+            kept = later.count().clamp(1, kept);
+        }
+        self.parts.registry.prune(scope, MODEL, kept).await.map(drop)
+    }
+
+    /// Whether a user was forgotten since the model was trained, so long ago that it has to go.
+    fn knows_forgotten(&self, scope: &Scope, model: &Recommenders) -> bool {
+        let trained_ms = model.trained_at.as_millisecond();
+        let hours = self.parts.settings.schedule.forget_within_hours;
+        let latest_ms = self.parts.clock.now().as_millisecond().saturating_sub(i64::from(hours) * 3_600_000);
+        let view = self.parts.views.of(scope);
+        let view = view.read();
+        let first = view.erasures_ms().iter().rev().take_while(|at_ms| **at_ms >= trained_ms).last();
+        first.is_some_and(|at_ms| *at_ms <= latest_ms)
     }
 }
 

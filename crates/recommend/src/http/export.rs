@@ -27,6 +27,7 @@ use super::whole_log::WholeLog;
 use super::{HttpState, check_tenant, timestamp};
 use crate::attributes::{AttributeValue, Attributes};
 use crate::events::kinds;
+use crate::views::Place;
 
 /// Entities or users taken under one hold of the view's lock.
 const ROWS_PER_HOLD: usize = 500;
@@ -168,7 +169,7 @@ async fn users(
                 tenant_id: scope.tenant().to_string(),
                 created_at: timestamp(user.created_at_ms),
             };
-            let rows = piece.clone().map(row).collect::<Vec<_>>();
+            let rows = piece.clone().filter(|user| !user.forgotten).map(row).collect::<Vec<_>>();
             (piece.len() > 0).then_some((Ok(rows), start + ROWS_PER_HOLD))
         };
         std::future::ready(piece)
@@ -203,18 +204,19 @@ async fn interactions(
 
 fn interaction_rows(
     reader: &(HttpState, Scope, InteractionParams),
-    events: Vec<kernel::Event>,
+    events: Vec<(Place, kernel::Event)>,
 ) -> Result<Vec<InteractionResponse>> {
     let (state, scope, params) = reader;
     let view = state.views.of(scope);
     let view = view.read();
-    let wanted = events.into_iter().filter(|event| {
+    let wanted = events.into_iter().filter(|(place, event)| {
         event.kind == kinds::INTERACTION_RECORDED
             && event.tenant == *scope.tenant()
             && params.start_date.is_none_or(|start| start <= event.time)
             && params.end_date.is_none_or(|end| event.time < end)
+            && view.counts(event, *place)
     });
-    wanted.map(|event| InteractionResponse::of(&view, event)).collect()
+    wanted.map(|(_, event)| InteractionResponse::of(&view, event)).collect()
 }
 
 /// The columns of a CSV export, whether or not a row has a value for each.

@@ -200,7 +200,8 @@ async fn earlier(
     let one = ReadLimit { events: 1, bytes: 1 };
     let read = state.log.read(&edge::ingest::EVENTS, place.partition, place.offset, one).await?;
     let stored = read.into_iter().next().map(|stored| stored.event);
-    let event = stored.filter(|event| event.kind == kinds::INTERACTION_RECORDED).ok_or_else(key_was_used)?;
+    let is_it = |event: &Event| event.kind == kinds::INTERACTION_RECORDED && !privacy::is_erased(event);
+    let event = stored.filter(is_it).ok_or_else(key_was_used)?;
     let known: InteractionData = event.data_as()?;
     if !is_same(&known, asked) {
         return Err(key_was_used());
@@ -245,22 +246,25 @@ async fn by_entity(
 ) -> ApiResult<Json<Vec<InteractionResponse>>> {
     params.check(&scope)?;
     let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let places = params.page(state.views.of(&scope).read().interactions_of(entity).iter().copied());
+    let places = params.page(state.views.of(&scope).read().interactions_of(entity));
     Ok(Json(load(&state, &scope, &places).await?))
 }
 
-/// Reads the events at these places back from the log. One that retention removed is left out.
+/// Reads the events at these places back from the log. One that retention removed is left out, as is one of a user who
+/// was forgotten.
 async fn load(state: &HttpState, scope: &Scope, places: &[Place]) -> Result<Vec<InteractionResponse>> {
     let mut events = Vec::with_capacity(places.len());
     let one = ReadLimit { events: 1, bytes: 1 };
     for place in places {
         let read = state.log.read(&edge::ingest::EVENTS, place.partition(), place.offset(), one).await?;
         let found = read.into_iter().next().filter(|stored| stored.offset == place.offset());
-        events.extend(found.map(|stored| stored.event).filter(|event| event.tenant == *scope.tenant()));
+        let of_tenant = found.map(|stored| stored.event).filter(|event| event.tenant == *scope.tenant());
+        events.extend(of_tenant.map(|event| (*place, event)));
     }
     let view = state.views.of(scope);
     let view = view.read();
-    events.into_iter().map(|event| InteractionResponse::of(&view, event)).collect()
+    let counted = events.into_iter().filter(|(place, event)| view.counts(event, *place));
+    counted.map(|(_, event)| InteractionResponse::of(&view, event)).collect()
 }
 
 fn default_entity_type() -> String {

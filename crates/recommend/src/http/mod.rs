@@ -5,7 +5,10 @@
 //! tests; then `make generate` for the OpenAPI document.
 
 pub mod bulk;
+pub mod consent;
+pub mod data_export;
 pub mod entities;
+pub mod erasures;
 pub mod export;
 pub mod interaction_types;
 pub mod interactions;
@@ -22,6 +25,7 @@ use store::{Appended, EventLog};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::forgetting::Forgetting;
 use crate::service::Service;
 use crate::views::Views;
 
@@ -36,6 +40,8 @@ pub struct HttpState {
     pub views: Arc<Views>,
     /// Reads back what was written.
     pub log: Arc<dyn EventLog>,
+    /// Forgets.
+    pub forgetting: Arc<Forgetting>,
 }
 
 /// Every route of this domain.
@@ -43,6 +49,9 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
     OpenApiRouter::new()
         .merge(entities::routes())
         .merge(users::routes())
+        .merge(consent::routes())
+        .merge(data_export::routes())
+        .merge(erasures::routes())
         .merge(interactions::routes())
         .merge(interaction_types::routes())
         .merge(bulk::routes())

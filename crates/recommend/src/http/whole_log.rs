@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use kernel::{Error, Event, Result, codes};
-use store::{EventLog, Extent, ReadLimit, Topic};
+use store::{EventLog, Extent, ReadLimit, Stored, Topic};
+
+use crate::views::Place;
 
 /// What is still to be read of a topic.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl WholeLog {
     ///
     /// # Errors
     /// Those of the log; `CORRUPTED` when it does not give what it held at the beginning and still should.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<(Place, Event)>>> {
         while let Some(Extent { partition, first, next: end }) = self.rest.last_mut() {
             if first >= end {
                 self.rest.pop();
@@ -45,7 +47,8 @@ impl WholeLog {
             };
             *first = last.offset + 1;
             let events = batch.into_iter().filter(|stored| stored.offset < *end);
-            return Ok(Some(events.map(|stored| stored.event).collect()));
+            let placed = |stored: Stored| (Place::new(*partition, stored.offset), stored.event);
+            return Ok(Some(events.map(placed).collect()));
         }
         Ok(None)
     }
@@ -67,7 +70,7 @@ mod tests {
     use async_trait::async_trait;
     use kernel::{EventDraft, Scope, TenantId, Timestamp};
     use store::memory::MemoryEventLog;
-    use store::{Appended, LogCapabilities, Retention, Stored};
+    use store::{Appended, LogCapabilities, Retention};
 
     use super::*;
 
@@ -148,7 +151,7 @@ mod tests {
         append(&*log, 10..15).await;
         let mut ids = Vec::new();
         while let Some(events) = whole.next().await? {
-            ids.extend(events.iter().map(|event| event.id.parse::<u32>().unwrap()));
+            ids.extend(events.iter().map(|(_, event)| event.id.parse::<u32>().unwrap()));
         }
         ids.sort_unstable();
         Ok(ids)

@@ -27,6 +27,9 @@ pub struct Answer {
     pub fallback: Option<&'static str>,
     /// Whether too little is known of the user for a personal answer.
     pub cold_start: bool,
+    /// The user does not agree to personal answers: nothing that they did was looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_consent: bool,
     /// The version of the model; none where no model was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u64>,
@@ -109,6 +112,9 @@ pub struct SimilarUsers {
     pub user_id: String,
     /// Nearest first.
     pub users: Vec<SimilarUser>,
+    /// The user does not agree to personal answers: there are none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_consent: bool,
     /// The version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<u64>,

@@ -254,11 +254,14 @@ impl Service {
             hasher.update(&(kind.name.len() as u64).to_le_bytes()).update(kind.name.as_bytes());
             hasher.update(&kind.weight.to_bits().to_le_bytes());
         }
-        let history = match about {
+        hasher.update(&view.oblivion().to_le_bytes());
+        let user = match about {
             About::User(id) => view.users.find(id).and_then(|index| view.users.get(index)),
             _ => None,
         };
-        let history = history.map_or(&[][..], |user| &user.history);
+        let agreed = user.is_none_or(|user| user.consent.personalisation);
+        hasher.update(&[u8::from(agreed)]);
+        let history = user.filter(|_| agreed).map_or(&[][..], |user| &user.history);
         let personal = algorithm.is_personal() && !history.is_empty();
         hasher.update(&[u8::from(personal)]);
         if !personal {
@@ -276,6 +279,12 @@ impl Service {
             name,
             personal,
         })
+    }
+
+    /// How long an answer is kept at most, in seconds.
+    #[must_use]
+    pub fn kept_for_secs(&self) -> u64 {
+        self.cache.as_ref().map_or(0, |cache| cache.settings.recommendation_ttl_secs)
     }
 
     /// The cache of answers, where one is set.
@@ -366,6 +375,7 @@ mod tests {
                 algorithm: "hybrid",
                 fallback: None,
                 cold_start: false,
+                without_consent: false,
                 model_version: None,
                 generated_at: self.clock.now(),
                 complete,

@@ -151,11 +151,37 @@ impl Service {
         let view = self.views.of(scope);
         let mut view = view.read();
         let user = view.users.find(user_id);
-        let history = user.and_then(|index| view.users.get(index)).map_or(&[][..], |user| &user.history);
+        let found = user.and_then(|index| view.users.get(index));
+        if found.is_some_and(|user| !user.consent.personalisation) {
+            return self.impersonal(scope, &mut view, user_id, query, pin);
+        }
+        let history = found.map_or(&[][..], |user| &user.history);
         let count = pin.map_or(history.len(), |pin| usize::try_from(pin.history).unwrap_or(usize::MAX));
         let context = Context::of_user(&view, history, count);
         let subject = Subject { user_id: Some(user_id), entity: None, user, pin };
         self.answer(scope, &mut view, &context, subject, query)
+    }
+
+    /// What many choose, for a user who does not agree to more. Nothing that the user did is looked at, not even to pass
+    /// over what was seen.
+    fn impersonal(
+        &self,
+        scope: &Scope,
+        view: &mut RwLockReadGuard<'_, TenantView>,
+        user_id: &str,
+        query: &Query,
+        pin: Option<Cursor>,
+    ) -> Result<Answer> {
+        let subject = Subject { user_id: Some(user_id), pin, ..Subject::default() };
+        let stand_in = match query.algorithm.is_personal() {
+            true => Query { algorithm: Algorithm::Trending, ..query.clone() },
+            false => query.clone(),
+        };
+        let answer = self.answer(scope, view, &Context::default(), subject, &stand_in)?;
+        let trending = query.algorithm.is_personal().then_some(Algorithm::Trending.name());
+        let (algorithm, fallback) = (query.algorithm.name(), answer.fallback.or(trending));
+        // How much is known of the user is not looked at either.
+        Ok(Answer { algorithm, fallback, cold_start: false, without_consent: true, ..answer })
     }
 
     /// What someone should see who did this just now. Entities and types that are not known are passed over.
@@ -310,6 +336,7 @@ impl Service {
             algorithm,
             fallback,
             cold_start,
+            without_consent: false,
             model_version,
             generated_at: now,
             complete: selection.complete,

@@ -18,7 +18,9 @@ impl Service {
         let view = view.read();
         let index = view.users.find(user_id).ok_or_else(|| user_not_found(user_id))?;
         let user = view.users.get(index).ok_or_else(|| user_not_found(user_id))?;
-        let context = Context::of_user(&view, &user.history, usize::MAX);
+        let agreed = user.consent.personalisation;
+        let history = if agreed { &user.history[..] } else { &[] };
+        let context = Context::of_user(&view, history, usize::MAX);
         let model = self.model(scope, &view, None)?;
         let nearest = model
             .as_ref()
@@ -45,6 +47,7 @@ impl Service {
             answer_id: self.entropy.id(now).as_hyphenated().to_string(),
             user_id: user_id.to_owned(),
             users: named.collect(),
+            without_consent: !agreed,
             model_version: model.map(|model| model.version),
             generated_at: now,
         })

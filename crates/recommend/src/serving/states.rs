@@ -79,7 +79,8 @@ impl Recommenders {
     pub fn warm(&self, view: &RwLock<TenantView>, stop: &(dyn Fn() -> bool + Sync)) -> usize {
         let mut latest: Vec<(i64, u32)> = {
             let view = view.read();
-            let last = view.users.all().iter().map(|user| user.history.last());
+            let agreed = |user: &&crate::views::User| user.consent.personalisation;
+            let last = view.users.all().iter().map(|user| Some(user).filter(agreed)?.history.last());
             (0..).zip(last).filter_map(|(user, last)| Some((last?.time_ms, user))).collect()
         };
         latest.sort_unstable_by(|one, two| two.cmp(one));
@@ -101,6 +102,16 @@ impl Recommenders {
             made += contexts.len();
         }
         made
+    }
+
+    /// Forgets the states of users who were forgotten, or no longer agree to have one.
+    pub fn forget_users(&self, view: &RwLock<TenantView>) {
+        let view = view.read();
+        for (user, _) in &self.states.0 {
+            if !view.users.get(*user).is_some_and(|user| user.consent.personalisation) {
+                self.states.0.invalidate(&*user);
+            }
+        }
     }
 
     /// Forgets the states, for a model that is no longer the one that answers.

@@ -61,14 +61,17 @@ impl TrainingSet {
         let basket_kinds = basket_kinds(view);
         let mut choices = Rows::default();
         let mut baskets = Rows::default();
-        let mut users = Vec::new();
+        let (mut users, mut looked_at) = (Vec::new(), 0);
         loop {
             let view = view.read();
-            let piece = view.users.all().get(users.len()..).unwrap_or_default();
+            let piece = view.users.all().get(looked_at..).unwrap_or_default();
             if piece.is_empty() {
                 break;
             }
-            for user in piece.iter().take(USERS_PER_HOLD) {
+            let piece = &piece[..piece.len().min(USERS_PER_HOLD)];
+            looked_at += piece.len();
+            // Who does not agree is not in the model at all, not even by name.
+            for user in piece.iter().filter(|user| !user.forgotten && user.consent.training) {
                 users.push(user.id.to_string());
                 let mut open = Basket::default();
                 for entry in &user.history {
@@ -122,8 +125,8 @@ fn basket_kinds(view: &RwLock<TenantView>) -> Vec<u16> {
         }
         let piece = &piece[..piece.len().min(USERS_PER_HOLD)];
         looked_at += piece.len();
-        let is_used =
-            |kind: &u16| piece.iter().any(|user| user.history.iter().any(|entry| entry.kind == *kind));
+        let learned = || piece.iter().filter(|user| user.consent.training);
+        let is_used = |kind: &u16| learned().any(|user| user.history.iter().any(|entry| entry.kind == *kind));
         used.extend(wanted.extract_if(.., |kind| is_used(kind)));
     }
     used.sort_unstable();

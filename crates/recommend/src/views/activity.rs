@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 pub const DAYS_KEPT: usize = 32;
 const MS_PER_DAY: i64 = 86_400_000;
 
+/// The day since 1970 of a time (UTC).
+pub(super) fn day_of(time_ms: i64) -> i64 {
+    time_ms.div_euclid(MS_PER_DAY)
+}
+
 /// Usage by entity index. Only positive weights count.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
@@ -54,6 +59,10 @@ impl Activity {
     }
 
     pub(super) fn record(&mut self, entity: u32, weight: f32, time_ms: i64) {
+        self.add(entity, weight, day_of(time_ms));
+    }
+
+    fn add(&mut self, entity: u32, weight: f32, day: i64) {
         let entity = entity as usize;
         if self.counts.len() <= entity {
             self.counts.resize(entity + 1, 0);
@@ -63,11 +72,24 @@ impl Activity {
         self.interactions += 1;
         if weight > 0.0 {
             self.totals[entity] += f64::from(weight);
-            if let Some(weights) = self.day(time_ms.div_euclid(MS_PER_DAY)) {
+            if let Some(weights) = self.day(day) {
                 if weights.len() <= entity {
                     weights.resize(entity + 1, 0.0);
                 }
                 weights[entity] += weight;
+            }
+        }
+    }
+
+    /// Counts anew: by entity, the weight and the day of each interaction in log order. Days that went stay away.
+    pub(super) fn count_again(&mut self, by_entity: impl Iterator<Item = impl Iterator<Item = (f32, i64)>>) {
+        self.totals.fill(0.0);
+        self.counts.fill(0);
+        self.days.iter_mut().for_each(|(_, weights)| weights.fill(0.0));
+        self.interactions = 0;
+        for (entity, interactions) in by_entity.enumerate() {
+            for (weight, day) in interactions {
+                self.add(entity as u32, weight, day);
             }
         }
     }

@@ -3,13 +3,16 @@
 //! Entities, users and interaction types get dense indices in the order they first appear in the log, so that
 //! the same log always gives the same indices and the same bytes.
 //!
-//! It refuses to look at a clock: whether an entity is available now is asked by the request, with its time.
+//! It refuses to look at a clock: whether an entity is available now is asked by the request, with its time, and what is
+//! too old to count is said by an event.
 
 pub mod activity;
 pub mod entities;
 pub mod interaction_types;
 pub mod set_name;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
 pub mod users;
 
 use std::collections::BTreeMap;
@@ -28,11 +31,12 @@ pub use activity::Activity;
 pub use entities::{Entities, Entity};
 pub use interaction_types::{InteractionType, InteractionTypes};
 pub use set_name::SetName;
+use tenant::Origin;
 pub use tenant::TenantView;
-pub use users::{Entry, User, Users};
+pub use users::{Consent, Entry, User, Users};
 
 /// Raised when the encoding of a view changes; a checkpoint of another format is rebuilt from the log.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Events applied under one hold of the lock, so that readers never wait long.
 const EVENTS_PER_HOLD: usize = 128;
 
@@ -137,9 +141,7 @@ impl Fold for Views {
             for (index, parsed) in parsed.into_iter().enumerate() {
                 let stored = &batch[start + index];
                 let applied = match parsed {
-                    Ok(Some(event)) => {
-                        view.apply(event, stored.event.time, Place::new(partition, stored.offset))
-                    }
+                    Ok(Some(event)) => view.apply(event, origin(partition, stored)),
                     Ok(None) => Ok(()),
                     Err(error) => Err(error),
                 };
@@ -188,6 +190,15 @@ impl Fold for Views {
 
     fn clear(&self) {
         self.tenants.write().clear();
+    }
+}
+
+fn origin(partition: u32, stored: &Stored) -> Origin<'_> {
+    Origin {
+        tenant: &stored.event.tenant,
+        time: stored.event.time,
+        place: Place::new(partition, stored.offset),
+        key: privacy::key_of(&stored.event).and_then(users::key_name),
     }
 }
 

@@ -1,10 +1,47 @@
 //! The view of one tenant and what each event does to it.
 
-use kernel::{Error, Result, Timestamp, codes};
+use std::collections::BTreeMap;
+
+use kernel::{Error, Event, Result, TenantId, Timestamp, codes};
+use privacy::Erased;
 use serde::{Deserialize, Serialize};
 
+use super::activity::day_of;
+use super::users::KeyName;
 use super::{Activity, Entities, Entry, InteractionTypes, Place, SetName, Users};
-use crate::events::{InteractionData, InteractionKind, RecommendEvent, UNKNOWN_INTERACTION_TYPE};
+use crate::events::{
+    AnonymousInteraction, InteractionKind, RecommendEvent, RetentionData, UNKNOWN_INTERACTION_TYPE, kinds,
+};
+
+/// One interaction with an entity, whoever's it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mention {
+    /// Where its event stands in the log.
+    pub place: Place,
+    /// What it said.
+    weight: f32,
+    /// The day since 1970 on which it happened (UTC).
+    day: u16,
+    /// The interaction type's index.
+    kind: u16,
+}
+
+/// Since when a user's unsealed events count: the erasure's place and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Since {
+    place: Place,
+    time_ms: i64,
+}
+
+/// What an event is besides its data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) time: Timestamp,
+    pub(super) place: Place,
+    /// The key that it was sealed under.
+    pub(super) key: Option<KeyName>,
+}
 
 /// Everything that requests of one tenant read.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,8 +54,14 @@ pub struct TenantView {
     pub interaction_types: InteractionTypes,
     /// How much each entity is used.
     pub activity: Activity,
-    /// For each entity, where its interactions stand in the log, in log order.
-    by_entity: Vec<Vec<Place>>,
+    /// For each entity, its interactions in log order, those of forgotten users among them.
+    by_entity: Vec<Vec<Mention>>,
+    /// By interaction type or event type, the first day that counts.
+    first_day: BTreeMap<String, i64>,
+    /// By [`privacy::person_hash`], users who were forgotten and whose unsealed events may still be in the log.
+    forgotten: BTreeMap<String, Since>,
+    /// When users were forgotten, in unix milliseconds, in log order.
+    erasures_ms: Vec<i64>,
     /// Grows where a checkpoint takes the place of a view that was read: indices may then name something else, and who
     /// kept some has to find them anew.
     #[serde(skip)]
@@ -35,9 +78,9 @@ impl TenantView {
     }
 
     /// Where an entity's interactions stand in the log, in log order.
-    #[must_use]
-    pub fn interactions_of(&self, entity: u32) -> &[Place] {
-        self.by_entity.get(entity as usize).map_or(&[], Vec::as_slice)
+    pub fn interactions_of(&self, entity: u32) -> impl DoubleEndedIterator<Item = Place> {
+        let mentions = self.by_entity.get(entity as usize).map_or(&[][..], Vec::as_slice);
+        mentions.iter().map(|mention| mention.place)
     }
 
     /// The name of the set of interactions that are held: with several partitions, or where a part of the log is gone, their
@@ -53,12 +96,66 @@ impl TenantView {
         self.interaction_types.weight(entry.kind, entry.weight)
     }
 
+    /// When users were forgotten, in unix milliseconds.
+    #[must_use]
+    pub fn erasures_ms(&self) -> &[i64] {
+        &self.erasures_ms
+    }
+
+    /// Whether what is older than these days is let go of already.
+    #[must_use]
+    pub fn lets_go(&self, first_day: &BTreeMap<String, i64>) -> bool {
+        first_day.iter().all(|(name, day)| self.first_day.get(name).is_some_and(|known| known >= day))
+    }
+
+    /// Raised by whatever changes answers without a new interaction: an erasure, and what grew too old.
+    #[must_use]
+    pub fn oblivion(&self) -> u64 {
+        let days = self.first_day.values().fold(0_i64, |sum, day| sum.wrapping_add(*day));
+        self.erasures_ms.len() as u64 + days.cast_unsigned()
+    }
+
+    /// Whether an event of the log still counts: not one of a user who was forgotten since, and not too old.
+    #[must_use]
+    pub fn counts(&self, event: &Event, place: Place) -> bool {
+        if privacy::is_erased(event) {
+            return false;
+        }
+        let at_ms = event.time.as_millisecond();
+        let Ok(Some(read)) = RecommendEvent::read(event) else { return true };
+        let user = match &read {
+            RecommendEvent::Interaction(data) => {
+                if !self.is_kept(data.kind().0, at_ms) {
+                    return false;
+                }
+                &data.user_id
+            }
+            RecommendEvent::UserPut(data) => {
+                if self.is_too_old(kinds::USER_PUT, at_ms) {
+                    return false;
+                }
+                &data.user_id
+            }
+            RecommendEvent::Consent(data) => &data.user_id,
+            _ => return true,
+        };
+        if self.forgotten.is_empty() || privacy::key_of(event).is_some() {
+            return true;
+        }
+        let since = self.forgotten.get(&privacy::person_hash(&event.tenant, user.as_str()));
+        since.is_none_or(|since| match since.place.partition() == place.partition() {
+            true => place.offset() > since.place.offset(),
+            false => at_ms > since.time_ms,
+        })
+    }
+
     /// Takes in one event.
     ///
     /// # Errors
     /// Why it cannot be used; the view is then as it was.
-    pub(super) fn apply(&mut self, event: RecommendEvent, time: Timestamp, place: Place) -> Result<()> {
-        let at_ms = time.as_millisecond();
+    pub(super) fn apply(&mut self, event: RecommendEvent, origin: Origin<'_>) -> Result<()> {
+        let Origin { place, key, .. } = origin;
+        let at_ms = origin.time.as_millisecond();
         match event {
             RecommendEvent::EntityCreated(data) => {
                 self.check_entity_type(&data.entity_type)?;
@@ -76,10 +173,24 @@ impl TenantView {
                 self.entities.delete(&name.entity_type, name.entity_id.as_str(), at_ms);
             }
             RecommendEvent::UserPut(user) => {
-                let index = self.users.intern(user.user_id.as_str(), at_ms);
-                self.users.describe(index, user.attributes);
+                if !self.is_too_old(kinds::USER_PUT, at_ms) {
+                    let index = self.users.intern(user.user_id.as_str(), at_ms, key);
+                    self.users.describe(index, user.attributes, at_ms);
+                }
             }
-            RecommendEvent::Interaction(interaction) => self.record(&interaction, at_ms, place)?,
+            RecommendEvent::Consent(said) => {
+                let index = self.users.intern(said.user_id.as_str(), at_ms, key);
+                self.users.agree(index, &said, at_ms);
+            }
+            RecommendEvent::Interaction(interaction) => {
+                if let Some(entry) = self.count(&AnonymousInteraction::from(&interaction), at_ms, place)? {
+                    let user = self.users.intern(interaction.user_id.as_str(), at_ms, key);
+                    self.users.record(user, entry);
+                }
+            }
+            RecommendEvent::Anonymous(interaction) => drop(self.count(&interaction, at_ms, place)?),
+            RecommendEvent::Erased(erased) => self.forget(erased, origin),
+            RecommendEvent::Retention(retention) => self.retain(retention),
             RecommendEvent::InteractionTypePut(kind) => {
                 if !self.interaction_types.takes(&kind.interaction_type) {
                     return Err(too_many("interaction_type"));
@@ -93,9 +204,18 @@ impl TenantView {
         Ok(())
     }
 
-    fn record(&mut self, interaction: &InteractionData, at_ms: i64, place: Place) -> Result<()> {
+    /// Counts an interaction, whoever's it is; none where it is too old to count.
+    fn count(
+        &mut self,
+        interaction: &AnonymousInteraction,
+        at_ms: i64,
+        place: Place,
+    ) -> Result<Option<Entry>> {
         self.check_entity_type(&interaction.entity_type)?;
         let (name, weight) = interaction.kind();
+        if !self.is_kept(name, at_ms) {
+            return Ok(None);
+        }
         let kind = match (self.interaction_types.find(name), &interaction.interaction_type) {
             (Some(kind), _) => kind,
             (None, InteractionKind::Custom(name)) if self.interaction_types.takes(name) => {
@@ -105,16 +225,61 @@ impl TenantView {
         };
         let entity =
             self.entities.intern(&interaction.entity_type, interaction.entity_id.as_str(), at_ms, place);
-        let user = self.users.intern(interaction.user_id.as_str(), at_ms);
         let entry = Entry { time_ms: at_ms, place, entity, weight: weight.map(|weight| weight as f32), kind };
-        self.users.record(user, entry);
-        self.activity.record(entity, self.weight_of(&entry), at_ms);
+        let weight = self.weight_of(&entry);
+        self.activity.record(entity, weight, at_ms);
         if self.by_entity.len() <= entity as usize {
             self.by_entity.resize_with(entity as usize + 1, Vec::new);
         }
-        self.by_entity[entity as usize].push(place);
+        let day = u16::try_from(day_of(at_ms)).unwrap_or(u16::MAX);
+        self.by_entity[entity as usize].push(Mention { place, weight, day, kind });
         self.interactions_name.add(name_of(place));
-        Ok(())
+        Ok(Some(entry))
+    }
+
+    /// Forgets a user: what was counted stays, nothing says whose it was.
+    fn forget(&mut self, erased: Erased, origin: Origin<'_>) {
+        self.users.forget(&erased, |id| privacy::person_hash(origin.tenant, id));
+        let time_ms = origin.time.as_millisecond();
+        self.erasures_ms.push(time_ms);
+        if let Some(person) = erased.person {
+            self.forgotten.insert(person, Since { place: origin.place, time_ms });
+        }
+    }
+
+    /// Whether an interaction of that type and time counts.
+    fn is_kept(&self, interaction_type: &str, at_ms: i64) -> bool {
+        !self.is_too_old(interaction_type, at_ms) && !self.is_too_old(kinds::INTERACTION_RECORDED, at_ms)
+    }
+
+    fn is_too_old(&self, name: &str, at_ms: i64) -> bool {
+        self.first_day.get(name).is_some_and(|first| day_of(at_ms) < *first)
+    }
+
+    /// From now on nothing counts that is older. Days that counted once may not count again.
+    fn retain(&mut self, retention: RetentionData) {
+        for (name, day) in retention.first_day {
+            let first = self.first_day.entry(name).or_insert(day);
+            *first = (*first).max(day);
+        }
+        let of = |name: &str| self.first_day.get(name).copied().unwrap_or(i64::MIN);
+        let of_all = of(kinds::INTERACTION_RECORDED);
+        let by_kind: Vec<i64> =
+            self.interaction_types.all().iter().map(|kind| of(&kind.name).max(of_all)).collect();
+        let of_descriptions = of(kinds::USER_PUT);
+        self.users.retain(
+            |entry| day_of(entry.time_ms) >= by_kind[usize::from(entry.kind)],
+            |at_ms| day_of(at_ms) >= of_descriptions,
+        );
+        for mentions in &mut self.by_entity {
+            mentions.retain(|mention| i64::from(mention.day) >= by_kind[usize::from(mention.kind)]);
+        }
+        let counted = self
+            .by_entity
+            .iter()
+            .map(|mentions| mentions.iter().map(|mention| (mention.weight, i64::from(mention.day))));
+        self.activity.count_again(counted);
+        self.name_interactions();
     }
 
     fn check_entity_type(&self, entity_type: &str) -> Result<()> {
@@ -125,8 +290,13 @@ impl TenantView {
     pub(super) fn index(&mut self) {
         self.entities.index();
         self.users.index();
-        self.interactions_name = SetName::default();
-        self.by_entity.iter().flatten().for_each(|place| self.interactions_name.add(name_of(*place)));
+        self.name_interactions();
+    }
+
+    fn name_interactions(&mut self) {
+        let mut name = SetName::default();
+        self.by_entity.iter().flatten().for_each(|mention| name.add(name_of(mention.place)));
+        self.interactions_name = name;
     }
 }
 

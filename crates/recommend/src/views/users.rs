@@ -1,10 +1,15 @@
 //! Users and what they did, in time order.
+//!
+//! A user who was forgotten leaves an empty place, so that the indices of the others stay for as long as the process
+//! lives; what is stored has no such places, as a view has none that is folded again from the log without the user.
 
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
+use privacy::Erased;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Place;
 use crate::attributes::Attributes;
+use crate::events::ConsentData;
 
 /// One interaction in a user's history.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,6 +26,26 @@ pub struct Entry {
     pub kind: u16,
 }
 
+/// What a user agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Answers may rest on what the user did.
+    pub personalisation: bool,
+    /// Models may learn from what the user did.
+    pub training: bool,
+    /// When the user last said so, in unix milliseconds; none for one who never did.
+    pub updated_at_ms: Option<i64>,
+}
+
+impl Default for Consent {
+    fn default() -> Self {
+        Self { personalisation: true, training: true, updated_at_ms: None }
+    }
+}
+
+/// The name of the key that a user's events are sealed under.
+pub type KeyName = [u8; 16];
+
 /// A user as they stand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct User {
@@ -28,31 +53,60 @@ pub struct User {
     pub id: Box<str>,
     /// What is known of them.
     pub attributes: Attributes,
+    /// When that was said, in unix milliseconds.
+    pub described_at_ms: Option<i64>,
     /// What they did, oldest first; in log order where times are equal.
     pub history: Vec<Entry>,
     /// When they were first seen, in unix milliseconds.
     pub created_at_ms: i64,
+    /// What they agreed to.
+    pub consent: Consent,
+    /// Whether some of their events are in the log unsealed.
+    pub unsealed: bool,
+    /// The key of those that are sealed. More than one only where replicas met them at once; all go together.
+    pub key: Option<KeyName>,
+    /// They were forgotten; nothing is left here.
+    #[serde(skip)]
+    pub forgotten: bool,
 }
 
 /// The users of one tenant.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Users {
+    #[serde(serialize_with = "without_forgotten")]
     list: Vec<User>,
     #[serde(skip)]
     by_id: HashMap<Box<str>, u32>,
 }
 
+fn without_forgotten<S: Serializer>(list: &[User], serializer: S) -> Result<S::Ok, S::Error> {
+    let known: Vec<&User> = list.iter().filter(|user| !user.forgotten).collect();
+    known.serialize(serializer)
+}
+
 impl Users {
-    /// Every user by index.
+    /// Every user by index; those who were forgotten have no id and no history.
     #[must_use]
     pub fn all(&self) -> &[User] {
         &self.list
     }
 
-    /// The user at `index`.
+    /// How many are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether nobody is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The user at `index`, unless forgotten.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&User> {
-        self.list.get(index as usize)
+        self.list.get(index as usize).filter(|user| !user.forgotten)
     }
 
     /// The index of a user.
@@ -61,24 +115,48 @@ impl Users {
         self.by_id.get(id).copied()
     }
 
-    /// The index of a user, who is added where unknown.
-    pub(super) fn intern(&mut self, id: &str, at_ms: i64) -> u32 {
-        if let Some(index) = self.by_id.get(id) {
-            return *index;
+    /// The index of a user, who is added where unknown, of whom an event came that was sealed under `key`.
+    pub(super) fn intern(&mut self, id: &str, at_ms: i64, key: Option<KeyName>) -> u32 {
+        let index = match self.by_id.get(id) {
+            Some(index) => *index,
+            None => self.add(id, at_ms),
+        };
+        let user = &mut self.list[index as usize];
+        match key {
+            Some(key) => user.key = Some(key),
+            None => user.unsealed = true,
         }
+        index
+    }
+
+    fn add(&mut self, id: &str, at_ms: i64) -> u32 {
         let index = self.list.len() as u32;
         self.by_id.insert(id.into(), index);
         self.list.push(User {
             id: id.into(),
             attributes: Attributes::new(),
+            described_at_ms: None,
             history: Vec::new(),
             created_at_ms: at_ms,
+            consent: Consent::default(),
+            unsealed: false,
+            key: None,
+            forgotten: false,
         });
         index
     }
 
-    pub(super) fn describe(&mut self, index: u32, attributes: Attributes) {
-        self.list[index as usize].attributes = attributes;
+    pub(super) fn describe(&mut self, index: u32, attributes: Attributes, at_ms: i64) {
+        let user = &mut self.list[index as usize];
+        user.attributes = attributes;
+        user.described_at_ms = Some(at_ms);
+    }
+
+    pub(super) fn agree(&mut self, index: u32, said: &ConsentData, at_ms: i64) {
+        let consent = &mut self.list[index as usize].consent;
+        consent.personalisation = said.personalisation.unwrap_or(consent.personalisation);
+        consent.training = said.training.unwrap_or(consent.training);
+        consent.updated_at_ms = Some(at_ms);
     }
 
     /// Adds to a history at the place that its time gives it.
@@ -90,9 +168,55 @@ impl Users {
         history.insert(place, entry);
     }
 
+    /// Forgets whoever an erasure is of.
+    pub(super) fn forget(&mut self, erased: &Erased, hash: impl Fn(&str) -> String) {
+        let keys: Vec<KeyName> = erased.keys.iter().filter_map(|name| key_name(name)).collect();
+        for user in self.list.iter_mut().filter(|user| !user.forgotten) {
+            let by_key = user.key.is_some_and(|key| keys.contains(&key));
+            let by_hash =
+                || user.unsealed && erased.person.as_ref().is_some_and(|person| *person == hash(&user.id));
+            if by_key || by_hash() {
+                self.by_id.remove(&user.id);
+                user.forget();
+            }
+        }
+    }
+
+    /// Keeps of each history what `keeps` says, and of each description what `keeps_description` says of its time.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&Entry) -> bool, keeps_description: impl Fn(i64) -> bool) {
+        for user in &mut self.list {
+            user.history.retain(&keeps);
+            if user.described_at_ms.is_some_and(|at_ms| !keeps_description(at_ms)) {
+                user.attributes = Attributes::new();
+                user.described_at_ms = None;
+            }
+        }
+    }
+
     /// Builds what is not stored.
     pub(super) fn index(&mut self) {
         self.by_id =
             self.list.iter().enumerate().map(|(index, user)| (user.id.clone(), index as u32)).collect();
     }
+}
+
+impl User {
+    fn forget(&mut self) {
+        *self = Self {
+            id: Box::default(),
+            attributes: Attributes::new(),
+            described_at_ms: None,
+            history: Vec::new(),
+            created_at_ms: 0,
+            consent: Consent::default(),
+            unsealed: false,
+            key: None,
+            forgotten: true,
+        };
+    }
+}
+
+/// The name of a key from its 32 hexadecimal digits.
+pub(super) fn key_name(text: &str) -> Option<KeyName> {
+    u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(u128::to_be_bytes)
 }

@@ -1,20 +1,18 @@
 //! A trained model that cannot be published is kept, and published later without another training.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail at once")]
-
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kernel::{
-    Error, Event, EventDraft, Result, Scope, SeededEntropy, SystemClock, TenantId, Timestamp, codes,
-};
+use kernel::{Error, Event, EventDraft, Result, Scope, TenantId, Timestamp, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
-use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
-use store::{BlobInfo, Blobs, DeadLetters, EventLog, PutMode, Records};
+use store::memory::{MemoryEventLog, memory_blobs};
+use store::{BlobInfo, Blobs, EventLog, PutMode};
+
+use crate::parts;
 
 /// Blobs that take no model for so many tries.
 #[derive(Debug)]
@@ -75,19 +73,8 @@ async fn a_publish_that_fails_wastes_no_training() {
     let log = Arc::new(MemoryEventLog::new(1));
     let events = (0..100).map(|id| interaction(&scope, id)).collect();
     log.append(&scope, &edge::ingest::EVENTS, events).await.unwrap();
-    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
     let blobs = Arc::new(Away { inner: Arc::new(memory_blobs()), left: AtomicUsize::new(2) });
-    let parts = RecommendParts {
-        log,
-        records: Arc::clone(&records),
-        blobs: Arc::clone(&blobs) as Arc<dyn Blobs>,
-        cache: Arc::new(MemoryCache::new(Arc::new(SystemClock::new()))),
-        dead_letters: DeadLetters::new(records),
-        clock: Arc::new(SystemClock::new()),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        embedder: None,
-        views: stream::ProjectorSettings::default(),
-    };
+    let parts = RecommendParts { blobs: Arc::clone(&blobs) as Arc<dyn Blobs>, ..parts(&log).await };
     let mut registry = Registry::default();
     let quick = r#"{"training": {"blend_users": 50, "algorithms": {"sequence": false}}}"#;
     let settings: RecommendSettings = serde_json::from_str(quick).unwrap();

@@ -1,49 +1,22 @@
 //! A view that a checkpoint of another process takes the place of, while a model answers from it: names count, not
 //! indices.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail at once")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Event, EventDraft, Scope, SeededEntropy, SystemClock, TenantId, Timestamp};
+use kernel::{Scope, TenantId};
+use recommend::Recommend;
 use recommend::service::{Algorithm, Query};
 use recommend::trainer::Duties;
 use recommend::views::Views;
-use recommend::{Recommend, RecommendParts, RecommendSettings};
-use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
-use store::{DeadLetters, EventLog, Stored};
+use store::memory::MemoryEventLog;
+use store::{EventLog, Stored};
 use stream::Fold;
 use tokio_util::sync::CancellationToken;
 
+use crate::{entity, open};
+
 const TITLES: [&str; 6] = ["red apple", "green apple", "red wine", "white wine", "steel bolt", "steel nut"];
-
-fn entity(scope: &Scope, title: &str) -> Event {
-    let id = title.replace(' ', "-");
-    let json = format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.entity.put.v1",
-            "data":{{"entity_id":"{id}","attributes":{{"title":"{title}"}}}}}}"#
-    );
-    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
-}
-
-async fn open(log: &Arc<MemoryEventLog>) -> Recommend {
-    let records = Arc::new(MemoryRecords::new());
-    let parts = RecommendParts {
-        log: Arc::clone(log) as Arc<dyn EventLog>,
-        records: records.clone(),
-        blobs: Arc::new(memory_blobs()),
-        cache: Arc::new(MemoryCache::new(Arc::new(SystemClock::new()))),
-        dead_letters: DeadLetters::new(records),
-        clock: Arc::new(SystemClock::new()),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        embedder: None,
-        views: stream::ProjectorSettings::default(),
-    };
-    let mut settings = RecommendSettings::default();
-    settings.schedule.incremental_update_interval_secs = 1;
-    Recommend::open(parts, settings, &mut prometheus_client::registry::Registry::default()).await.unwrap()
-}
 
 /// What is like each entity by content, best first.
 fn alike(recommend: &Recommend, scope: &Scope, titles: &[&str]) -> Vec<Vec<String>> {
@@ -64,7 +37,7 @@ async fn answers_are_the_same_over_a_view_with_other_indices() {
     let log = Arc::new(MemoryEventLog::new(1));
     let events = TITLES.iter().map(|title| entity(&scope, title)).collect();
     log.append(&scope, &edge::ingest::EVENTS, events).await.unwrap();
-    let mut recommend = open(&log).await;
+    let mut recommend = open(&log, None).await;
     recommend.train(&scope, |_| ()).await.unwrap();
     let before = alike(&recommend, &scope, &TITLES);
     assert!(before[0].contains(&"green-apple".to_owned()), "{before:?}");

@@ -1,19 +1,19 @@
 //! An embedder that is plugged in: what it says of entities reaches the trained model, and entities that come later.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail at once")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Event, EventDraft, Scope, SeededEntropy, SystemClock, TenantId, Timestamp};
+use kernel::{Scope, TenantId};
+use recommend::Recommend;
 use recommend::algorithms::content::ItemEmbedder;
 use recommend::attributes::{AttributeValue, Attributes};
 use recommend::service::{Algorithm, Query};
 use recommend::trainer::Duties;
-use recommend::{Recommend, RecommendParts, RecommendSettings};
-use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
-use store::{DeadLetters, EventLog};
+use store::EventLog;
+use store::memory::MemoryEventLog;
 use tokio_util::sync::CancellationToken;
+
+use crate::{entity, open};
 
 /// Knows which words mean the same, and nothing of fruit.
 #[derive(Debug)]
@@ -32,33 +32,6 @@ impl ItemEmbedder for Synonyms {
             _ => None,
         }
     }
-}
-
-fn entity(scope: &Scope, title: &str) -> Event {
-    let id = title.replace(' ', "-");
-    let json = format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.entity.put.v1",
-            "data":{{"entity_id":"{id}","attributes":{{"title":"{title}"}}}}}}"#
-    );
-    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
-}
-
-async fn open(log: &Arc<MemoryEventLog>, embedder: Option<Arc<dyn ItemEmbedder>>) -> Recommend {
-    let records = Arc::new(MemoryRecords::new());
-    let parts = RecommendParts {
-        log: Arc::clone(log) as Arc<dyn EventLog>,
-        records: records.clone(),
-        blobs: Arc::new(memory_blobs()),
-        cache: Arc::new(MemoryCache::new(Arc::new(SystemClock::new()))),
-        dead_letters: DeadLetters::new(records),
-        clock: Arc::new(SystemClock::new()),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        embedder,
-        views: stream::ProjectorSettings::default(),
-    };
-    let mut settings = RecommendSettings::default();
-    settings.schedule.incremental_update_interval_secs = 1;
-    Recommend::open(parts, settings, &mut prometheus_client::registry::Registry::default()).await.unwrap()
 }
 
 /// What is like the entity by content, best first.

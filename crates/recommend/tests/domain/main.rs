@@ -1,0 +1,55 @@
+//! The whole domain over stores in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail at once")]
+
+mod embedder;
+mod publish;
+mod replaced_view;
+
+use std::sync::Arc;
+
+use kernel::{Event, EventDraft, Scope, SeededEntropy, SystemClock, Timestamp};
+use privacy::{Erasures, Keyring, MasterKeys};
+use recommend::algorithms::content::ItemEmbedder;
+use recommend::{Recommend, RecommendParts, RecommendSettings};
+use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, memory_blobs};
+use store::{DeadLetters, EventLog};
+
+/// The event of an item that is named by its title.
+fn entity(scope: &Scope, title: &str) -> Event {
+    let id = title.replace(' ', "-");
+    let json = format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.entity.put.v1",
+            "data":{{"entity_id":"{id}","attributes":{{"title":"{title}"}}}}}}"#
+    );
+    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
+}
+
+/// All in memory.
+async fn parts(log: &Arc<MemoryEventLog>) -> RecommendParts {
+    let records = Arc::new(MemoryRecords::new());
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SeededEntropy::new(1)));
+    let keyring =
+        Keyring::open(records.clone(), MasterKeys::default(), false, entropy.clone()).await.unwrap();
+    let log = Arc::clone(log) as Arc<dyn EventLog>;
+    RecommendParts {
+        erasures: Erasures::new(Arc::new(keyring), log.clone(), edge::ingest::EVENTS, clock.clone()),
+        audit: edge::AuditLog::new(records.clone(), clock.clone()),
+        log,
+        records: records.clone(),
+        blobs: Arc::new(memory_blobs()),
+        cache: Arc::new(MemoryCache::new(clock.clone())),
+        dead_letters: DeadLetters::new(records),
+        clock,
+        entropy,
+        embedder: None,
+        views: stream::ProjectorSettings::default(),
+    }
+}
+
+async fn open(log: &Arc<MemoryEventLog>, embedder: Option<Arc<dyn ItemEmbedder>>) -> Recommend {
+    let parts = RecommendParts { embedder, ..parts(log).await };
+    let mut settings = RecommendSettings::default();
+    settings.schedule.incremental_update_interval_secs = 1;
+    Recommend::open(parts, settings, &mut prometheus_client::registry::Registry::default()).await.unwrap()
+}
