@@ -110,6 +110,23 @@ export interface paths {
         patch: operations["patch_entity"];
         trace?: never;
     };
+    "/api/v1/erasures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List who was forgotten, newest first, without names. */
+        get: operations["list_erasures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -492,6 +509,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/users/{id}/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what a user agreed to. */
+        get: operations["get_consent"];
+        /** Change what a user agreed to. The next answer and the next training heed it. */
+        put: operations["put_consent"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{id}/data": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Forget a person: events, profile, consent, histories, states, dead letters; then checkpoints and models. Again is
+         *     harmless. It cannot be undone.
+         */
+        delete: operations["erase_user_data"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{id}/data-export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Export everything that is held of one person. */
+        get: operations["export_user_data"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/webhook-deliveries": {
         parameters: {
             query?: never;
@@ -670,6 +742,8 @@ export interface components {
             recommendations: components["schemas"]["Recommendation"][];
             /** @description The user it is for. */
             user_id?: string | null;
+            /** @description The user does not agree to personal answers: nothing that they did was looked at. */
+            without_consent?: boolean;
         };
         /** @description A truth, a number, a text, or a list of tags. */
         AttributeValue: boolean | number | string | string[];
@@ -752,6 +826,30 @@ export interface components {
             time?: string | null;
             /** @description What happened. */
             type: string;
+        };
+        /** @description What a user agreed to. Who never said anything agrees to both. */
+        Consent: {
+            personalisation: boolean;
+            training: boolean;
+            /**
+             * Format: date-time
+             * @description When the user last said so; missing for one who never did.
+             */
+            updated_at?: string | null;
+            user_id: string;
+        };
+        /**
+         * @description What a user agrees to from now on. What is missing stays as it was.
+         * @example {
+         *       "personalisation": true,
+         *       "training": false
+         *     }
+         */
+        ConsentChange: {
+            /** @description Answers may rest on what the user did. Without it they get what many choose. */
+            personalisation?: boolean | null;
+            /** @description Models may learn from what the user did. */
+            training?: boolean | null;
         };
         /** @description One refused thing. */
         DeadLetter: {
@@ -890,6 +988,49 @@ export interface components {
             /** @description Must be the credential's tenant where given. */
             tenant_id?: string | null;
         };
+        /** @description Someone who was forgotten, without a name. */
+        Erasure: {
+            /** @description The name of the credential that asked for it. */
+            asked_by: string;
+            /** Format: date-time */
+            at: string;
+            erasure_id: string;
+            /** @description Keys that were dropped; what was sealed under them can be read by nobody. */
+            keys_dropped: number;
+            status: components["schemas"]["Status"];
+            /**
+             * @description Whether events of the person were in the log unsealed: they count no more, and stay until the log's retention
+             *     ends.
+             */
+            unsealed_events: boolean;
+        };
+        /** @description What was done to forget a person. */
+        ErasureOutcome: {
+            /** @description Dead letters that were removed because they named the person. */
+            dead_letters_removed: number;
+            /** @description Names the erasure in the list; missing where nothing was held of the person. */
+            erasure_id?: string | null;
+            /**
+             * Format: int64
+             * @description Kept answers are out of reach, and gone after so many seconds.
+             */
+            kept_answers_gone_within_secs: number;
+            /** @description Keys that were dropped; what was sealed under them can be read by nobody. */
+            keys_dropped: number;
+            /**
+             * Format: int32
+             * @description Models that learned from the person are trained anew, and earlier versions removed, after so many hours.
+             */
+            models_replaced_within_hours: number;
+            /** @description Whether events of the person stay in the log unsealed until its retention ends. They count no more. */
+            unsealed_events: boolean;
+        };
+        /** @description A page of erasures, newest first. */
+        ErasurePage: {
+            erasures: components["schemas"]["Erasure"][];
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+        };
         /** @description What became of one event. */
         EventResult: {
             /**
@@ -915,6 +1056,16 @@ export interface components {
             boost?: number;
             /** @description What each source added. */
             sources: components["schemas"]["SourceShare"][];
+        };
+        /** @description One thing that the person did, as answers know it. Its event may have left the log. */
+        HistoryRow: {
+            entity_id: string;
+            entity_type: string;
+            interaction_type: string;
+            /** Format: date-time */
+            timestamp: string;
+            /** Format: float */
+            weight: number;
         };
         /** @description A refused record. */
         ImportError: {
@@ -1060,6 +1211,14 @@ export interface components {
             /** @description What callers send. It cannot be read again. */
             api_key: string;
         };
+        /** @description A refused thing that names the person. */
+        LetterRow: {
+            body: string;
+            id: string;
+            reason: string;
+            /** Format: date-time */
+            refused_at: string;
+        };
         /**
          * @description An entity to create.
          * @example {
@@ -1196,6 +1355,21 @@ export interface components {
             /** @description Where messages go: `https://`, and a public address unless the settings allow others. */
             url: string;
         };
+        /** @description Everything that is held of one person. */
+        PersonalData: {
+            dead_letters: components["schemas"]["LetterRow"][];
+            /** @description Every event about the person, as it was sent (CloudEvents), in the order of arrival. */
+            events: Record<string, never>[];
+            /** @description `watershed.person.v1`. */
+            format: string;
+            /** Format: date-time */
+            generated_at: string;
+            /** @description What is not in here, and why. */
+            manifest: string[];
+            profile?: components["schemas"]["Profile"] | null;
+            tenant_id: string;
+            user_id: string;
+        };
         /**
          * @description The body of every error (RFC 9457).
          * @example {
@@ -1223,6 +1397,18 @@ export interface components {
             title: string;
             /** @description A name for the kind of problem, the same for every occurrence. */
             type: string;
+        };
+        /** @description What is known of the person now. */
+        Profile: {
+            attributes: {
+                [key: string]: components["schemas"]["AttributeValue"];
+            };
+            /** Format: date-time */
+            created_at: string;
+            /** @description What answers rest on. */
+            history: components["schemas"]["HistoryRow"][];
+            personalisation: boolean;
+            training: boolean;
         };
         /** @description What to recommend, and how. */
         RecommendOptions: {
@@ -1406,6 +1592,8 @@ export interface components {
             user_id: string;
             /** @description Nearest first. */
             users: components["schemas"]["SimilarUser"][];
+            /** @description The user does not agree to personal answers: there are none. */
+            without_consent?: boolean;
         };
         /** @description What one source added to a score. */
         SourceShare: {
@@ -1424,6 +1612,11 @@ export interface components {
             /** @description The source. */
             source: string;
         };
+        /**
+         * @description How far an erasure is.
+         * @enum {string}
+         */
+        Status: "begun" | "forgotten" | "complete";
         /** @description What became of a stream of lines. */
         StreamResult: {
             /** Format: int64 */
@@ -2116,6 +2309,40 @@ export interface operations {
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
             507: components["responses"]["StorageFull"];
+        };
+    };
+    list_erasures: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Erasures a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasurePage"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
     post_events: {
@@ -3483,6 +3710,145 @@ export interface operations {
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
             507: components["responses"]["StorageFull"];
+        };
+    };
+    get_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the user.
+                 * @example ada
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consent"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    put_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the user.
+                 * @example ada
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consent"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    erase_user_data: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the user.
+                 * @example ada
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErasureOutcome"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    export_user_data: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the user.
+                 * @example ada
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonalData"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
     list_webhook_deliveries: {

@@ -31,6 +31,7 @@ use crate::config::{AuthSettings, Config, Engine, JwtSettings, Role, Roles};
 use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
+use crate::guard::{self, Guarded};
 use crate::{hooks, jwks};
 
 /// Probes and scrapes that are answered at the same time.
@@ -56,7 +57,10 @@ impl Ambient {
 #[derive(Debug)]
 pub(crate) struct App {
     pub ambient: Ambient,
+    /// The engines themselves.
     pub engines: Engines,
+    /// Those of their ports that hold personal data, as domains use them.
+    pub guarded: Guarded,
     pub registry: Registry,
     pub http_metrics: HttpMetrics,
     pub access_metrics: AccessMetrics,
@@ -85,16 +89,20 @@ impl App {
         let ambient = Ambient::of_system();
         let engines = Engines::open(&config.storage, &ambient).await?;
         backup::refuse_unfinished(&engines.records).await?;
+        let guarded = guard::open(config, &engines, &ambient).await?;
+        let (audit, keys) = access(&engines, &ambient).await?;
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineMetrics(engines.clone())));
         let http_metrics = HttpMetrics::register(&mut registry);
         let access_metrics = AccessMetrics::register(&mut registry);
         let parts = RecommendParts {
-            log: Arc::clone(&engines.log),
+            log: Arc::clone(&guarded.log),
             records: Arc::clone(&engines.records),
-            blobs: Arc::clone(&engines.blobs),
-            cache: Arc::clone(&engines.cache),
-            dead_letters: engines.dead_letters.clone(),
+            blobs: Arc::clone(&guarded.blobs),
+            cache: Arc::clone(&guarded.cache),
+            dead_letters: guarded.dead_letters.clone(),
+            erasures: guarded.erasures.clone(),
+            audit: audit.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
             embedder: None,
@@ -112,15 +120,14 @@ impl App {
         let owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
         let ingest = Ingest::new(
             IngestParts {
-                log: Arc::clone(&engines.log),
-                dead_letters: engines.dead_letters.clone(),
+                log: Arc::clone(&guarded.log),
+                dead_letters: guarded.dead_letters.clone(),
                 clock: Arc::clone(&ambient.clock),
                 entropy: Arc::clone(&ambient.entropy),
                 metrics: http_metrics.clone(),
             },
             &owners,
         );
-        let (audit, keys) = access(&engines, &ambient).await?;
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
         let is_alone = config.storage.chosen().records == Engine::Embedded;
         let notes = (!is_alone).then(|| Arc::clone(&engines.records));
@@ -128,6 +135,7 @@ impl App {
         Ok(Self {
             ambient,
             engines,
+            guarded,
             registry,
             http_metrics,
             access_metrics,
@@ -143,7 +151,7 @@ impl App {
     fn api_routes(&self) -> OpenApiRouter {
         OpenApiRouter::new()
             .merge(events::routes(self.ingest.clone()))
-            .merge(dead_letters::routes(self.engines.dead_letters.clone()))
+            .merge(dead_letters::routes(self.guarded.dead_letters.clone()))
             .merge(http::keys::routes(Arc::clone(&self.keys)))
             .merge(http::audit::routes(self.audit.clone()))
             .merge(webhooks::http::routes(Arc::clone(&self.webhooks)))
@@ -288,7 +296,7 @@ pub(crate) async fn openapi_json() -> Result<String> {
     let app = App::open(&config).await?;
     let document = api(app.api_routes()).1;
     app.recommend.stop().await;
-    drop((app.ingest, app.engines, app.keys, app.audit, app.webhooks));
+    drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks));
     // What cannot be removed from a temporary folder is the system's to tidy.
     let _ = std::fs::remove_dir_all(folder);
     document.to_pretty_json().map_err(Error::internal)

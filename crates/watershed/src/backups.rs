@@ -25,6 +25,8 @@ pub(crate) fn rules() -> Rules {
         topics: vec![edge::ingest::EVENTS],
         // Leases and roles are of processes; objects that a database keeps in records come as objects.
         tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],
+        // The keys of a person who was forgotten must not come back with a backup from before, nor what quotes them.
+        tables_kept_once: [&privacy::TABLES[..], &["dead_letters"]].concat(),
         folders_left_out: vec![stream::Checkpoints::FOLDER],
         written_once: vec!["models"],
         checkpoints: stream::Checkpoints::FOLDER,

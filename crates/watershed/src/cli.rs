@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Look after the keys that personal data is sealed under
+    #[command(subcommand)]
+    Encryption(Encryption),
     /// Look at who changed what
     #[command(subcommand)]
     Audit(Audit),
@@ -375,6 +378,15 @@ pub(crate) enum Keys {
         #[arg(long, default_value_t = 3_600)]
         grace_secs: u64,
     },
+}
+
+/// `encryption`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Encryption {
+    /// Print whether personal data is sealed, and which master keys are in use
+    Status,
+    /// Wrap every key anew under the newest master key, so that the older ones may go; begun again, it goes on
+    Rotate,
 }
 
 /// `audit`

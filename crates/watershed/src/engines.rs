@@ -7,7 +7,7 @@ use std::sync::Arc;
 use edge::http::health::Check;
 use kernel::{Error, Result, codes};
 use store::memory::MemoryLimiter;
-use store::{Blobs, Cache, DeadLetters, EventLog, Limiter, Records};
+use store::{Blobs, Cache, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,6 @@ pub(crate) struct Engines {
     /// The same, where it is shared with other processes.
     #[cfg(feature = "redis")]
     pub shared_limiter: Option<Arc<store::SharedOrLocal>>,
-    pub dead_letters: DeadLetters,
     /// Whether the servers that these ports stand on answer.
     pub pulses: Vec<Arc<Pulse>>,
     #[cfg(feature = "postgres")]
@@ -70,7 +69,6 @@ impl Engines {
             limiter,
             #[cfg(feature = "redis")]
             shared_limiter,
-            dead_letters: DeadLetters::new(Arc::clone(&records)),
             pulses: opened.pulses(),
             records,
             #[cfg(feature = "postgres")]

@@ -12,6 +12,7 @@ mod config;
 mod crew;
 mod engine_metrics;
 mod engines;
+mod guard;
 mod hooks;
 mod jwks;
 mod lag;

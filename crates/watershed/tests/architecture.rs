@@ -18,7 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
     ("backup", &["kernel", "store"]),
-    ("recommend", &["edge", "kernel", "models", "store", "stream"]),
+    ("privacy", &["kernel", "store"]),
+    ("recommend", &["edge", "kernel", "models", "privacy", "store", "stream"]),
     ("market", &["kernel"]),
     ("webhooks", &["edge", "kernel", "store"]),
     (
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "edge",
             "kernel",
             "models",
+            "privacy",
             "recommend",
             "store",
             "store-embedded",

@@ -32,6 +32,8 @@ class Answer(TypedDict):
     """Best first."""
     user_id: NotRequired[str | None]
     """The user it is for."""
+    without_consent: NotRequired[bool]
+    """The user does not agree to personal answers: nothing that they did was looked at."""
 
 AttributeValue: TypeAlias = "bool | float | str | list[str]"
 
@@ -143,6 +145,25 @@ class CloudEvent(TypedDict):
     """What happened."""
 
 
+class Consent(TypedDict):
+    """What a user agreed to. Who never said anything agrees to both."""
+
+    personalisation: bool
+    training: bool
+    updated_at: NotRequired[str | None]
+    """When the user last said so; missing for one who never did."""
+    user_id: str
+
+
+class ConsentChange(TypedDict):
+    """What a user agrees to from now on. What is missing stays as it was."""
+
+    personalisation: NotRequired[bool | None]
+    """Answers may rest on what the user did. Without it they get what many choose."""
+    training: NotRequired[bool | None]
+    """Models may learn from what the user did."""
+
+
 class DeadLetter(TypedDict):
     """One refused thing."""
 
@@ -224,6 +245,46 @@ class EntityReplacement(TypedDict):
     """Must be the credential's tenant where given."""
 
 
+class Erasure(TypedDict):
+    """Someone who was forgotten, without a name."""
+
+    asked_by: str
+    """The name of the credential that asked for it."""
+    at: str
+    erasure_id: str
+    keys_dropped: int
+    """Keys that were dropped; what was sealed under them can be read by nobody."""
+    status: Status
+    unsealed_events: bool
+    """Whether events of the person were in the log unsealed: they count no more, and stay until the log's retention
+    ends."""
+
+
+class ErasureOutcome(TypedDict):
+    """What was done to forget a person."""
+
+    dead_letters_removed: int
+    """Dead letters that were removed because they named the person."""
+    erasure_id: NotRequired[str | None]
+    """Names the erasure in the list; missing where nothing was held of the person."""
+    kept_answers_gone_within_secs: int
+    """Kept answers are out of reach, and gone after so many seconds."""
+    keys_dropped: int
+    """Keys that were dropped; what was sealed under them can be read by nobody."""
+    models_replaced_within_hours: int
+    """Models that learned from the person are trained anew, and earlier versions removed, after so many hours."""
+    unsealed_events: bool
+    """Whether events of the person stay in the log unsealed until its retention ends. They count no more."""
+
+
+class ErasurePage(TypedDict):
+    """A page of erasures, newest first."""
+
+    erasures: list[Erasure]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+
 class EventResult(TypedDict):
     """What became of one event."""
 
@@ -243,6 +304,16 @@ class Explanation(TypedDict):
     """What boosters added (the logarithm of their factors)."""
     sources: list[SourceShare]
     """What each source added."""
+
+
+class HistoryRow(TypedDict):
+    """One thing that the person did, as answers know it. Its event may have left the log."""
+
+    entity_id: str
+    entity_type: str
+    interaction_type: str
+    timestamp: str
+    weight: float
 
 
 class ImportError(TypedDict):
@@ -356,6 +427,15 @@ class KeyWithSecret(Key):
     """What callers send. It cannot be read again."""
 
 
+class LetterRow(TypedDict):
+    """A refused thing that names the person."""
+
+    body: str
+    id: str
+    reason: str
+    refused_at: str
+
+
 class NewEntity(TypedDict):
     """An entity to create."""
 
@@ -432,6 +512,33 @@ class NewWebhook(TypedDict):
     """What it wants to hear of."""
     url: str
     """Where messages go: `https://`, and a public address unless the settings allow others."""
+
+
+class PersonalData(TypedDict):
+    """Everything that is held of one person."""
+
+    dead_letters: list[LetterRow]
+    events: list[dict[str, Any]]
+    """Every event about the person, as it was sent (CloudEvents), in the order of arrival."""
+    format: str
+    """`watershed.person.v1`."""
+    generated_at: str
+    manifest: list[str]
+    """What is not in here, and why."""
+    profile: NotRequired[Profile | None]
+    tenant_id: str
+    user_id: str
+
+
+class Profile(TypedDict):
+    """What is known of the person now."""
+
+    attributes: dict[str, AttributeValue]
+    created_at: str
+    history: list[HistoryRow]
+    """What answers rest on."""
+    personalisation: bool
+    training: bool
 
 
 class RecommendOptions(TypedDict):
@@ -542,6 +649,8 @@ class SimilarUsers(TypedDict):
     """The user."""
     users: list[SimilarUser]
     """Nearest first."""
+    without_consent: NotRequired[bool]
+    """The user does not agree to personal answers: there are none."""
 
 
 class SourceShare(TypedDict):
@@ -555,6 +664,8 @@ class SourceShare(TypedDict):
     """Its score, in its own unit."""
     source: str
     """The source."""
+
+Status: TypeAlias = Literal["begun", "forgotten", "complete"]
 
 Taken: TypeAlias = "EventResult | BatchResult | StreamResult"
 

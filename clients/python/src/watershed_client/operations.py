@@ -78,6 +78,12 @@ class Operations(Caller):
             body=body, key=idempotency_key or new_key()
         ))
 
+    def list_erasures(self, *, limit: int | None = None, cursor: str | None = None) -> models.ErasurePage:
+        """List who was forgotten, newest first, without names."""
+        return self._call(Request[models.ErasurePage](
+            "GET", "/api/v1/erasures", query={"limit": limit, "cursor": cursor}
+        ))
+
     def post_events(self, body: list[models.CloudEvent]) -> models.BatchResult:
         """Take events in. They are durable when this answers, and views show them."""
         return self._call(Request[models.BatchResult](
@@ -296,6 +302,23 @@ class Operations(Caller):
         """Describe a user, who is added where unknown."""
         return self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
 
+    def get_consent(self, id: str) -> models.Consent:
+        """Read what a user agreed to."""
+        return self._call(Request[models.Consent]("GET", f"/api/v1/users/{quoted(id)}/consent"))
+
+    def put_consent(self, id: str, body: models.ConsentChange) -> models.Consent:
+        """Change what a user agreed to. The next answer and the next training heed it."""
+        return self._call(Request[models.Consent]("PUT", f"/api/v1/users/{quoted(id)}/consent", body=body))
+
+    def erase_user_data(self, id: str) -> models.ErasureOutcome:
+        """Forget a person: events, profile, consent, histories, states, dead letters; then checkpoints and models.
+        Again is harmless. It cannot be undone."""
+        return self._call(Request[models.ErasureOutcome]("DELETE", f"/api/v1/users/{quoted(id)}/data"))
+
+    def export_user_data(self, id: str) -> models.PersonalData:
+        """Export everything that is held of one person."""
+        return self._call(Request[models.PersonalData]("GET", f"/api/v1/users/{quoted(id)}/data-export"))
+
     def list_webhook_deliveries(
         self, *, state: Literal["pending", "delivered", "dead"] | None = None, webhook_id: str | None = None, limit: int
         | None = None, cursor: str | None = None
@@ -422,6 +445,12 @@ class AsyncOperations(AsyncCaller):
         return await self._call(Request[models.Entity](
             "PATCH", f"/api/v1/entities/{quoted(id)}", query={"entity_type": entity_type, "tenant_id": tenant_id},
             body=body, key=idempotency_key or new_key()
+        ))
+
+    async def list_erasures(self, *, limit: int | None = None, cursor: str | None = None) -> models.ErasurePage:
+        """List who was forgotten, newest first, without names."""
+        return await self._call(Request[models.ErasurePage](
+            "GET", "/api/v1/erasures", query={"limit": limit, "cursor": cursor}
         ))
 
     async def post_events(self, body: list[models.CloudEvent]) -> models.BatchResult:
@@ -643,6 +672,23 @@ class AsyncOperations(AsyncCaller):
     async def replace_user(self, id: str, body: models.UserReplacement) -> models.User:
         """Describe a user, who is added where unknown."""
         return await self._call(Request[models.User]("PUT", f"/api/v1/users/{quoted(id)}", body=body))
+
+    async def get_consent(self, id: str) -> models.Consent:
+        """Read what a user agreed to."""
+        return await self._call(Request[models.Consent]("GET", f"/api/v1/users/{quoted(id)}/consent"))
+
+    async def put_consent(self, id: str, body: models.ConsentChange) -> models.Consent:
+        """Change what a user agreed to. The next answer and the next training heed it."""
+        return await self._call(Request[models.Consent]("PUT", f"/api/v1/users/{quoted(id)}/consent", body=body))
+
+    async def erase_user_data(self, id: str) -> models.ErasureOutcome:
+        """Forget a person: events, profile, consent, histories, states, dead letters; then checkpoints and models.
+        Again is harmless. It cannot be undone."""
+        return await self._call(Request[models.ErasureOutcome]("DELETE", f"/api/v1/users/{quoted(id)}/data"))
+
+    async def export_user_data(self, id: str) -> models.PersonalData:
+        """Export everything that is held of one person."""
+        return await self._call(Request[models.PersonalData]("GET", f"/api/v1/users/{quoted(id)}/data-export"))
 
     async def list_webhook_deliveries(
         self, *, state: Literal["pending", "delivered", "dead"] | None = None, webhook_id: str | None = None, limit: int

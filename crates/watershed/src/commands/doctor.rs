@@ -37,7 +37,7 @@ async fn check(app: &App, doctor: &Doctor, config: &Config) -> Result<()> {
         terminal::say(format!(
             "view            {} entities, {} users, {} interactions (tenant {})",
             view.entities.existing(),
-            view.users.all().len(),
+            view.users.len(),
             view.activity.interactions(),
             scope.tenant(),
         ));
@@ -46,7 +46,7 @@ async fn check(app: &App, doctor: &Doctor, config: &Config) -> Result<()> {
         Some(version) => terminal::say(format!("model           version {version} is served")),
         None => terminal::say("model           none yet; it comes with `watershed train` or while serving"),
     }
-    let (letters, _) = app.engines.dead_letters.list(&scope, None, 1_000).await?;
+    let (letters, _) = app.guarded.dead_letters.list(&scope, None, 1_000).await?;
     terminal::say(format!(
         "dead letters    {}",
         if letters.len() == 1_000 { "1000 or more".to_owned() } else { letters.len().to_string() }
@@ -72,7 +72,7 @@ async fn rebuild(app: &App) -> Result<()> {
         let mut offset = extent.first;
         while offset < extent.next {
             let batch = app
-                .engines
+                .guarded
                 .log
                 .read(&edge::ingest::EVENTS, extent.partition, offset, ReadLimit::default())
                 .await?;

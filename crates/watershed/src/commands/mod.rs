@@ -5,6 +5,7 @@ mod backup;
 mod completions;
 mod demo;
 mod doctor;
+mod encryption;
 mod evaluate;
 mod import;
 mod keys;
@@ -73,6 +74,7 @@ fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Re
         Command::Restore(restore) => runtime.block_on(restore::run(restore, config)),
         Command::Keys(keys) => runtime.block_on(keys::run(keys, config)),
         Command::Audit(audit) => runtime.block_on(audit::run(audit, config)),
+        Command::Encryption(encryption) => runtime.block_on(encryption::run(encryption, config)),
         Command::Doctor(doctor) => runtime.block_on(doctor::run(doctor, config)),
         Command::Completions { .. } | Command::Openapi => Ok(()),
     };

@@ -40,7 +40,12 @@ pub(super) async fn run(command: Restore, config: Config) -> Result<()> {
     // The folder is opened again as a server would open it: views are folded, models are loaded.
     drop(engines);
     let app = App::open(&config).await?;
+    let forgotten = app.recommend.forget_again().await;
     app.recommend.stop().await;
+    let forgotten = forgotten?;
+    if forgotten > 0 {
+        terminal::say(format!("forgotten        {forgotten} persons, as the newest backup says"));
+    }
     let whole = ambient.clock.elapsed().saturating_sub(began);
     tell_outcome(&restored, &plan, now, [verified_in, restored_in, whole]);
     Ok(())

@@ -16,6 +16,7 @@ mod tls;
 use std::path::Path;
 
 use kernel::{Error, Result, codes};
+use privacy::PrivacySettings;
 use recommend::RecommendSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub(crate) use jwt::{JwtSettings, jwks_url};
 pub(crate) use reference::page as reference;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, TraceSettings};
+use sections::{Deployment, is_known_secret, require};
 pub(crate) use storage::{Engine, StorageSettings};
 
 /// The whole configuration.
@@ -50,6 +52,8 @@ pub(crate) struct Config {
     pub trace: TraceSettings,
     /// Recommendations.
     pub recommend: RecommendSettings,
+    /// How personal data is kept.
+    pub compliance: PrivacySettings,
     /// Messages about what happened, sent to addresses that tenants name.
     pub webhooks: WebhookSettings,
 }
@@ -90,7 +94,22 @@ impl Config {
         self.backup.validate()?;
         self.trace.validate()?;
         self.recommend.validate()?;
+        self.compliance.validate()?;
+        self.validate_keys()?;
         self.webhooks.validate()
+    }
+
+    /// In production, keys that everyone knows are refused, and so is one that lies beside what it seals.
+    fn validate_keys(&self) -> Result<()> {
+        let keys = &self.compliance.encryption_keys;
+        let in_production = self.server.environment == Deployment::Production;
+        let is_known = keys.iter().any(|key| is_known_secret(key));
+        let has_keys = !keys.is_empty() || !self.compliance.encrypt_personal;
+        let rule = "must be given in production, and be none that everyone knows; `openssl rand -base64 32` makes one";
+        require(!in_production || (has_keys && !is_known), "compliance.encryption_keys", rule)?;
+        let is_shared = self.storage.chosen().records != Engine::Embedded;
+        let rule = "must be given, the same on every replica; `openssl rand -base64 32` makes one";
+        require(!is_shared || has_keys, "compliance.encryption_keys", rule)
     }
 }
 
@@ -181,6 +200,12 @@ mod tests {
         check("", &[("SHUTDOWN_DELAY_SECS", "30")], "server.shutdown_delay_secs");
         check("", &[("WEBHOOK_RETRY_MAX_ATTEMPTS", "0")], "webhooks.max_attempts");
         check("", &[("WEBHOOK_SECRET_KEYS", "short")], "webhooks.secret_keys");
+        let keys = "compliance.encryption_keys";
+        check("", &[("ENCRYPTION_KEYS", "short")], keys);
+        check("", &[("ENVIRONMENT", "production"), ("ENCRYPT_PERSONAL", "true")], keys);
+        let known = "change-me-to-a-key-of-32-characters-or-more";
+        check("", &[("ENVIRONMENT", "production"), ("ENCRYPTION_KEYS", known)], keys);
+        check("[recommend.retention_days]\nview = 0", &[], "recommend.retention_days");
         check("", &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "trace.sample_ratio");
         check("", &[("RECOMMENDATION_CACHE_TTL_SECS", "-1")], "recommend.cache.recommendation_ttl_secs");
         check(

@@ -108,7 +108,7 @@ fn a_damaged_backup_is_refused_and_nothing_is_written() {
             assert!(!other.path("data").exists(), "nothing is written");
         }
         std::fs::remove_file(&path).unwrap();
-        if name.ends_with(".json") {
+        if name.ends_with(".json") && name != "latest.json" {
             home.run(&["backup", "verify", "--from", text(&place)]).failed_with("there is no backup");
         } else {
             home.run(&["backup", "verify", "--from", text(&place)]).failed_with("is missing");

@@ -31,6 +31,7 @@ mod monitoring;
 mod operations;
 mod pages;
 mod parameters;
+mod privacy;
 #[cfg(feature = "profile")]
 mod profile;
 mod questions;
