@@ -5,9 +5,9 @@
 //! softmax of blended scores against the targets, plus L2; convex in the weights, which may not be negative. It is minimised
 //! by a projected Newton method (Bertsekas 1982): the same data give the same weights.
 //!
-//! Weights for all users are fitted first, drawn towards equal ones, which few people overrule and many do. Those of each
-//! history length are drawn towards the weights for all, and are kept only where they rank better; the shortest lengths
-//! borrow the ends of longer histories.
+//! Weights for all users are fitted first, drawn towards what each source is worth alone, which few people overrule and many
+//! do. Those of each history length are drawn towards the weights for all, and are kept only where they rank better; the
+//! shortest lengths borrow the ends of longer histories.
 //!
 //! Refuses: more parameters than a weight for each source and history length.
 
@@ -36,8 +36,11 @@ pub struct FitSettings {
     pub candidates_per_source: usize,
     /// Weight of half the squared norm of the weights, per user, where the sum of all weights is sought; positive.
     pub l2: f64,
-    /// Weight of half the squared distance from equal weights of that sum, in all: what so many people say.
-    pub equal_l2: f64,
+    /// Weight of half the squared distance from weights of that sum in proportion to what each source is worth alone, in
+    /// all: what so many people say.
+    pub prior_l2: f64,
+    /// What a source is worth: this power of its own NDCG. At 0 all are worth the same.
+    pub prior_exponent: f64,
     /// The same, per user, for the difference between the weights of a history length and those for all; positive.
     pub bucket_l2: f64,
     /// Shortest history of each set of weights; rising from 0.
@@ -57,7 +60,8 @@ impl Default for FitSettings {
             user_limit: 3_000,
             candidates_per_source: 50,
             l2: 1e-3,
-            equal_l2: 1.0,
+            prior_l2: 5.0,
+            prior_exponent: 4.0,
             bucket_l2: 0.05,
             bucket_starts: vec![0, 1, 2, 4, 8, 16, 32, 64, 128, 256],
             users_per_bucket: 200,
@@ -80,7 +84,9 @@ impl FitSettings {
         )?;
         let is_positive = |value: f64| value > 0.0 && value.is_finite();
         require(is_positive(self.l2), "l2", "must be positive and finite")?;
-        require(is_positive(self.equal_l2), "equal_l2", "must be positive and finite")?;
+        require(is_positive(self.prior_l2), "prior_l2", "must be positive and finite")?;
+        let is_exponent = self.prior_exponent >= 0.0 && self.prior_exponent.is_finite();
+        require(is_exponent, "prior_exponent", "must be at least 0 and finite")?;
         require(is_positive(self.bucket_l2), "bucket_l2", "must be positive and finite")?;
         let rises = self.bucket_starts.windows(2).all(|pair| pair[0] < pair[1]);
         require(self.bucket_starts.first() == Some(&0) && rises, "bucket_starts", "must rise from 0")
@@ -222,9 +228,9 @@ fn fit_examples(
     let single = |source: usize| -> Vec<f64> {
         (0..source_count).map(|other| f64::from(u8::from(other == source))).collect()
     };
-    let source_ndcg =
+    let source_ndcg: Vec<f64> =
         (0..source_count).map(|source| mean(&ndcgs(&single(source), &all, settings.cutoff))).collect();
-    let weights = weights_for_all(source_count, &all, settings);
+    let weights = weights_for_all(&source_ndcg, &all, settings);
     let bucket = |(index, &start): (usize, &usize)| {
         let end = settings.bucket_starts.get(index + 1).copied().unwrap_or(usize::MAX);
         let own: Vec<&Example> = examples
@@ -246,15 +252,20 @@ fn fit_examples(
     FittedBlend { blend, user_count: people(&all), ndcg, source_ndcg }
 }
 
-/// The weights of least loss, drawn towards equal ones.
-fn weights_for_all(source_count: usize, all: &[&Example], settings: &FitSettings) -> Vec<f64> {
+/// The weights of least loss, drawn towards what each source is worth alone.
+fn weights_for_all(source_ndcg: &[f64], all: &[&Example], settings: &FitSettings) -> Vec<f64> {
+    let source_count = source_ndcg.len();
     let share = 1.0 / source_count as f64;
     if all.is_empty() {
         return vec![share; source_count];
     }
+    let worth: Vec<f64> = source_ndcg.iter().map(|ndcg| ndcg.powf(settings.prior_exponent)).collect();
+    let total: f64 = worth.iter().sum();
+    let part = |worth: &f64| if total > 0.0 { worth / total } else { share };
     let sum: f64 = minimise(all, &vec![0.0; source_count], settings.l2).iter().sum();
-    let per_user = settings.equal_l2 / people(all) as f64;
-    minimise(all, &vec![sum * share; source_count], per_user.max(settings.l2))
+    let prior: Vec<f64> = worth.iter().map(|worth| sum * part(worth)).collect();
+    let per_user = settings.prior_l2 / people(all) as f64;
+    minimise(all, &prior, per_user.max(settings.l2))
 }
 
 /// The weights of one history length: those for all where too few people have it, or its own rank no better.
@@ -320,17 +331,21 @@ mod tests {
     }
 
     #[test]
-    fn few_people_are_drawn_to_equal_weights_and_many_are_not() {
-        let spread = |people: u32| {
+    fn few_people_are_drawn_to_the_prior_and_many_are_not() {
+        let weights = |people: u32, prior_exponent: f64| {
             let mut examples = examples(3);
             examples.iter_mut().for_each(|example| example.person %= people);
             let all: Vec<&Example> = examples.iter().collect();
-            let settings = FitSettings { equal_l2: 20.0, ..FitSettings::default() };
-            let weights = shares(&weights_for_all(3, &all, &settings));
+            let settings = FitSettings { prior_l2: 20.0, prior_exponent, ..FitSettings::default() };
+            shares(&weights_for_all(&[0.3, 0.1, 0.1], &all, &settings))
+        };
+        let spread = |weights: &[f32]| {
             weights.iter().copied().fold(0.0, f32::max) - weights.iter().copied().fold(1.0, f32::min)
         };
-        let (few, many) = (spread(3), spread(200));
+        let (few, many) = (spread(&weights(3, 0.0)), spread(&weights(200, 0.0)));
         assert!(few < 0.7 * many, "{few} against {many}");
+        let (equal, worth) = (weights(3, 0.0), weights(3, 4.0));
+        assert!(worth[0] > equal[0] + 0.1, "{worth:?} against {equal:?}");
     }
 
     #[test]
