@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn tenants_are_of_very_different_size_and_the_nearest_pass() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
-        let space = Space::new(8, &mut random);
+        let space = Space::new(64, &mut random);
         let tenants = space.tenants(20_000, &mut random);
         let sizes: Vec<usize> = tenants.iter().map(|tenant| tenant.items.len()).collect();
         assert_eq!((tenants.len(), sizes[0], sizes[TENANTS - 1]), (20, 18_000, 50));
