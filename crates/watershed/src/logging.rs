@@ -19,11 +19,13 @@ use crate::traces::Traces;
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
 /// The crates of the workspace, as log lines name them.
-const TARGETS: [&str; 13] = [
+const TARGETS: [&str; 15] = [
     "backup",
     "edge",
     "kernel",
+    "market",
     "models",
+    "privacy",
     "recommend",
     "store",
     "store_embedded",
