@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use kernel::Result;
+use kernel::{Error, Result};
 use store::Stored;
 
 /// Why a fold could not use an event. The event goes to the dead letters and the fold goes on.
@@ -12,6 +12,13 @@ pub struct Rejection {
     pub code: &'static str,
     /// What is wrong and what to do.
     pub reason: String,
+}
+
+impl From<Error> for Rejection {
+    /// The rejection for an event that does not say what it should.
+    fn from(error: Error) -> Self {
+        Self { code: error.code().name, reason: error.to_string() }
+    }
 }
 
 /// State folded from events. Many readers, one writer: `apply` is never called twice at a time.

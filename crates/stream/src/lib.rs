@@ -1,19 +1,55 @@
-//! Views as folds of the event log.
+//! What is made of the event log.
 //!
-//! A [`Fold`] turns events into state; a [`Projector`] feeds it from the log, keeps it current, checkpoints it
-//! to blobs and restores it at start. Live running, catching up after a restart and a rebuild from the first
-//! event are the same code, so they give the same state byte for byte.
+//! Two ways, over the same ports:
+//! - A [`Fold`] is a view in memory: a [`Projector`] restores it from a checkpoint, catches up and follows the log.
+//! - A [`Topology`] is a stream of its own: a [`Task`] takes a partition of a topic through operators with state, in event
+//!   time, and writes outputs to other topics, exactly once.
 //!
-//! It refuses folds that read a clock, draw randomness or do I/O: such a fold could not be rebuilt.
+//! Live and rebuilt, a view is the same bytes, and so are outputs and state, because what makes them sees events and
+//! nothing else: no clock, no randomness, no batch, no thread.
 //!
-//! To add a view: implement [`Fold`], start a [`Projector`] for it in the domain's `build`.
+//! It refuses to lose or skip an event: what cannot be used goes to the dead letters and the stream goes on. What the
+//! log's retention took is not skipped either ([`HISTORY_GONE`]).
+//!
+//! To add a view: implement [`Fold`] in its domain and start a [`Projector`] for it. To add a stream: a [`Topology`]
+//! in its domain (its doc has an example), run by a [`Worker`]. To add an operator: see `operator`; a source or a
+//! sink: [`Source`], [`Sink`].
 
+mod backfill;
 mod checkpoint;
+mod context;
+mod dead_letter;
+mod event_time;
+mod flow;
 mod fold;
 mod metrics;
+mod operator;
+mod operators;
 mod projector;
+mod sink;
+mod source;
+mod task;
+mod topology;
+mod worker;
 
+pub use backfill::{Backfill, backfill};
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use context::{Context, Emission};
+pub use dead_letter::{DEAD_LETTER, Letter, REPLAY_OF, identity, replay};
+pub use event_time::{EventTime, PUNCTUATION, Punctuation, TOO_FAR_AHEAD};
+pub use flow::{Branch, Flow, Same, Then, read};
 pub use fold::{Fold, Rejection};
 pub use metrics::StreamMetrics;
+pub use operator::{Changed, Counts, Emit, OpenWindow, Operator, Part, Site, State, decode};
+pub use operators::deduplicate::{Deduplicate, Deduplication, FORGOTTEN};
+pub use operators::keyed::{Keyed, KeyedFold};
+pub use operators::output::To;
+pub use operators::session::Sessions;
+pub use operators::stateless::{Filter, FlatMap, Map, Read};
+pub use operators::window::{LATE, Partial, WindowFold, WindowResult, Windowed, Windows};
 pub use projector::{HISTORY_GONE, Progress, Projector, ProjectorParts, ProjectorSettings};
+pub use sink::{LogSink, Output, Sink};
+pub use source::{LogSource, Selected, Source};
+pub use task::{FENCED, Step, Task, TaskParts, TaskSettings, Totals};
+pub use topology::Topology;
+pub use worker::{Standing, Worker, WorkerSettings};

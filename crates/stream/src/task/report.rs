@@ -1,0 +1,81 @@
+//! What a task can be asked.
+
+use kernel::TenantId;
+
+use crate::context::write_tenant;
+use crate::operator::{Counts, OpenWindow, Part, State, encode};
+use crate::task::changes::{Change, HELD};
+use crate::task::head::Head;
+use crate::task::{Task, Totals};
+
+impl Task {
+    /// The first offset that is not taken.
+    #[must_use]
+    pub fn next_offset(&self) -> u64 {
+        self.head.next_offset
+    }
+
+    /// What became of the events so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.head.totals
+    }
+
+    /// Events whose time is not believed yet.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How far each tenant has come, in milliseconds since 1970.
+    pub fn watermarks(&self) -> impl Iterator<Item = (&TenantId, i64)> {
+        let rule = self.topology.event_time;
+        self.head.tides.iter().map(move |(tenant, tide)| (tenant, tide.watermark_ms(rule)))
+    }
+
+    /// By operator, what it counted and how many values it remembers.
+    pub fn operators(&mut self) -> Vec<(&'static str, Counts, usize)> {
+        let mut operators = Vec::new();
+        self.program.visit(&mut |Part { site, state }| {
+            operators.push((site.name, site.counts, state.map_or(0, |state| state.len())));
+        });
+        operators
+    }
+
+    /// The windows of a key that may still change, as they stand after the last step.
+    pub fn windows(&mut self, operator: &str, tenant: &TenantId, key: &[u8]) -> Vec<OpenWindow> {
+        let mut state_key = Vec::new();
+        write_tenant(tenant, &mut state_key);
+        state_key.extend_from_slice(key);
+        let mut windows = Vec::new();
+        self.program.visit(&mut |Part { site, state }| {
+            if site.name == operator
+                && let Some(state) = state
+            {
+                windows = state.windows(&state_key);
+            }
+        });
+        windows
+    }
+
+    /// Everything that the task knows, as bytes: the same for the same events, whatever happened on the way.
+    pub fn state(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Head { next_offset, totals, tides, .. } = &self.head;
+        encode(&(next_offset, totals, tides), &mut bytes);
+        let mut part = 0;
+        self.program.visit(&mut |Part { site, state }| {
+            encode(&site.counts, &mut bytes);
+            if let Some(state) = state {
+                show(part, state, &mut bytes);
+            }
+            part += 1;
+        });
+        show(HELD, &self.held, &mut bytes);
+        bytes
+    }
+}
+
+fn show(part: u16, state: &dyn State, bytes: &mut Vec<u8>) {
+    state.show(&mut |key, value| Change { part, key, value: Some(value) }.write(bytes));
+}

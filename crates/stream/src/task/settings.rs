@@ -1,0 +1,60 @@
+//! What a task is given, and what a step of it says.
+
+use std::sync::Arc;
+
+use store::{ReadLimit, Records};
+
+use crate::{Sink, Source};
+
+/// What a task works with.
+#[derive(Debug, Clone)]
+pub struct TaskParts {
+    /// Where events come from.
+    pub source: Arc<dyn Source>,
+    /// Where outputs go.
+    pub sink: Arc<dyn Sink>,
+    /// Where state is kept.
+    pub records: Arc<dyn Records>,
+}
+
+/// How a task runs. Nothing here changes an output.
+#[derive(Debug, Clone)]
+pub struct TaskSettings {
+    /// Tasks in another namespace have a state of their own; `a-z 0-9 _ -`.
+    pub namespace: String,
+    /// Events taken at once, and at most in one commit.
+    pub batch: ReadLimit,
+    /// Bytes of outputs after which a commit is not put off.
+    pub commit_bytes: usize,
+    /// Changes of state are kept in at most about so many pieces. Fewer are read sooner when the task is opened, and
+    /// written again more often.
+    pub most_segments: usize,
+    /// Where a state that is new begins; at what the source still holds, where this is none.
+    pub from: Option<u64>,
+    /// The first offset that is not taken any more.
+    pub until: Option<u64>,
+}
+
+impl Default for TaskSettings {
+    fn default() -> Self {
+        Self {
+            namespace: "live".to_owned(),
+            batch: ReadLimit::default(),
+            commit_bytes: 16 << 20,
+            most_segments: 64,
+            from: None,
+            until: None,
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It took so many events.
+    Took(usize),
+    /// There was nothing to take.
+    Idle,
+    /// Everything before `until` was taken.
+    Done,
+}

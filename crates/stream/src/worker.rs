@@ -1,0 +1,268 @@
+//! A worker: runs the tasks of a topology that this process can have, each on its own.
+//!
+//! A lease for each partition keeps processes from taking tasks from each other; that no two of them commit is
+//! the task's own care. A worker holds at most `most_partitions`, so that several share a topic.
+//!
+//! Code of a topology that panics where that cannot be laid on one event (a key, a partial) stops its partition,
+//! which is then tried again and told in [`Worker::standings`].
+//!
+//! It writes a punctuation for each tenant that was silent for `idle_after`, and another one each time as long passes.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kernel::{Clock, Error, Result, Scope, TenantId, codes};
+use parking_lot::Mutex;
+use store::{EventLog, Leases};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::event_time::Punctuation;
+use crate::{Counts, FENCED, Step, Task, TaskParts, TaskSettings, Topology, Totals};
+
+/// Keys that are tried until the log puts a punctuation where it belongs.
+const MOST_KEYS: u32 = 1_024;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a worker runs.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// How each task runs.
+    pub task: TaskSettings,
+    /// How long a lease lasts; it is renewed at a third of that.
+    pub lease: Duration,
+    /// After how long without news a tenant is said to be silent.
+    pub idle_after: Duration,
+    /// The most partitions that this process takes.
+    pub most_partitions: usize,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            task: TaskSettings::default(),
+            lease: Duration::from_secs(15),
+            idle_after: Duration::from_secs(60),
+            most_partitions: Semaphore::MAX_PERMITS,
+        }
+    }
+}
+
+/// Where a task stands, for metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// What became of the events.
+    pub totals: Totals,
+    /// Events whose time is not believed yet.
+    pub held: usize,
+    /// The first offset that is not taken.
+    pub next_offset: u64,
+    /// Events in the partition that are not taken.
+    pub lag_events: u64,
+    /// By tenant, the watermark in milliseconds since 1970.
+    pub watermarks_ms: BTreeMap<TenantId, i64>,
+    /// By operator, what it counted and how many values it remembers.
+    pub operators: Vec<(&'static str, Counts, usize)>,
+    /// Why the task does not go on, where it does not.
+    pub failure: Option<String>,
+}
+
+/// Runs the tasks of one topology.
+#[derive(Debug)]
+pub struct Worker {
+    topology: Arc<Topology>,
+    parts: TaskParts,
+    /// Where punctuations are written.
+    log: Arc<dyn EventLog>,
+    leases: Leases,
+    clock: Arc<dyn Clock>,
+    settings: WorkerSettings,
+    standings: Mutex<BTreeMap<u32, Standing>>,
+}
+
+/// When each tenant of a partition last moved, and the key that leads a punctuation there.
+#[derive(Debug, Default)]
+struct Silence {
+    seen: BTreeMap<TenantId, (i64, Duration)>,
+    key: BTreeMap<TenantId, String>,
+}
+
+impl Worker {
+    /// A worker that does nothing yet.
+    #[must_use]
+    pub fn new(
+        topology: Arc<Topology>,
+        parts: TaskParts,
+        log: Arc<dyn EventLog>,
+        leases: Leases,
+        clock: Arc<dyn Clock>,
+        settings: WorkerSettings,
+    ) -> Self {
+        Self { topology, parts, log, leases, clock, settings, standings: Mutex::default() }
+    }
+
+    /// By partition that this process has, where its task stands.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<u32, Standing> {
+        self.standings.lock().clone()
+    }
+
+    /// Runs until `stop`. What fails is tried again, and told in [`Worker::standings`].
+    ///
+    /// # Errors
+    /// Those of the source, when it cannot say which partitions it has.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        let places = Arc::new(Semaphore::new(self.settings.most_partitions));
+        let mut tasks = JoinSet::new();
+        for extent in self.parts.source.extents().await? {
+            let (worker, places, stop) = (Arc::clone(&self), Arc::clone(&places), stop.clone());
+            tasks.spawn(async move {
+                let run = worker.run_partition(extent.partition, &places);
+                let _ = stop.run_until_cancelled(run).await;
+                worker.give_up(extent.partition).await;
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn run_partition(&self, partition: u32, places: &Semaphore) {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let Ok(_place) = places.acquire().await else { return };
+            let following = AssertUnwindSafe(self.follow(partition, &mut pause)).catch_unwind();
+            let outcome = following.await.unwrap_or_else(|_| Err(Error::internal("an operator panicked")));
+            let failure = outcome.err().filter(|error| error.code() != FENCED);
+            if let Some(error) = failure {
+                let (topology, error) = (self.topology.name(), error.chain());
+                warn!(topology, partition, error, "a task stopped and is opened again");
+                self.standings.lock().entry(partition).or_default().failure = Some(error);
+            } else {
+                self.standings.lock().remove(&partition);
+            }
+            self.release(partition).await;
+            drop(_place);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn give_up(&self, partition: u32) {
+        self.standings.lock().remove(&partition);
+        self.release(partition).await;
+    }
+
+    async fn release(&self, partition: u32) {
+        let released = match scope() {
+            Ok(scope) => self.leases.release(&scope, &self.lease_name(partition)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = released {
+            warn!(partition, error = %error.chain(), "a lease was not given up and will end by itself");
+        }
+    }
+
+    fn lease_name(&self, partition: u32) -> String {
+        format!("stream/{}/{}/{partition}", self.settings.task.namespace, self.topology.name())
+    }
+
+    async fn renew(&self, partition: u32) -> Result<()> {
+        if self.leases.acquire(&scope()?, &self.lease_name(partition), self.settings.lease).await? {
+            return Ok(());
+        }
+        Err(Error::new(FENCED, "another process has the lease"))
+    }
+
+    /// Opens the task and feeds it until something fails.
+    async fn follow(&self, partition: u32, pause: &mut Duration) -> Result<()> {
+        self.renew(partition).await?;
+        let mut renewed = self.clock.elapsed();
+        let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
+        let mut task = Task::open(topology, parts, partition, self.settings.task.clone()).await?;
+        info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
+        let mut silence = Silence::default();
+        loop {
+            if self.clock.elapsed().saturating_sub(renewed) >= self.settings.lease / 3 {
+                self.renew(partition).await?;
+                renewed = self.clock.elapsed();
+            }
+            let step = task.step().await?;
+            *pause = Duration::from_millis(50);
+            self.note(partition, &mut task).await?;
+            for tenant in self.silent(&task, &mut silence) {
+                let now_ms = self.clock.now().as_millisecond();
+                self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
+            }
+            match step {
+                Step::Took(_) => {}
+                Step::Done => return Ok(()),
+                Step::Idle => {
+                    let patience = self.settings.idle_after.min(self.settings.lease / 3);
+                    let news = self.parts.source.wait(partition, task.next_offset());
+                    if let Ok(outcome) = tokio::time::timeout(patience, news).await {
+                        outcome?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn note(&self, partition: u32, task: &mut Task) -> Result<()> {
+        let extents = self.parts.source.extents().await?;
+        let end = extents.iter().find(|extent| extent.partition == partition).map_or(0, |extent| extent.next);
+        let standing = Standing {
+            totals: task.totals(),
+            held: task.held(),
+            next_offset: task.next_offset(),
+            lag_events: end.saturating_sub(task.next_offset()),
+            watermarks_ms: task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect(),
+            operators: task.operators(),
+            failure: None,
+        };
+        self.standings.lock().insert(partition, standing);
+        Ok(())
+    }
+
+    /// The tenants that did not move for a while.
+    fn silent(&self, task: &Task, silence: &mut Silence) -> Vec<TenantId> {
+        let now = self.clock.elapsed();
+        let mut silent = Vec::new();
+        for (tenant, at_ms) in task.watermarks() {
+            let seen = silence.seen.entry(tenant.clone()).or_insert((at_ms, now));
+            if seen.0 != at_ms {
+                *seen = (at_ms, now);
+            } else if now.saturating_sub(seen.1) >= self.settings.idle_after {
+                seen.1 = now;
+                silent.push(tenant.clone());
+            }
+        }
+        silent
+    }
+
+    /// Writes a punctuation to its partition. Those that land elsewhere on the way say so and are passed over.
+    async fn say(&self, punctuation: Punctuation, tenant: &TenantId, silence: &mut Silence) -> Result<()> {
+        let scope = Scope::system(tenant.clone(), "stream");
+        let known = silence.key.get(tenant).cloned();
+        let keys = (0..MOST_KEYS).map(|number| format!("punctuation-{number}"));
+        for key in known.into_iter().chain(keys) {
+            let event = punctuation.event(tenant, &key)?;
+            let places = self.log.append(&scope, self.topology.input(), vec![event]).await?;
+            if places.first().is_some_and(|place| place.partition == punctuation.partition) {
+                silence.key.insert(tenant.clone(), key);
+                return Ok(());
+            }
+        }
+        let message = format!("no key leads to partition {}", punctuation.partition);
+        Err(Error::new(codes::INTERNAL_ERROR, message))
+    }
+}
+
+fn scope() -> Result<Scope> {
+    Ok(Scope::system(TenantId::new("_system")?, "stream"))
+}
