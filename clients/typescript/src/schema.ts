@@ -724,7 +724,10 @@ export interface components {
             complete: boolean;
             /** @description How many there are in this page. */
             count: number;
-            /** @description The algorithm that answered in its place, because that one had nothing to say. */
+            /**
+             * @description The first algorithm that answered in its place or filled the page, because that one had nothing more to say. There
+             *     may be several, one behind the other: each result's reason tells its own.
+             */
             fallback?: string | null;
             /**
              * Format: date-time
@@ -1420,7 +1423,9 @@ export interface components {
              */
             attributes: string | null;
             /**
-             * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+             * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+             *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+             *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
              * @default null
              */
             boost: string | null;
@@ -1442,13 +1447,15 @@ export interface components {
              */
             count: number | null;
             /**
-             * @description Where an earlier page ended.
+             * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+             *     passed over because something else moved.
              * @default null
              */
             cursor: string | null;
             /**
              * Format: float
-             * @description How much variety counts against score, 0 to 1.
+             * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+             *     bought together.
              * @default null
              */
             diversity: number | null;
@@ -1464,7 +1471,7 @@ export interface components {
              */
             exclude: string | null;
             /**
-             * @description Leave out what the user chose already; true where missing.
+             * @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks.
              * @default null
              */
             exclude_seen: boolean | null;
@@ -1484,7 +1491,7 @@ export interface components {
              */
             tenant_id: string | null;
             /**
-             * @description The window of `trending`, 1 to 31 days.
+             * @description The window of `trending`, 1 to 31 days. Refused with any other algorithm.
              * @default null
              */
             window_days: number | null;
@@ -1504,7 +1511,7 @@ export interface components {
             reason: string;
             /**
              * Format: float
-             * @description Higher is better; comparable within one answer only.
+             * @description Higher is better; comparable within one answer only, and there among what one algorithm gave.
              */
             score: number;
         };
@@ -1557,7 +1564,7 @@ export interface components {
          *     }
          */
         SessionRequest: {
-            /** @description Oldest first, up to 1,000. Nothing of it is kept. */
+            /** @description Oldest first, up to 1,000. Nothing of it is kept; what would be refused as an interaction is refused here. */
             interactions: components["schemas"]["SessionInteraction"][];
             /** @description What to recommend, and how. */
             options?: components["schemas"]["RecommendOptions"];
@@ -2824,10 +2831,13 @@ export interface operations {
                  */
                 limit?: number;
                 /**
-                 * @description Interactions to pass over, up to 1,000,000,000.
+                 * @description Interactions to pass over, up to 1,000,000,000. What is recorded between two pages moves the second one: a `cursor`
+                 *     does not move.
                  * @example 0
                  */
                 offset?: number;
+                /** @description Where an earlier page ended: its `next-cursor` header. Not together with `offset`. */
+                cursor?: string;
                 /**
                  * @description The entity's type, where ids alone do not tell.
                  * @example film
@@ -2850,6 +2860,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Pass it as `cursor` for the next page; missing on the last one. */
+                    "next-cursor"?: string | null;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2875,10 +2887,13 @@ export interface operations {
                  */
                 limit?: number;
                 /**
-                 * @description Interactions to pass over, up to 1,000,000,000.
+                 * @description Interactions to pass over, up to 1,000,000,000. What is recorded between two pages moves the second one: a `cursor`
+                 *     does not move.
                  * @example 0
                  */
                 offset?: number;
+                /** @description Where an earlier page ended: its `next-cursor` header. Not together with `offset`. */
+                cursor?: string;
                 /**
                  * @description The entity's type, where ids alone do not tell.
                  * @example film
@@ -2901,6 +2916,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Pass it as `cursor` for the next page; missing on the last one. */
+                    "next-cursor"?: string | null;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3076,21 +3093,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3102,9 +3121,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;
@@ -3167,21 +3189,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3193,9 +3217,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;
@@ -3258,21 +3285,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3284,9 +3313,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;
@@ -3340,21 +3372,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3366,9 +3400,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;
@@ -3494,21 +3531,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3520,9 +3559,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;
@@ -3576,21 +3618,23 @@ export interface operations {
                  */
                 filter?: string;
                 /**
-                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+                 * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+                 *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+                 *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
                  * @example attributes.year >= 2000 ? 1.5 : 1.0
                  */
                 boost?: string;
-                /**
-                 * @description Leave out what the user chose already; true where missing.
-                 * @example true
-                 */
+                /** @description Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks. */
                 exclude_seen?: boolean;
                 /**
                  * @description Ids to leave out, separated by commas.
                  * @example film-7,film-8
                  */
                 exclude?: string;
-                /** @description How much variety counts against score, 0 to 1. */
+                /**
+                 * @description How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+                 *     bought together.
+                 */
                 diversity?: number;
                 /**
                  * @description Attributes to return: names separated by commas, or `*`.
@@ -3602,9 +3646,12 @@ export interface operations {
                  * @example true
                  */
                 explain?: boolean;
-                /** @description The window of `trending`, 1 to 31 days. */
+                /** @description The window of `trending`, 1 to 31 days. Refused with any other algorithm. */
                 window_days?: number;
-                /** @description Where an earlier page ended. */
+                /**
+                 * @description Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+                 *     passed over because something else moved.
+                 */
                 cursor?: string;
                 /** @description Must be the credential's tenant where given. */
                 tenant_id?: string;

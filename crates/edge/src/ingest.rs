@@ -186,6 +186,14 @@ impl Ingest {
         }
     }
 
+    /// Whether an event of this caller would be taken, without taking it.
+    ///
+    /// # Errors
+    /// The owner's.
+    pub fn check(&self, scope: &Scope, event: Event) -> Result<()> {
+        self.admit(scope, event).map(drop).map_err(|(error, _)| error)
+    }
+
     /// Appends events that are already checked and waits until the views show them.
     ///
     /// # Errors

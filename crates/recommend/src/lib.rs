@@ -109,7 +109,7 @@ impl Recommend {
         let settings = Arc::new(settings);
         let stream_metrics = StreamMetrics::register(metrics);
         let metrics = RecommendMetrics::register(metrics);
-        let views = Arc::new(Views::default());
+        let views = Arc::new(Views::judging(settings.rating_least));
         let owner = Arc::new(RecommendOwner::new(
             Arc::clone(&views),
             settings.ingest.clone(),

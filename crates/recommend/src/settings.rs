@@ -16,6 +16,10 @@ const RETAINED: [&str; 2] = [kinds::INTERACTION_RECORDED, kinds::USER_PUT];
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecommendSettings {
+    /// A rating below it is a dislike: it marks the entity as seen, takes earlier choices of it back and lowers its
+    /// popularity by as much as it falls short. Where missing every rating above 0 is a choice. A change folds the log
+    /// anew at the next start; `watershed evaluate` has its own `--min-rating`.
+    pub rating_least: Option<f32>,
     /// What is taken in.
     pub ingest: IngestSettings,
     /// How answers are made.
@@ -140,6 +144,8 @@ impl RecommendSettings {
     /// # Errors
     /// `VALIDATION_ERROR` naming the setting.
     pub fn validate(&self) -> Result<()> {
+        let is_number = self.rating_least.is_none_or(f32::is_finite);
+        require(is_number, "rating_least", "must be a number")?;
         let answers = &self.answers;
         require(answers.max_count >= 1, "answers.max_count", "must be at least 1")?;
         require(

@@ -67,11 +67,11 @@ impl Observed for OfRecommend {
     }
 
     fn trending(&self, scope: &Scope, count: usize) -> Result<Vec<TrendingEntity>> {
-        let query = Query { count, algorithm: Algorithm::Trending, ..Query::default() };
-        let answer = self.0.list(scope, &query, None)?;
-        // What another algorithm answers in its place is not trending.
-        let list = answer.recommendations.into_iter().filter(|_| answer.fallback.is_none());
+        // What another algorithm would answer in its place is not trending.
+        let query = Query { count, algorithm: Algorithm::Trending, alone: true, ..Query::default() };
+        let list = self.0.list(scope, &query, None)?.recommendations;
         Ok(list
+            .into_iter()
             .map(|one| TrendingEntity { entity_type: one.entity_type, entity_id: one.entity_id })
             .collect())
     }

@@ -21,7 +21,8 @@ class Answer(TypedDict):
     count: int
     """How many there are in this page."""
     fallback: NotRequired[str | None]
-    """The algorithm that answered in its place, because that one had nothing to say."""
+    """The first algorithm that answered in its place or filled the page, because that one had nothing more to say.
+    There may be several, one behind the other: each result's reason tells its own."""
     generated_at: str
     """When it was made; for an answer from the cache that was a while ago."""
     model_version: NotRequired[int | None]
@@ -548,7 +549,9 @@ class RecommendOptions(TypedDict):
     attributes: NotRequired[str | None]
     """Attributes to return: names separated by commas, or `*`."""
     boost: NotRequired[str | None]
-    """CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings."""
+    """CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor
+    below one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million;
+    where an expression gives no number, or NaN, or an infinite one, its factor is 1."""
     collaborative_weight: NotRequired[float | None]
     """The share of collaborative sources in a hybrid, in place of the learned blend. Refused with any other
     algorithm."""
@@ -557,16 +560,19 @@ class RecommendOptions(TypedDict):
     count: NotRequired[int | None]
     """How many, 1 to 100; 10 where missing."""
     cursor: NotRequired[str | None]
-    """Where an earlier page ended."""
+    """Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+    passed over because something else moved."""
     diversity: NotRequired[float | None]
-    """How much variety counts against score, 0 to 1."""
+    """How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+    bought together."""
     entity_type: NotRequired[str | None]
     """Only entities of this type. Where the address names an entity: the type of that one, which may be left out where
     only one type has an entity of that id; what is recommended is then for `result_type` to say."""
     exclude: NotRequired[str | None]
     """Ids to leave out, separated by commas."""
     exclude_seen: NotRequired[bool | None]
-    """Leave out what the user chose already; true where missing."""
+    """Leave out what the user or the session touched already; true where missing. Refused where nobody in particular
+    asks."""
     explain: NotRequired[bool | None]
     """Tell what each score is made of."""
     filter: NotRequired[str | None]
@@ -574,7 +580,7 @@ class RecommendOptions(TypedDict):
     tenant_id: NotRequired[str | None]
     """Must be the credential's tenant where given."""
     window_days: NotRequired[int | None]
-    """The window of `trending`, 1 to 31 days."""
+    """The window of `trending`, 1 to 31 days. Refused with any other algorithm."""
 
 
 class Recommendation(TypedDict):
@@ -590,7 +596,7 @@ class Recommendation(TypedDict):
     reason: str
     """What its place rests on most."""
     score: float
-    """Higher is better; comparable within one answer only."""
+    """Higher is better; comparable within one answer only, and there among what one algorithm gave."""
 
 
 class RefusedLine(TypedDict):
@@ -620,7 +626,7 @@ class SessionRequest(TypedDict):
     """What someone did just now, whoever they are."""
 
     interactions: list[SessionInteraction]
-    """Oldest first, up to 1,000. Nothing of it is kept."""
+    """Oldest first, up to 1,000. Nothing of it is kept; what would be refused as an interaction is refused here."""
     options: NotRequired[RecommendOptions]
     """What to recommend, and how."""
 

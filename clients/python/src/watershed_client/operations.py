@@ -153,23 +153,23 @@ class Operations(Caller):
         ))
 
     def list_interactions_of_entity(
-        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
-        tenant_id: str | None = None
+        self, id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None, entity_type:
+        str | None = None, tenant_id: str | None = None
     ) -> list[models.Interaction]:
         """List what was done with an entity, newest arrival first."""
         return self._call(Request[list[models.Interaction]](
-            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
-            entity_type, "tenant_id": tenant_id}
+            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "cursor":
+            cursor, "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
     def list_interactions_of_user(
-        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
-        tenant_id: str | None = None
+        self, id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None, entity_type:
+        str | None = None, tenant_id: str | None = None
     ) -> list[models.Interaction]:
         """List what a user did, newest first."""
         return self._call(Request[list[models.Interaction]](
-            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
-            entity_type, "tenant_id": tenant_id}
+            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "cursor": cursor,
+            "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
     def list_keys(self) -> models.KeyList:
@@ -524,23 +524,23 @@ class AsyncOperations(AsyncCaller):
         ))
 
     async def list_interactions_of_entity(
-        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
-        tenant_id: str | None = None
+        self, id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None, entity_type:
+        str | None = None, tenant_id: str | None = None
     ) -> list[models.Interaction]:
         """List what was done with an entity, newest arrival first."""
         return await self._call(Request[list[models.Interaction]](
-            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
-            entity_type, "tenant_id": tenant_id}
+            "GET", f"/api/v1/interactions/entity/{quoted(id)}", query={"limit": limit, "offset": offset, "cursor":
+            cursor, "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
     async def list_interactions_of_user(
-        self, id: str, *, limit: int | None = None, offset: int | None = None, entity_type: str | None = None,
-        tenant_id: str | None = None
+        self, id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None, entity_type:
+        str | None = None, tenant_id: str | None = None
     ) -> list[models.Interaction]:
         """List what a user did, newest first."""
         return await self._call(Request[list[models.Interaction]](
-            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "entity_type":
-            entity_type, "tenant_id": tenant_id}
+            "GET", f"/api/v1/interactions/user/{quoted(id)}", query={"limit": limit, "offset": offset, "cursor": cursor,
+            "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
     async def list_keys(self) -> models.KeyList:

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::AppendHeaders;
 use edge::{ApiResult, Body, Caller, Params};
-use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp};
+use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::{Appended, Outcome, ReadLimit};
 use utoipa::{IntoParams, ToSchema};
@@ -17,10 +18,13 @@ use super::entities::find;
 use super::users::user_not_found;
 use super::{HttpState, IdempotencyParams, check_range, check_tenant, idempotency_key, key_was_used};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
+use crate::service::cursor::INVALID_CURSOR;
 use crate::views::{Place, TenantView};
 
 /// Interactions that a page may pass over.
 const MAX_OFFSET: usize = 1_000_000_000;
+/// The header that says where the next page begins.
+const NEXT_CURSOR: &str = "next-cursor";
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new().routes(routes!(record)).routes(routes!(by_user)).routes(routes!(by_entity))
@@ -129,10 +133,13 @@ pub struct PageParams {
     #[param(minimum = 1, maximum = 1_000, example = 20)]
     #[serde(default = "default_limit")]
     limit: usize,
-    /// Interactions to pass over, up to 1,000,000,000.
+    /// Interactions to pass over, up to 1,000,000,000. What is recorded between two pages moves the second one: a `cursor`
+    /// does not move.
     #[param(maximum = 1_000_000_000, example = 0)]
     #[serde(default)]
     offset: usize,
+    /// Where an earlier page ended: its `next-cursor` header. Not together with `offset`.
+    cursor: Option<String>,
     /// The entity's type, where ids alone do not tell.
     #[param(example = "film")]
     entity_type: Option<String>,
@@ -145,13 +152,63 @@ impl PageParams {
         scope.require(Permission::Read)?;
         check_tenant(scope, self.tenant_id.as_deref())?;
         check_range(self.limit, 1, 1_000, "limit")?;
-        check_range(self.offset, 0, MAX_OFFSET, "offset")
+        check_range(self.offset, 0, MAX_OFFSET, "offset")?;
+        if self.offset > 0 && self.cursor.is_some() {
+            return Err(Error::new(
+                codes::VALIDATION_ERROR,
+                "go on with the cursor or with an offset, not with both",
+            )
+            .with_field("offset"));
+        }
+        Ok(())
     }
 
-    /// The page of places that are listed oldest first, newest first.
-    fn page(&self, places: impl DoubleEndedIterator<Item = Place>) -> Vec<Place> {
-        places.rev().skip(self.offset).take(self.limit).collect()
+    /// The page of what is listed oldest first, newest first: what comes strictly before the cursor in the list's order.
+    fn page(&self, listed: impl DoubleEndedIterator<Item = Listed>) -> Result<Page> {
+        let after = self.cursor.as_deref().map(Listed::read).transpose()?;
+        let rest = listed.rev().skip_while(|one| after.is_some_and(|after| *one >= after));
+        let mut rest = rest.skip(self.offset);
+        let page: Vec<Listed> = rest.by_ref().take(self.limit).collect();
+        let more = rest.next().is_some();
+        let next = page.last().filter(|_| more).map(|last| last.text());
+        Ok(Page { places: page.into_iter().map(|listed| listed.place).collect(), next })
     }
+}
+
+/// One page, and where the next one begins.
+struct Page {
+    places: Vec<Place>,
+    next: Option<String>,
+}
+
+/// An interaction in the order of a list: by time where the list has one, then as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    time_ms: i64,
+    place: Place,
+}
+
+impl Listed {
+    fn text(self) -> String {
+        format!("{:x}.{:x}", self.time_ms, self.place.number())
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        let parts = text.split_once('.').and_then(|(time_ms, place)| {
+            let time_ms = i64::from_str_radix(time_ms, 16).ok()?;
+            Some(Self { time_ms, place: Place::of_number(u64::from_str_radix(place, 16).ok()?) })
+        });
+        let message = "is not a cursor that this server gave";
+        parts.ok_or_else(|| Error::new(INVALID_CURSOR, message).with_field("cursor"))
+    }
+}
+
+/// The lines of a page, and its `next-cursor` header.
+type ListResponse = (Option<AppendHeaders<[(&'static str, String); 1]>>, Json<Vec<InteractionResponse>>);
+
+async fn listed(state: &HttpState, scope: &Scope, page: Page) -> Result<ListResponse> {
+    let next = page.next.map(|cursor| AppendHeaders([(NEXT_CURSOR, cursor)]));
+    Ok((next, Json(load(state, scope, &page.places).await?)))
 }
 
 /// Record an interaction. The next answer takes it into account.
@@ -215,39 +272,45 @@ async fn earlier(
 #[utoipa::path(get, path = "/api/v1/interactions/user/{id}", tag = "interactions",
         operation_id = "list_interactions_of_user",
     params(("id" = String, Path, description = "The id of the user.", example = "ada"), PageParams),
-    responses((status = 200, body = Vec<InteractionResponse>)))]
+    responses((status = 200, body = Vec<InteractionResponse>,
+        headers(("next-cursor" = Option<String>, description = "Pass it as `cursor` for the next page; missing on the last one.")))))]
 async fn by_user(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
-) -> ApiResult<Json<Vec<InteractionResponse>>> {
+) -> ApiResult<ListResponse> {
     params.check(&scope)?;
-    let places = {
+    let page = {
         let view = state.views.of(&scope);
         let view = view.read();
         let user = view.users.find(&id).and_then(|index| view.users.get(index));
         let history = &user.ok_or_else(|| user_not_found(&id))?.history;
-        params.page(history.iter().map(|entry| entry.place))
+        params.page(history.iter().map(|entry| Listed { time_ms: entry.time_ms, place: entry.place }))?
     };
-    Ok(Json(load(&state, &scope, &places).await?))
+    Ok(listed(&state, &scope, page).await?)
 }
 
 /// List what was done with an entity, newest arrival first.
 #[utoipa::path(get, path = "/api/v1/interactions/entity/{id}", tag = "interactions",
         operation_id = "list_interactions_of_entity",
     params(("id" = String, Path, description = "The id of the entity.", example = "film-1"), PageParams),
-    responses((status = 200, body = Vec<InteractionResponse>)))]
+    responses((status = 200, body = Vec<InteractionResponse>,
+        headers(("next-cursor" = Option<String>, description = "Pass it as `cursor` for the next page; missing on the last one.")))))]
 async fn by_entity(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Path(id): Path<String>,
     Params(params): Params<PageParams>,
-) -> ApiResult<Json<Vec<InteractionResponse>>> {
+) -> ApiResult<ListResponse> {
     params.check(&scope)?;
     let entity = find(&state, &scope, params.entity_type.as_deref(), &id)?;
-    let places = params.page(state.views.of(&scope).read().interactions_of(entity));
-    Ok(Json(load(&state, &scope, &places).await?))
+    let page = {
+        let view = state.views.of(&scope);
+        let view = view.read();
+        params.page(view.interactions_of(entity).map(|place| Listed { time_ms: 0, place }))?
+    };
+    Ok(listed(&state, &scope, page).await?)
 }
 
 /// Reads the events at these places back from the log. One that retention removed is left out, as is one of a user who

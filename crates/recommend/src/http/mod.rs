@@ -12,6 +12,7 @@ pub mod erasures;
 pub mod export;
 pub mod interaction_types;
 pub mod interactions;
+mod parameters;
 pub mod recommendations;
 pub mod users;
 mod whole_log;

@@ -1,6 +1,7 @@
 //! `/api/v1/recommendations/...`: for a user, for a session, like an entity, bought together, like a user, and
 //! the lists that are the same for everyone.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -19,11 +20,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::{find, name_of};
+use super::interactions::as_sent;
+use super::parameters::{parsed, refuse, share, split};
 use super::{HttpState, check_range, check_tenant};
-use crate::events::{DEFAULT_ENTITY_TYPE, InteractionKind};
+use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
 use crate::service::cache::{About, Place};
 use crate::service::expression;
-use crate::service::{Algorithm, Answer, Cursor, Query, Returned, Service, SessionEntry, SimilarUsers};
+use crate::service::{
+    Algorithm, Answer, Cursor, Pin, Query, Returned, Service, SessionEntry, Shown, SimilarUsers,
+};
 
 /// Interactions in one session request.
 const MAX_SESSION: usize = 1_000;
@@ -84,18 +89,21 @@ pub struct RecommendParams {
     /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
     #[param(example = "attributes.year >= 1990")]
     filter: Option<String>,
-    /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings.
+    /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
+    /// one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
+    /// an expression gives no number, or NaN, or an infinite one, its factor is 1.
     #[param(example = "attributes.year >= 2000 ? 1.5 : 1.0")]
     boost: Option<String>,
-    /// Leave out what the user chose already; true where missing.
+    /// Leave out what the user or the session touched already; true where missing. Refused where nobody in particular asks.
     #[serde(deserialize_with = "flag")]
-    #[param(value_type = Option<bool>, example = true)]
+    #[param(value_type = Option<bool>)]
     #[schema(value_type = Option<bool>)]
     exclude_seen: Option<String>,
     /// Ids to leave out, separated by commas.
     #[param(example = "film-7,film-8")]
     exclude: Option<String>,
-    /// How much variety counts against score, 0 to 1.
+    /// How much variety counts against score, 0 to 1. Refused with `trending`, `popular` and `latest`, and for what is
+    /// bought together.
     #[serde(deserialize_with = "number")]
     #[param(value_type = Option<f32>, minimum = 0, maximum = 1)]
     #[schema(value_type = Option<f32>, minimum = 0, maximum = 1)]
@@ -108,12 +116,13 @@ pub struct RecommendParams {
     #[param(value_type = Option<bool>, example = true)]
     #[schema(value_type = Option<bool>)]
     explain: Option<String>,
-    /// The window of `trending`, 1 to 31 days.
+    /// The window of `trending`, 1 to 31 days. Refused with any other algorithm.
     #[serde(deserialize_with = "number")]
     #[param(value_type = Option<usize>, minimum = 1, maximum = 31)]
     #[schema(value_type = Option<usize>, minimum = 1, maximum = 31)]
     window_days: Option<String>,
-    /// Where an earlier page ended.
+    /// Where an earlier page ended. Whatever changes in between, the last 1,000 results are not repeated, and nothing is
+    /// passed over because something else moved.
     cursor: Option<String>,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
@@ -158,7 +167,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     "options": {"count": 5}
 }))]
 pub struct SessionRequest {
-    /// Oldest first, up to 1,000. Nothing of it is kept.
+    /// Oldest first, up to 1,000. Nothing of it is kept; what would be refused as an interaction is refused here.
     #[schema(max_items = 1_000)]
     #[schema(value_type = Vec<SessionInteraction>)]
     interactions: Vec<Object<SessionInteraction>>,
@@ -188,6 +197,31 @@ pub struct SessionInteraction {
     /// When.
     #[schema(value_type = Option<String>, format = DateTime)]
     timestamp: Option<Timestamp>,
+}
+
+impl SessionInteraction {
+    /// What it says, where the same would be taken as an event.
+    fn entry(self, state: &HttpState, scope: &Scope) -> Result<SessionEntry> {
+        let data = InteractionData {
+            user_id: Id::new("session")?,
+            entity_id: self.entity_id,
+            entity_type: self.entity_type,
+            interaction_type: self.interaction_type,
+            weight: self.weight,
+            answer_id: None,
+            metadata: BTreeMap::new(),
+        };
+        let writer = &state.writer;
+        let event = writer.event(scope, kinds::INTERACTION_RECORDED, String::new(), self.timestamp, &data)?;
+        writer.ingest().check(scope, event).map_err(as_sent)?;
+        Ok(SessionEntry {
+            entity_id: data.entity_id.to_string(),
+            entity_type: data.entity_type,
+            kind: data.interaction_type,
+            weight: data.weight,
+            time: self.timestamp,
+        })
+    }
 }
 
 fn default_entity_type() -> String {
@@ -226,15 +260,16 @@ async fn for_session(
     Caller(scope): Caller,
     Body(request): Body<SessionRequest>,
 ) -> ApiResult<Response> {
+    scope.require(Permission::Read)?;
     check_range(request.interactions.len(), 0, MAX_SESSION, "interactions")?;
-    let entry = |Object(interaction): Object<SessionInteraction>| SessionEntry {
-        entity_id: interaction.entity_id.to_string(),
-        entity_type: interaction.entity_type,
-        kind: interaction.interaction_type,
-        weight: interaction.weight,
-        time: interaction.timestamp,
+    let interactions = request.interactions.into_iter().enumerate();
+    let entry = |(index, Object(interaction)): (usize, Object<SessionInteraction>)| {
+        interaction.entry(&state, &scope).map_err(|error| match error.field().map(str::to_owned) {
+            Some(field) => error.with_field(format!("interactions.{index}.{field}")),
+            None => error,
+        })
     };
-    let session: Vec<_> = request.interactions.into_iter().map(entry).collect();
+    let session: Vec<_> = interactions.map(entry).collect::<Result<_>>()?;
     // The debug form has all of an interaction: another session has another list.
     let subject = ("session", format!("{session:?}"));
     let (query, pin) = request.options.0.read(&state, &scope, &subject)?;
@@ -280,11 +315,9 @@ async fn bought_together(
         ("algorithm", &params.algorithm),
         ("collaborative_weight", &params.collaborative_weight),
         ("content_weight", &params.content_weight),
+        ("diversity", &params.diversity),
     ];
-    if let Some((field, _)) = choices.into_iter().find(|(_, value)| value.is_some()) {
-        let message = "there is one way to tell what is bought together; leave it out";
-        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field).into());
-    }
+    refuse(&choices, "there is one way to tell what is bought together; leave it out")?;
     let params = params.about_entity(None);
     let about = ("bought together", own_type, &id);
     let (query, pin) = params.read(&state, &scope, &about)?;
@@ -297,6 +330,7 @@ async fn bought_together(
 fn subject(state: &HttpState, scope: &Scope, params: &RecommendParams, id: &str) -> Result<(u32, String)> {
     scope.require(Permission::Read)?;
     check_tenant(scope, params.tenant_id.as_deref())?;
+    params.check_nobody()?;
     let entity = find(state, scope, params.entity_type.as_deref(), id)?;
     Ok((entity, name_of(state, scope, entity)?.entity_type))
 }
@@ -381,6 +415,7 @@ async fn list(
         let message = "is in the address already; leave it out";
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("algorithm").into());
     }
+    params.check_nobody()?;
     params.algorithm = Some(algorithm.name().to_owned());
     let (query, pin) = params.read(state, &scope, &algorithm.name())?;
     let place = state.service.place(&scope, About::Everyone, algorithm, || params.named(&algorithm.name()));
@@ -436,7 +471,7 @@ impl RecommendParams {
     }
 
     /// The checked query, and the list that a cursor goes on with. `subject` is what the list is about.
-    fn read(&self, state: &HttpState, scope: &Scope, subject: &impl Hash) -> Result<(Query, Option<Cursor>)> {
+    fn read(&self, state: &HttpState, scope: &Scope, subject: &impl Hash) -> Result<(Query, Option<Pin>)> {
         scope.require(Permission::Read)?;
         check_tenant(scope, self.tenant_id.as_deref())?;
         if self.result_type.is_some() {
@@ -447,6 +482,7 @@ impl RecommendParams {
         let settings = state.service.settings();
         let count = parsed(self.count.as_deref(), "count")?.unwrap_or(settings.default_count);
         check_range(count, 1, settings.max_count, "count")?;
+        self.check_algorithm(algorithm)?;
         let window_days = parsed(self.window_days.as_deref(), "window_days")?;
         check_range(window_days.unwrap_or(1), 1, 31, "window_days")?;
         let exclude: Vec<String> = split(self.exclude.as_deref(), ',').map(str::to_owned).collect();
@@ -456,9 +492,10 @@ impl RecommendParams {
         check_range(boosts.len(), 0, MAX_BOOSTS, "boost")?;
         let boosts = boosts.into_iter().map(|text| compile(text, "boost")).collect::<Result<_>>()?;
         let fingerprint = self.fingerprint(scope, subject);
-        let pin = self.cursor.as_deref().map(|text| Cursor::decode(text, fingerprint)).transpose()?;
-        let offset = pin.map_or(0, |cursor| usize::try_from(cursor.offset).unwrap_or(usize::MAX));
-        check_range(offset, 0, MAX_DEPTH, "cursor")?;
+        let cursor = self.cursor.as_deref().map(|text| Cursor::decode(text, fingerprint)).transpose()?;
+        let (pin, shown) = cursor.map(|found| (found.pin, found.shown)).unzip();
+        let shown: Shown = shown.unwrap_or_default();
+        check_range(shown.count(), 0, MAX_DEPTH, "cursor")?;
         let query = Query {
             count,
             algorithm,
@@ -469,7 +506,7 @@ impl RecommendParams {
             include_seen: !parsed(self.exclude_seen.as_deref(), "exclude_seen")?.unwrap_or(true),
             exclude,
             diversity: share(self.diversity.as_deref(), "diversity")?.unwrap_or(0.0),
-            offset,
+            shown,
             returned: match self.attributes.as_deref() {
                 None => Returned::Nothing,
                 Some("*") => Returned::All,
@@ -477,6 +514,7 @@ impl RecommendParams {
             },
             explain: parsed(self.explain.as_deref(), "explain")?.unwrap_or(false),
             window_days,
+            alone: false,
             fingerprint,
         };
         Ok((query, pin))
@@ -487,14 +525,34 @@ impl RecommendParams {
         format!("{subject:?} {self:?}")
     }
 
+    /// Refuses what would do nothing with this algorithm.
+    fn check_algorithm(&self, algorithm: Algorithm) -> Result<()> {
+        let name = algorithm.name();
+        if algorithm != Algorithm::Trending {
+            refuse(
+                &[("window_days", &self.window_days)],
+                &format!("is of trending; `{name}` has no window"),
+            )?;
+        }
+        if !algorithm.is_personal() {
+            refuse(&[("diversity", &self.diversity)], &format!("needs a model; `{name}` has none"))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what would do nothing where nobody in particular asks.
+    fn check_nobody(&self) -> Result<()> {
+        refuse(
+            &[("exclude_seen", &self.exclude_seen)],
+            "is for a user or a session; here nothing has been seen",
+        )
+    }
+
     fn weights(&self, algorithm: Algorithm) -> Result<Option<(f32, f32)>> {
         let given =
             [("collaborative_weight", &self.collaborative_weight), ("content_weight", &self.content_weight)];
-        if algorithm != Algorithm::Hybrid
-            && let Some((field, _)) = given.into_iter().find(|(_, value)| value.is_some())
-        {
-            let message = format!("is a share of a hybrid; `{}` has none", algorithm.name());
-            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field));
+        if algorithm != Algorithm::Hybrid {
+            refuse(&given, &format!("is a share of a hybrid; `{}` has none", algorithm.name()))?;
         }
         let collaborative = share(self.collaborative_weight.as_deref(), "collaborative_weight")?;
         let content = share(self.content_weight.as_deref(), "content_weight")?;
@@ -516,30 +574,5 @@ impl RecommendParams {
         (scope.tenant().as_str(), subject).hash(&mut hasher);
         Self { cursor: None, count: None, ..self.clone() }.hash(&mut hasher);
         hasher.finish()
-    }
-}
-
-fn split(text: Option<&str>, separator: char) -> impl Iterator<Item = &str> {
-    text.into_iter()
-        .flat_map(move |text| text.split(separator))
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-}
-
-fn parsed<T: std::str::FromStr>(text: Option<&str>, field: &str) -> Result<Option<T>> {
-    let Some(text) = text else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        let kind = if std::any::type_name::<T>() == "bool" { "true or false" } else { "a number" };
-        Error::new(codes::VALIDATION_ERROR, format!("`{}` is not {kind}", text.escape_debug()))
-            .with_field(field)
-    })
-}
-
-fn share(text: Option<&str>, field: &str) -> Result<Option<f32>> {
-    match parsed::<f32>(text, field)? {
-        Some(value) if !(0.0..=1.0).contains(&value) => {
-            Err(Error::new(codes::VALIDATION_ERROR, "must be between 0 and 1").with_field(field))
-        }
-        other => Ok(other),
     }
 }

@@ -22,7 +22,8 @@ pub struct Answer {
     pub count: usize,
     /// The algorithm that was asked for.
     pub algorithm: &'static str,
-    /// The algorithm that answered in its place, because that one had nothing to say.
+    /// The first algorithm that answered in its place or filled the page, because that one had nothing more to say. There
+    /// may be several, one behind the other: each result's reason tells its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<&'static str>,
     /// Whether too little is known of the user for a personal answer.
@@ -50,7 +51,7 @@ pub struct Recommendation {
     pub entity_id: String,
     /// Its type.
     pub entity_type: String,
-    /// Higher is better; comparable within one answer only.
+    /// Higher is better; comparable within one answer only, and there among what one algorithm gave.
     pub score: f32,
     /// What its place rests on most.
     pub reason: String,

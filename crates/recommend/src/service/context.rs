@@ -2,15 +2,27 @@
 
 use crate::algorithms::History;
 use crate::algorithms::topk::ItemSet;
-use crate::views::{Entry, TenantView};
+use crate::views::choices::choices;
+use crate::views::{Entry, Place, TenantView};
 
 /// Interactions that models look at, the latest ones.
 pub const HISTORY: usize = 500;
 
+/// One act of whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Act {
+    /// With what.
+    pub entity: u32,
+    /// How much it says; below 0 against the entity.
+    pub weight: f32,
+    /// When, in unix milliseconds.
+    pub time_ms: i64,
+}
+
 /// A history by entity index of the view, oldest first.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// Entities of positive weight.
+    /// Entities that were chosen, and not taken back since.
     pub entities: Vec<u32>,
     /// Their weights.
     pub weights: Vec<f32>,
@@ -20,31 +32,37 @@ pub struct Context {
     pub seen: ItemSet,
     /// Interactions the user has in all.
     pub interactions: usize,
+    /// Where the interaction that came last stands in the log.
+    pub newest: Option<Place>,
 }
 
 impl Context {
-    /// Of the first `count` interactions of a user.
+    /// Of a user's interactions, in the order in which they happened.
     #[must_use]
-    pub fn of_user(view: &TenantView, history: &[Entry], count: usize) -> Self {
-        let history = &history[..count.min(history.len())];
-        let mut context = Self { interactions: history.len(), ..Self::default() };
-        let latest = history.len().saturating_sub(HISTORY);
-        for (position, entry) in history.iter().enumerate() {
-            context.seen.insert(entry.entity);
-            if position >= latest {
-                context.push(entry.entity, view.weight_of(entry), entry.time_ms);
-            }
-        }
-        context
+    pub fn of_user<'a>(view: &TenantView, history: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let act = |entry: &Entry| Act {
+            entity: entry.entity,
+            weight: view.weight_of(entry),
+            time_ms: entry.time_ms,
+        };
+        let mut newest = None;
+        let acts = history.into_iter().inspect(|entry| newest = newest.max(Some(entry.place))).map(act);
+        let context = Self::of_acts(acts.collect());
+        Self { newest, ..context }
     }
 
-    /// Adds what a weight above zero makes part of the history.
-    pub fn push(&mut self, entity: u32, weight: f32, time_ms: i64) {
-        if weight > 0.0 {
-            self.entities.push(entity);
-            self.weights.push(weight);
-            self.times_ms.push(time_ms);
+    /// Of anyone's acts, oldest first.
+    #[must_use]
+    pub fn of_acts(mut acts: Vec<Act>) -> Self {
+        let mut context = Self { interactions: acts.len(), ..Self::default() };
+        acts.iter().for_each(|act| context.seen.insert(act.entity));
+        acts.drain(..acts.len().saturating_sub(HISTORY));
+        for act in choices(acts, |act| (act.entity, act.weight)) {
+            context.entities.push(act.entity);
+            context.weights.push(act.weight);
+            context.times_ms.push(act.time_ms);
         }
+        context
     }
 
     /// As the algorithms take it.

@@ -108,7 +108,8 @@ impl Expression {
             Value::UInt(number) => number as f64,
             other => return Err(Failure(Why::OtherThan("a number", kind(&other)))),
         };
-        let otherwise = Failure(Why::OtherThan("a finite number", "an infinite one"));
+        let found = if number.is_nan() { "NaN" } else { "an infinite one" };
+        let otherwise = Failure(Why::OtherThan("a finite number", found));
         if number.is_finite() { Ok(number) } else { Err(otherwise) }
     }
 

@@ -1,7 +1,9 @@
 //! The questions this domain answers.
 //!
 //! A question reads the view and the served snapshot and nothing else: no training, no scan of the log, no disk.
-//! Where an algorithm has nothing to say, another answers in its place and the answer names it.
+//! Where an algorithm has nothing more to say, others go on in its place - what trends, what is popular, what is new -
+//! and the answer names them. What is like an entity stays as short as it is, and is stood in for only where nothing is
+//! like it; of what is bought together there is no second best.
 //!
 //! To add a question: a method here that makes scores for the entities of the view and hands them to
 //! [`Selector`](select::Selector); its endpoint in `http/recommendations.rs`.
@@ -21,7 +23,7 @@ mod similar_users;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::{Clock, Entropy, Result, Scope, TenantId};
+use kernel::{Clock, Entropy, Result, Scope, TenantId, Timestamp};
 use parking_lot::{RwLock, RwLockReadGuard};
 use store::Cache;
 
@@ -29,17 +31,17 @@ use crate::events::InteractionKind;
 use crate::metrics::RecommendMetrics;
 use crate::serving::Recommenders;
 use crate::settings::{AnswerSettings, CacheSettings};
-use crate::views::{TenantView, Views};
+use crate::views::{Entry, TenantView, Views};
 use cache::AnswerCache;
-use context::Context;
+use context::{Act, Context};
 use expression::Expressions;
-use ranking::Ranking;
+use ranking::{Ranking, Request};
 use reasons::Lines;
-use select::Selector;
+use select::{Picked, Selector};
 use served::Served;
 
-pub use answer::{Answer, SimilarUsers};
-pub use cursor::Cursor;
+pub use answer::{Answer, Recommendation, SimilarUsers};
+pub use cursor::{Cursor, Pin, Shown};
 pub use query::{Algorithm, Query, Returned};
 
 /// One thing that someone did in a session.
@@ -79,7 +81,7 @@ struct Subject<'a> {
     /// A user of the view, whose state may be kept.
     user: Option<u32>,
     /// The list that is gone on with.
-    pin: Option<Cursor>,
+    pin: Option<Pin>,
 }
 
 impl Service {
@@ -141,13 +143,7 @@ impl Service {
     /// # Errors
     /// `CURSOR_EXPIRED` when the list that `pin` goes on with is gone; `INVALID_EXPRESSION` for an expression that
     /// failed on every entity that it was asked of.
-    pub fn for_user(
-        &self,
-        scope: &Scope,
-        user_id: &str,
-        query: &Query,
-        pin: Option<Cursor>,
-    ) -> Result<Answer> {
+    pub fn for_user(&self, scope: &Scope, user_id: &str, query: &Query, pin: Option<Pin>) -> Result<Answer> {
         let view = self.views.of(scope);
         let mut view = view.read();
         let user = view.users.find(user_id);
@@ -156,8 +152,8 @@ impl Service {
             return self.impersonal(scope, &mut view, user_id, query, pin);
         }
         let history = found.map_or(&[][..], |user| &user.history);
-        let count = pin.map_or(history.len(), |pin| usize::try_from(pin.history).unwrap_or(usize::MAX));
-        let context = Context::of_user(&view, history, count);
+        let counts = |entry: &&Entry| pin.is_none_or(|pin| Some(entry.place) <= pin.newest);
+        let context = Context::of_user(&view, history.iter().filter(counts));
         let subject = Subject { user_id: Some(user_id), entity: None, user, pin };
         self.answer(scope, &mut view, &context, subject, query)
     }
@@ -170,7 +166,7 @@ impl Service {
         view: &mut RwLockReadGuard<'_, TenantView>,
         user_id: &str,
         query: &Query,
-        pin: Option<Cursor>,
+        pin: Option<Pin>,
     ) -> Result<Answer> {
         let subject = Subject { user_id: Some(user_id), pin, ..Subject::default() };
         let stand_in = match query.algorithm.is_personal() {
@@ -193,25 +189,25 @@ impl Service {
         scope: &Scope,
         session: &[SessionEntry],
         query: &Query,
-        pin: Option<Cursor>,
+        pin: Option<Pin>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
         let mut view = view.read();
         let now_ms = self.clock.now().as_millisecond();
-        let mut context = Context { interactions: session.len(), ..Context::default() };
-        for entry in session {
-            let Some(entity) = view.entities.find(&entry.entity_type, &entry.entity_id) else { continue };
+        let act = |entry: &SessionEntry| {
+            let entity = view.entities.find(&entry.entity_type, &entry.entity_id)?;
             let (name, own) = match &entry.kind {
                 InteractionKind::Named(name) | InteractionKind::Custom(name) => (name.as_str(), entry.weight),
                 InteractionKind::Rating(value) => ("rating", Some(*value)),
             };
-            let registered = view.interaction_types.find(name);
             let own = own.map(|weight| weight as f32);
-            let weight = registered
-                .map_or_else(|| own.unwrap_or(1.0), |kind| view.interaction_types.weight(kind, own));
-            context.seen.insert(entity);
-            context.push(entity, weight, entry.time.map_or(now_ms, kernel::Timestamp::as_millisecond));
-        }
+            let registered = view.interaction_types.find(name);
+            let weight = registered.map_or_else(|| own.unwrap_or(1.0), |kind| view.weight(kind, own));
+            let time_ms = entry.time.map_or(now_ms, Timestamp::as_millisecond);
+            Some(Act { entity, weight, time_ms })
+        };
+        let context = Context::of_acts(session.iter().filter_map(act).collect());
+        let context = Context { interactions: session.len(), ..context };
         self.answer(scope, &mut view, &context, Subject { pin, ..Subject::default() }, query)
     }
 
@@ -224,12 +220,13 @@ impl Service {
         scope: &Scope,
         entity: u32,
         query: &Query,
-        pin: Option<Cursor>,
+        pin: Option<Pin>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
         let mut view = view.read();
-        let mut context = Context { interactions: usize::MAX, ..Context::default() };
-        context.push(entity, 1.0, self.clock.now().as_millisecond());
+        let now_ms = self.clock.now().as_millisecond();
+        let act = Act { entity, weight: 1.0, time_ms: now_ms };
+        let context = Context { interactions: usize::MAX, ..Context::of_acts(vec![act]) };
         let subject = Subject { entity: Some(entity), pin, ..Subject::default() };
         self.answer(scope, &mut view, &context, subject, query)
     }
@@ -243,7 +240,7 @@ impl Service {
         scope: &Scope,
         entity: u32,
         query: &Query,
-        pin: Option<Cursor>,
+        pin: Option<Pin>,
     ) -> Result<Answer> {
         let view = self.views.of(scope);
         let mut view = view.read();
@@ -257,19 +254,14 @@ impl Service {
     ///
     /// # Errors
     /// As [`Service::for_user`].
-    pub fn list(&self, scope: &Scope, query: &Query, pin: Option<Cursor>) -> Result<Answer> {
+    pub fn list(&self, scope: &Scope, query: &Query, pin: Option<Pin>) -> Result<Answer> {
         let view = self.views.of(scope);
         let mut view = view.read();
         self.answer(scope, &mut view, &Context::default(), Subject { pin, ..Subject::default() }, query)
     }
 
     /// The snapshot that answers from this view: the one that `pin` goes on with, else the current one.
-    fn model(
-        &self,
-        scope: &Scope,
-        view: &TenantView,
-        pin: Option<Cursor>,
-    ) -> Result<Option<Arc<Recommenders>>> {
+    fn model(&self, scope: &Scope, view: &TenantView, pin: Option<Pin>) -> Result<Option<Arc<Recommenders>>> {
         let Some(served) = self.served(scope) else { return Ok(None) };
         let Some(model) = served.pinned(pin)? else { return Ok(None) };
         let Some(moved) = model.over(view).map(Arc::new) else { return Ok(Some(model)) };
@@ -289,12 +281,24 @@ impl Service {
         query: &Query,
     ) -> Result<Answer> {
         let model = self.model(scope, view, subject.pin)?;
-        let now_ms = self.clock.now().as_millisecond();
-        let request = ranking::Request { view, context, query, settings: &self.settings, now_ms };
+        let request = self.request(view, context, subject, query, self.clock.now());
         let ranking = Ranking::of(&request, model, subject.user);
         self.finish(view, context, subject, query, ranking)
     }
 
+    fn request<'a>(
+        &'a self,
+        view: &'a TenantView,
+        context: &'a Context,
+        subject: Subject<'_>,
+        query: &'a Query,
+        now: Timestamp,
+    ) -> Request<'a> {
+        let is_likeness = subject.entity.is_some();
+        Request { view, context, query, settings: &self.settings, now_ms: now.as_millisecond(), is_likeness }
+    }
+
+    /// The page of the ranking, and of what stands in for it where it is short.
     fn finish(
         &self,
         view: &mut RwLockReadGuard<'_, TenantView>,
@@ -304,27 +308,33 @@ impl Service {
         mut ranking: Ranking,
     ) -> Result<Answer> {
         let now = self.clock.now();
+        let now_ms = now.as_millisecond();
         let budget = self.settings.max_expression_evaluations;
-        let mut selector = Selector::new(&view.entities, query, context, now.as_millisecond(), budget);
+        let mut selector = Selector::new(&view.entities, query, context, now_ms, budget);
         if let Some(entity) = subject.entity {
             selector.leave_out(entity);
         }
-        let mut scores = std::mem::take(&mut ranking.scores);
-        let selection = selector.page(view, &mut scores, |one, two| ranking.similarity(one, two))?;
-        let recommendations = Lines { view, query, ranking: &ranking }.of(&selection.picked);
+        let scores = std::mem::take(&mut ranking.scores);
+        let may_go_on = |is_empty| !query.alone && (is_empty || subject.entity.is_none());
+        let mut others: Vec<Ranking> = Vec::new();
+        let mut stand_ins = |view: &RwLockReadGuard<'_, TenantView>, is_empty: bool| {
+            let before = others.last().unwrap_or(&ranking);
+            let request = self.request(view, context, subject, query, now);
+            let mut next = before.stand_in(&request).filter(|_| may_go_on(is_empty))?;
+            let scores = std::mem::take(&mut next.scores);
+            others.push(next);
+            Some(scores)
+        };
+        let alike = |one, two| ranking.similarity(one, two);
+        let selection = selector.page(view, &scores, alike, &mut stand_ins)?;
+        let lines = Lines { view, query, ranking: &ranking, others: &others, now_ms };
+        let recommendations = lines.of(&selection.picked);
+        let fallback = fallback(&ranking, &others, &selection.picked);
         let model_version = ranking.model_version;
-        let next_cursor = selection.more.then(|| {
-            Cursor {
-                model_version: model_version.unwrap_or(0),
-                history: context.interactions as u64,
-                offset: (query.offset + recommendations.len()) as u64,
-                fingerprint: query.fingerprint,
-            }
-            .encode()
-        });
+        let next_cursor =
+            selection.more.then(|| next(context, query, model_version, &recommendations).encode());
         let cold_start =
             subject.user_id.is_some() && context.interactions < self.settings.cold_start_min_interactions;
-        let fallback = ranking.fallback;
         let algorithm = ranking.algorithm(query);
         self.metrics.answered(algorithm, fallback, cold_start);
         ranking.recycle(scores);
@@ -343,4 +353,21 @@ impl Service {
             next_cursor,
         })
     }
+}
+
+/// The first that stands in on the page; of an empty page, the last that was tried.
+fn fallback(ranking: &Ranking, others: &[Ranking], picked: &[Picked]) -> Option<&'static str> {
+    if picked.is_empty() {
+        return others.last().unwrap_or(ranking).fallback;
+    }
+    let of = |picked: &Picked| picked.stage.checked_sub(1).map_or(ranking, |other| &others[other]);
+    picked.iter().find_map(|picked| of(picked).fallback)
+}
+
+/// Where the page ends.
+fn next(context: &Context, query: &Query, model_version: Option<u64>, page: &[Recommendation]) -> Cursor {
+    let mut shown = query.shown.clone();
+    page.iter().for_each(|line| shown.add(Shown::name(&line.entity_type, &line.entity_id)));
+    let pin = Pin { model_version: model_version.unwrap_or(0), newest: context.newest };
+    Cursor { pin, shown, fingerprint: query.fingerprint }
 }

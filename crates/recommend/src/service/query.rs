@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kernel::{Error, Result, codes};
 use utoipa::ToSchema;
 
+use super::cursor::Shown;
 use super::expression::Expression;
 
 /// How recommendations are made.
@@ -106,14 +107,16 @@ pub struct Query {
     pub exclude: Vec<String>,
     /// How much variety counts against score, 0 to 1 (MMR: 1 − λ).
     pub diversity: f32,
-    /// Results that earlier pages gave.
-    pub offset: usize,
+    /// What earlier pages showed.
+    pub shown: Shown,
     /// Which attributes the answer carries.
     pub returned: Returned,
     /// Whether contributions are told.
     pub explain: bool,
     /// The window of `trending`, in days.
     pub window_days: Option<usize>,
+    /// The list may stay short, and even empty: nothing stands in for what was asked for.
+    pub alone: bool,
     /// Of the request's parameters, for the cursor.
     pub fingerprint: u64,
 }

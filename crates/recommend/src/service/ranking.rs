@@ -19,6 +19,8 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a Query,
     pub(super) settings: &'a AnswerSettings,
     pub(super) now_ms: i64,
+    /// The question is what is like an entity, and not what someone may want.
+    pub(super) is_likeness: bool,
 }
 
 /// What a ranking rests on.
@@ -80,6 +82,7 @@ pub(super) struct Ranking {
     pub(super) scores: Vec<f32>,
     pub(super) basis: Basis,
     pub(super) model_version: Option<u64>,
+    /// Its name, where it stands in for what was asked.
     pub(super) fallback: Option<&'static str>,
 }
 
@@ -87,12 +90,23 @@ impl Ranking {
     /// The ranking that the query asks for, or the one that stands in for it.
     pub(super) fn of(request: &Request<'_>, model: Option<Arc<Recommenders>>, user: Option<u32>) -> Self {
         match request.query.algorithm {
-            Algorithm::Trending => Self::trending(request, None),
-            Algorithm::Popular => Self::popular(request, None),
+            Algorithm::Trending => Self::trending(request),
+            Algorithm::Popular => Self::popular(request),
             Algorithm::Latest => Self::latest(request),
             personal => Self::personal(request, personal, model, user)
-                .unwrap_or_else(|| Self::trending(request, Some("trending"))),
+                .unwrap_or_else(|| Self { fallback: Some("trending"), ..Self::trending(request) }),
         }
+    }
+
+    /// What stands in where this ranking does not fill the page: trending, then popular, then latest.
+    pub(super) fn stand_in(&self, request: &Request<'_>) -> Option<Self> {
+        let (name, ranking) = match self.basis {
+            Basis::Parts(_) => ("trending", Self::trending(request)),
+            Basis::Trending(_) => ("popular", Self::popular(request)),
+            Basis::Popular => ("latest", Self::latest_not_disliked(request)),
+            Basis::Latest | Basis::Together(_) => return None,
+        };
+        Some(Self { fallback: Some(name), ..ranking })
     }
 
     /// None where there is no model, no such part, or no history that the model knows.
@@ -110,6 +124,7 @@ impl Ranking {
             (Algorithm::ContentBased, _) => model.blend_of(Family::Content)?,
             (Algorithm::Sequence, _) => model.blend_of(Family::Sequence)?,
             (_, Some((collaborative, content))) => model.blend_with(collaborative, content)?,
+            (_, None) if request.is_likeness => model.blend_without_popularity()?,
             (_, None) => model.blend(),
         };
         if !model.says_something(&blend, &known) {
@@ -141,34 +156,25 @@ impl Ranking {
         }
     }
 
-    /// Falls back on what is popular where nothing happened lately.
-    fn trending(request: &Request<'_>, fallback: Option<&'static str>) -> Self {
+    fn trending(request: &Request<'_>) -> Self {
         let days = request.query.window_days.unwrap_or(request.settings.trending_window_days);
         let mut scores = vec![0.0; request.view.entities.all().len()];
         let half_life_days = request.settings.trending_half_life_days;
         request.view.activity.trending(request.now_ms, days, half_life_days, &mut scores);
-        if scores.iter().all(|score| *score <= 0.0) {
-            return Self::popular(request, Some("popular"));
-        }
         for score in &mut scores {
             *score = if *score > 0.0 { score.ln() } else { f32::NEG_INFINITY };
         }
-        Self::simple(Basis::Trending(days), scores, fallback)
+        Self::simple(Basis::Trending(days), scores)
     }
 
-    /// Falls back on what is new where nothing was chosen at all.
-    fn popular(request: &Request<'_>, fallback: Option<&'static str>) -> Self {
-        let totals = request.view.activity.totals();
-        if totals.iter().all(|total| *total <= 0.0) {
-            return Self { fallback: Some("latest"), ..Self::latest(request) };
-        }
+    fn popular(request: &Request<'_>) -> Self {
         let mut scores = vec![f32::NEG_INFINITY; request.view.entities.all().len()];
-        for (score, total) in scores.iter_mut().zip(totals) {
+        for (score, total) in scores.iter_mut().zip(request.view.activity.totals()) {
             if *total > 0.0 {
                 *score = total.ln() as f32;
             }
         }
-        Self::simple(Basis::Popular, scores, fallback)
+        Self::simple(Basis::Popular, scores)
     }
 
     /// The age in days, negated: a day counts as one unit of log odds.
@@ -178,11 +184,22 @@ impl Ranking {
             -((request.now_ms - since) as f64 / MS_PER_DAY) as f32
         };
         let scores = request.view.entities.all().iter().map(age).collect();
-        Self::simple(Basis::Latest, scores, None)
+        Self::simple(Basis::Latest, scores)
     }
 
-    fn simple(basis: Basis, scores: Vec<f32>, fallback: Option<&'static str>) -> Self {
-        Self { scores, basis, model_version: None, fallback }
+    /// What is new, without what more was said against than for: nobody asked for it.
+    fn latest_not_disliked(request: &Request<'_>) -> Self {
+        let mut latest = Self::latest(request);
+        for (score, total) in latest.scores.iter_mut().zip(request.view.activity.totals()) {
+            if *total < 0.0 {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+        latest
+    }
+
+    fn simple(basis: Basis, scores: Vec<f32>) -> Self {
+        Self { scores, basis, model_version: None, fallback: None }
     }
 
     /// The name of what was asked for.

@@ -21,6 +21,9 @@ pub(super) struct Lines<'a> {
     pub(super) view: &'a TenantView,
     pub(super) query: &'a Query,
     pub(super) ranking: &'a Ranking,
+    /// What stands in for it, in order.
+    pub(super) others: &'a [Ranking],
+    pub(super) now_ms: i64,
 }
 
 /// The history items that parts' scores of entities rest on, with what each added.
@@ -29,15 +32,18 @@ type Evidence = BTreeMap<(usize, u32), Vec<(u32, f32)>>;
 impl Lines<'_> {
     /// One line for each entity that was picked.
     pub(super) fn of(&self, picked: &[Picked]) -> Vec<Recommendation> {
-        let entities: Vec<u32> = picked.iter().map(|picked| picked.entity).collect();
-        let (added, evidence) = match &self.ranking.basis {
+        // What was asked for comes before what stands in for it.
+        let own = picked.iter().take_while(|picked| picked.stage == 0);
+        let entities: Vec<u32> = own.map(|picked| picked.entity).collect();
+        let (mut added, evidence) = match &self.ranking.basis {
             Basis::Parts(parts) => {
                 let added = parts.contributions(&entities);
                 let evidence = self.evidence(parts, &entities, &added);
                 (added, evidence)
             }
-            _ => (vec![Vec::new(); picked.len()], Evidence::new()),
+            _ => (Vec::new(), Evidence::new()),
         };
+        added.resize(picked.len(), Vec::new());
         picked.iter().zip(added).map(|(picked, added)| self.line(picked, &added, &evidence)).collect()
     }
 
@@ -54,7 +60,8 @@ impl Lines<'_> {
         let count = if self.query.explain { BECAUSE } else { 1 };
         let mut evidence = Evidence::new();
         for (part, entities) in wanted {
-            let found = parts.model.because(part, &parts.known, &entities, count);
+            let found =
+                parts.model.because(part, &parts.known, &entities, count, |item| self.may_be_named(item));
             evidence.extend(entities.into_iter().map(|entity| (part, entity)).zip(found));
         }
         evidence
@@ -67,19 +74,39 @@ impl Lines<'_> {
             entity_id: entity.id.to_string(),
             entity_type: entities.type_of(entity).to_owned(),
             score: picked.score,
-            reason: self.reason(picked.entity, added, evidence),
+            reason: self.reason(picked, added, evidence),
             attributes: attributes(entity, &self.query.returned),
             explanation: self.query.explain.then(|| self.explanation(picked, added, evidence)),
         }
     }
 
-    fn reason(&self, entity: u32, added: &[f32], evidence: &Evidence) -> String {
-        match &self.ranking.basis {
+    fn ranking_of(&self, picked: &Picked) -> &Ranking {
+        picked.stage.checked_sub(1).map_or(self.ranking, |other| &self.others[other])
+    }
+
+    /// What may not be recommended now is not told of either.
+    fn may_be_named(&self, entity: u32) -> bool {
+        self.view.entities.get(entity).is_some_and(|entity| entity.is_available(self.now_ms))
+    }
+
+    fn reason(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> String {
+        let ranking = self.ranking_of(picked);
+        let most = match &ranking.basis {
+            Basis::Parts(_) => most_of(added).map_or(0.0, |part| added[part]),
+            _ => picked.score - picked.boost - picked.shift,
+        };
+        if picked.boost > most.max(0.0) {
+            return "boosted by the request".to_owned();
+        }
+        match &ranking.basis {
             Basis::Trending(days) => format!("chosen often in the last {days} days"),
-            Basis::Popular => self.popular(entity),
+            Basis::Popular => self.popular(picked.entity),
             Basis::Latest => "new in the catalogue".to_owned(),
-            Basis::Together(with) => format!("chosen together with {}", title(&self.view.entities, *with)),
-            Basis::Parts(parts) => self.reason_of_parts(parts, entity, added, evidence),
+            Basis::Together(with) if self.may_be_named(*with) => {
+                format!("chosen together with {}", title(&self.view.entities, *with))
+            }
+            Basis::Together(_) => "chosen in one go".to_owned(),
+            Basis::Parts(parts) => self.reason_of_parts(parts, picked.entity, added, evidence),
         }
     }
 
@@ -104,15 +131,16 @@ impl Lines<'_> {
 
     fn explanation(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Explanation {
         let boost = picked.boost;
-        let source = match &self.ranking.basis {
+        let source = match &self.ranking_of(picked).basis {
             Basis::Trending(_) => "trending",
             Basis::Popular => "popular",
             Basis::Latest => "latest",
             Basis::Together(_) => "bought_together",
             Basis::Parts(parts) => return self.explanation_of_parts(parts, picked, added, evidence),
         };
-        let raw = picked.score - boost;
-        let source = SourceShare { source, raw, contribution: raw, because: Vec::new() };
+        let contribution = picked.score - boost;
+        let source =
+            SourceShare { source, raw: contribution - picked.shift, contribution, because: Vec::new() };
         Explanation { sources: vec![source], boost }
     }
 

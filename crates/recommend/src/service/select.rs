@@ -12,16 +12,21 @@
 //!
 //! Expressions may take long, and the catalogue is held meanwhile: after each slice of their work, whoever waits to change
 //! it has a turn ([`Catalogue::give_way`]), and what was taken from the list by that is not asked any more.
+//!
+//! Where the list is too short for the page, stand-ins go on with it: each adds what none before it knows, behind what
+//! they gave. Variety re-orders what was asked for and never what stands in for it.
 
 mod asking;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use hashbrown::HashSet;
 use kernel::Result;
 use parking_lot::RwLockReadGuard;
 
 use super::context::Context;
+use super::cursor::Shown;
 use super::expression::Subject;
 use super::query::Query;
 use crate::algorithms::diversity::maximal_marginal_relevance;
@@ -72,7 +77,14 @@ pub struct Picked {
     pub score: f32,
     /// What boosters added.
     pub boost: f32,
+    /// How many stand-ins come before the one that gave it; 0 where it is what was asked for.
+    pub stage: usize,
+    /// What took the score of a stand-in below those before it, 0 or less.
+    pub shift: f32,
 }
+
+/// Gives the scores of the next stand-in, told whether the list is empty so far; none where there is none.
+pub type StandIns<'a, C> = dyn FnMut(&C, bool) -> Option<Vec<f32>> + 'a;
 
 /// The page of a list.
 #[derive(Debug, Default)]
@@ -117,83 +129,132 @@ impl<'a> Selector<'a> {
     ///
     /// # Errors
     /// `INVALID_EXPRESSION` for an expression that failed on every entity that it was asked of.
-    pub fn page(
+    pub fn page<C: Catalogue>(
         &self,
-        catalogue: &mut impl Catalogue,
-        scores: &mut [f32],
+        catalogue: &mut C,
+        scores: &[f32],
         similarity: impl Fn(u32, u32) -> f32,
+        stand_ins: &mut StandIns<'_, C>,
     ) -> Result<Selection> {
-        let end = self.query.offset.saturating_add(self.query.count);
+        let shown = &self.query.shown;
         // One more tells whether there is a next page.
-        let wanted = end.saturating_add(1);
+        let wanted = shown.count().saturating_add(self.query.count).saturating_add(1);
+        let (list, complete) = self.list(catalogue, scores, wanted, similarity, stand_ins)?;
+        let names: HashSet<u32> = shown.names().collect();
+        let entities = catalogue.entities();
+        let mut rest = list.into_iter().filter(|picked| !is_among(entities, &names, picked.entity));
+        let picked = rest.by_ref().skip(shown.forgotten()).take(self.query.count).collect();
+        Ok(Selection { picked, more: rest.next().is_some(), complete })
+    }
+
+    /// The best `wanted` of the list, or all where there are fewer; and whether the budgets were enough.
+    fn list<C: Catalogue>(
+        &self,
+        catalogue: &mut C,
+        scores: &[f32],
+        wanted: usize,
+        similarity: impl Fn(u32, u32) -> f32,
+        stand_ins: &mut StandIns<'_, C>,
+    ) -> Result<(Vec<Picked>, bool)> {
         let diverse = self.query.diversity > 0.0;
         let depth = if diverse { wanted.max(MAX_POOL) } else { wanted };
-        let (mut list, complete) = if self.query.has_expressions() {
-            self.asked(catalogue, scores, depth)?
-        } else {
-            self.plain(catalogue.entities(), scores, depth)
-        };
+        let mut asking = self.query.has_expressions().then(|| Asking::new(self.query, self.units));
+        let mut list = self.stage(catalogue, scores, &ItemSet::default(), depth, asking.as_mut());
         if diverse {
             self.vary(&mut list, wanted, similarity);
         }
-        let more = list.len() > end;
-        let picked = list.into_iter().skip(self.query.offset).take(self.query.count).collect();
-        Ok(Selection { picked, more, complete })
+        let mut earlier = ItemSet::default();
+        let mut last: Option<Vec<f32>> = None;
+        for stage in 1.. {
+            let has_ended = asking.as_ref().is_some_and(Asking::has_ended);
+            if list.len() >= wanted || has_ended {
+                break;
+            }
+            let Some(next) = stand_ins(catalogue, list.is_empty()) else { break };
+            let before = last.as_deref().unwrap_or(scores).iter().enumerate();
+            let known = before.filter(|(_, score)| **score > f32::NEG_INFINITY);
+            known.for_each(|(entity, _)| earlier.insert(entity as u32));
+            let found = self.stage(catalogue, &next, &earlier, wanted - list.len(), asking.as_mut());
+            let worst = list.last().map_or(f32::INFINITY, |picked| picked.score);
+            let shift = found.first().map_or(0.0, |best| (worst - best.score).min(0.0));
+            let moved = |picked: Picked| {
+                let score = (picked.score + shift).min(worst);
+                Picked { score, stage, shift, ..picked }
+            };
+            list.extend(found.into_iter().map(moved));
+            last = Some(next);
+        }
+        let complete = asking.map_or(Ok(true), Asking::finish)?;
+        Ok((list, complete))
+    }
+
+    /// The best `depth` by these scores that are not `earlier`.
+    fn stage(
+        &self,
+        catalogue: &mut impl Catalogue,
+        scores: &[f32],
+        earlier: &ItemSet,
+        depth: usize,
+        asking: Option<&mut Asking<'_>>,
+    ) -> Vec<Picked> {
+        match asking {
+            Some(asking) => self.asked(catalogue, scores, earlier, depth, asking),
+            None => self.plain(catalogue.entities(), scores, earlier, depth),
+        }
     }
 
     /// The best `depth` where there is nothing to ask.
-    fn plain(&self, entities: &Entities, scores: &[f32], depth: usize) -> (Vec<Picked>, bool) {
+    fn plain(&self, entities: &Entities, scores: &[f32], earlier: &ItemSet, depth: usize) -> Vec<Picked> {
         let mut found = Vec::new();
-        top_k_into(scores, |entity| !self.may_be_shown(entities, entity), depth, &mut found);
-        let picked = |&Scored { item: entity, score }| Picked { entity, score, boost: 0.0 };
-        (found.iter().map(picked).collect(), true)
+        let is_out = |entity| earlier.contains(entity) || !self.may_be_shown(entities, entity);
+        top_k_into(scores, is_out, depth, &mut found);
+        found.into_iter().map(|scored| picked(scored, 0.0)).collect()
     }
 
-    /// The best `depth` of what the filter keeps, boosted; and whether the budgets were enough.
+    /// The best `depth` of what the filter keeps, boosted.
     fn asked(
         &self,
         catalogue: &mut impl Catalogue,
         scores: &[f32],
+        earlier: &ItemSet,
         depth: usize,
-    ) -> Result<(Vec<Picked>, bool)> {
+        asking: &mut Asking<'_>,
+    ) -> Vec<Picked> {
         let entities = catalogue.entities();
         let shown = scores.iter().enumerate().map(|(item, &score)| Scored { item: item as u32, score });
         // Adding zero makes -0 and 0 the same score.
         let shown = shown.map(|Scored { item, score }| Scored { item, score: score + 0.0 });
+        let may_be = |item: u32| !earlier.contains(item) && self.may_be_shown(entities, item);
         let mut queue: BinaryHeap<Queued> = shown
-            .filter(|scored| scored.score > f32::NEG_INFINITY && self.may_be_shown(entities, scored.item))
+            .filter(|scored| scored.score > f32::NEG_INFINITY && may_be(scored.item))
             .map(Queued)
             .collect();
-        let mut asking = Asking::new(self.query, self.units);
         let mut list = Vec::new();
         let mut unboosted = 0;
-        let mut turn_at = UNITS_PER_SLICE;
+        let mut turn_at = asking.spent() + UNITS_PER_SLICE;
         while unboosted < depth
-            && let Some(Queued(Scored { item: entity, score })) = queue.pop()
+            && let Some(Queued(found)) = queue.pop()
         {
             if asking.spent() >= turn_at {
                 turn_at = asking.spent() + UNITS_PER_SLICE;
                 catalogue.give_way();
             }
             let entities = catalogue.entities();
-            let Some(found) = entities.get(entity).filter(|_| self.may_be_shown(entities, entity)) else {
-                continue;
-            };
-            match asking.ask(subject(entities, found)) {
+            let entity = entities.get(found.item).filter(|_| self.may_be_shown(entities, found.item));
+            let Some(entity) = entity else { continue };
+            match asking.ask(subject(entities, entity)) {
                 Said::Dropped => {}
                 Said::FilterEnded => break,
                 Said::Kept { boost } => {
                     // Those come in their order: no more than `depth` of them can be on the list.
                     unboosted += usize::from(boost.is_none());
-                    let boost = boost.unwrap_or(0.0);
-                    list.push(Picked { entity, score: score + boost, boost });
+                    list.push(picked(found, boost.unwrap_or(0.0)));
                 }
             }
         }
-        let complete = asking.finish()?;
         list.sort_unstable_by(|one, two| scored(one).best_first(&scored(two)));
         list.truncate(depth);
-        Ok((list, complete))
+        list
     }
 
     /// Re-orders the pool, as far as it is wanted.
@@ -212,8 +273,17 @@ impl<'a> Selector<'a> {
     }
 }
 
+fn is_among(entities: &Entities, names: &HashSet<u32>, entity: u32) -> bool {
+    let named = |found: &Entity| names.contains(&Shown::name(entities.type_of(found), &found.id));
+    !names.is_empty() && entities.get(entity).is_some_and(named)
+}
+
 fn subject<'a>(entities: &'a Entities, entity: &'a Entity) -> Subject<'a> {
     Subject { id: &entity.id, entity_type: entities.type_of(entity), attributes: &entity.attributes }
+}
+
+fn picked(Scored { item, score }: Scored, boost: f32) -> Picked {
+    Picked { entity: item, score: score + boost, boost, stage: 0, shift: 0.0 }
 }
 
 fn scored(picked: &Picked) -> Scored {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kernel::Result;
 use models::Live;
 
-use super::cursor::{self, Cursor};
+use super::cursor::{self, Pin};
 use crate::serving::Recommenders;
 
 /// What is served for one tenant.
@@ -48,7 +48,7 @@ impl Served {
     ///
     /// # Errors
     /// `CURSOR_EXPIRED` when it is no longer held.
-    pub(super) fn pinned(&self, pin: Option<Cursor>) -> Result<Option<Arc<Recommenders>>> {
+    pub(super) fn pinned(&self, pin: Option<Pin>) -> Result<Option<Arc<Recommenders>>> {
         let current = self.current.get();
         let Some(pin) = pin else { return Ok(current) };
         let wanted = |model: &Arc<Recommenders>| model.version == pin.model_version;

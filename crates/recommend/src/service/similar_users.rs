@@ -20,7 +20,7 @@ impl Service {
         let user = view.users.get(index).ok_or_else(|| user_not_found(user_id))?;
         let agreed = user.consent.personalisation;
         let history = if agreed { &user.history[..] } else { &[] };
-        let context = Context::of_user(&view, history, usize::MAX);
+        let context = Context::of_user(&view, history);
         let model = self.model(scope, &view, None)?;
         let nearest = model
             .as_ref()

@@ -202,6 +202,19 @@ impl Recommenders {
         self.grouped(|found| usize::from(found != family), &[1.0, 0.0]).ok().map(Arc::new)
     }
 
+    /// The learned blend without popularity, for what is like something whether or not many choose it; none where
+    /// popularity is all there is.
+    #[must_use]
+    pub fn blend_without_popularity(&self) -> Option<Arc<Blend>> {
+        let is_other = |part: &Arc<Part>| part.family() != Family::Popularity;
+        let group = |family| usize::from(family == Family::Popularity);
+        self.trained
+            .parts
+            .iter()
+            .any(is_other)
+            .then(|| self.grouped(group, &[1.0, 0.0]).ok().map(Arc::new))?
+    }
+
     fn grouped(&self, group: impl Fn(Family) -> usize, shares: &[f32]) -> Result<Blend, AlgorithmError> {
         let groups: Vec<usize> = self.trained.parts.iter().map(|part| group(part.family())).collect();
         self.blend.with_group_weights(&groups, shares)
@@ -260,7 +273,7 @@ impl Recommenders {
     }
 
     /// For each of `entities`, the history entries that a part's score of it rests on most: the entity of each and
-    /// what it added.
+    /// what it added. Only those entries count that `may_be_named`.
     #[must_use]
     pub fn because(
         &self,
@@ -268,11 +281,13 @@ impl Recommenders {
         known: &Known,
         entities: &[u32],
         count: usize,
+        may_be_named: impl Fn(u32) -> bool,
     ) -> Vec<Vec<(u32, f32)>> {
         let items: Vec<u32> =
             entities.iter().map(|entity| self.in_parts(*entity).unwrap_or(NOWHERE)).collect();
         let added = self.trained.parts[part].recommender().contributions_to(known.history(), &items);
-        added.into_iter().map(|added| most(&known.entities, added, count)).collect()
+        let named = |added: Vec<(usize, f32)>| most(&known.entities, added, count, &may_be_named);
+        added.into_iter().map(named).collect()
     }
 
     /// Scores of what is chosen in one go with an entity, by entity of the view; none where nothing is known.
@@ -385,8 +400,13 @@ fn score_part(
 }
 
 /// The `count` entities that added most, each once; those that took away are left out.
-fn most(entities: &[u32], mut added: Vec<(usize, f32)>, count: usize) -> Vec<(u32, f32)> {
-    added.retain(|(_, contribution)| *contribution > 0.0);
+fn most(
+    entities: &[u32],
+    mut added: Vec<(usize, f32)>,
+    count: usize,
+    may_be_named: impl Fn(u32) -> bool,
+) -> Vec<(u32, f32)> {
+    added.retain(|(position, contribution)| *contribution > 0.0 && may_be_named(entities[*position]));
     added.sort_unstable_by(|one, two| two.1.total_cmp(&one.1).then(one.0.cmp(&two.0)));
     let mut found: Vec<(u32, f32)> = Vec::new();
     for (position, contribution) in added {

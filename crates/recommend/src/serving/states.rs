@@ -92,7 +92,7 @@ impl Recommenders {
             let contexts: Vec<(u32, Context)> = {
                 let view = view.read();
                 let found = users.iter().filter_map(|(_, user)| Some((*user, view.users.get(*user)?)));
-                found.map(|(user, of)| (user, Context::of_user(&view, &of.history, usize::MAX))).collect()
+                found.map(|(user, of)| (user, Context::of_user(&view, &of.history))).collect()
             };
             let sizes = contexts.par_iter().map(|(user, context)| {
                 let known = self.known(context.history());

@@ -9,6 +9,7 @@ use crate::algorithms::Interactions;
 use crate::algorithms::content::ItemEmbedder;
 use crate::attributes::Attributes;
 use crate::views::TenantView;
+use crate::views::choices::choices;
 
 /// Users copied under one hold of the view's lock.
 const USERS_PER_HOLD: usize = 2_000;
@@ -22,7 +23,7 @@ const BASKET_TYPES: [&str; 2] = ["purchase", "add_to_cart"];
 /// What a model is trained on.
 #[derive(Debug, Clone)]
 pub struct TrainingSet {
-    /// Choices of positive weight by user, oldest first.
+    /// Choices by user, oldest first: see [`choices`].
     pub interactions: Interactions,
     /// What was chosen in one go.
     pub baskets: Interactions,
@@ -59,7 +60,7 @@ impl TrainingSet {
         };
         let (items, attributes) = catalogue(view);
         let basket_kinds = basket_kinds(view);
-        let mut choices = Rows::default();
+        let mut chosen = Rows::default();
         let mut baskets = Rows::default();
         let (mut users, mut looked_at) = (Vec::new(), 0);
         loop {
@@ -74,22 +75,22 @@ impl TrainingSet {
             for user in piece.iter().filter(|user| !user.forgotten && user.consent.training) {
                 users.push(user.id.to_string());
                 let mut open = Basket::default();
-                for entry in &user.history {
-                    let weight = view.weight_of(entry);
+                let acts: Vec<_> = user.history.iter().map(|entry| (entry, view.weight_of(entry))).collect();
+                for (entry, weight) in choices(acts, |(entry, weight)| (entry.entity, *weight)) {
                     // An entity that came after the catalogue was copied waits for the next training.
-                    if weight <= 0.0 || entry.entity as usize >= items.len() {
+                    if entry.entity as usize >= items.len() {
                         continue;
                     }
-                    choices.push(entry.entity, weight, entry.time_ms);
+                    chosen.push(entry.entity, weight, entry.time_ms);
                     if basket_kinds.is_empty() || basket_kinds.contains(&entry.kind) {
                         open.add(entry.entity, entry.time_ms, &mut baskets);
                     }
                 }
                 open.close(&mut baskets);
-                choices.end_row();
+                chosen.end_row();
             }
         }
-        let (interactions, baskets) = (choices.finish(items.len())?, baskets.finish(items.len())?);
+        let (interactions, baskets) = (chosen.finish(items.len())?, baskets.finish(items.len())?);
         Ok(Self { interactions, baskets, items, attributes, users, basis, embedder: None })
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn day_of(time_ms: i64) -> i64 {
     time_ms.div_euclid(MS_PER_DAY)
 }
 
-/// Usage by entity index. Only positive weights count.
+/// Usage by entity index: what was said for an entity less what was said against it.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
     totals: Vec<f64>,
@@ -24,26 +24,28 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// The sum of weights by entity index; may be shorter than the catalogue.
+    /// The sum of weights by entity index, below 0 where more was said against an entity than for it; may be shorter
+    /// than the catalogue.
     #[must_use]
     pub fn totals(&self) -> &[f64] {
         &self.totals
     }
 
-    /// Interactions with the entity, of any weight.
+    /// Choices of the entity: its interactions of positive weight.
     #[must_use]
     pub fn count(&self, entity: u32) -> u32 {
         self.counts.get(entity as usize).copied().unwrap_or(0)
     }
 
-    /// Interactions of all entities.
+    /// Interactions of all entities, of any weight.
     #[must_use]
     pub fn interactions(&self) -> u64 {
         self.interactions
     }
 
     /// Adds what trended in the `window_days` up to `now_ms` to `scores`, by entity index. A weight counts half
-    /// after each `half_life_days`, in whole days (UTC), so that a list keeps its order from page to page.
+    /// after each `half_life_days`, in whole days (UTC), so that a list keeps its order from page to page. Below 0 where
+    /// more was said against an entity than for it.
     pub fn trending(&self, now_ms: i64, window_days: usize, half_life_days: f64, scores: &mut [f32]) {
         let today = now_ms.div_euclid(MS_PER_DAY);
         for (day, weights) in &self.days {
@@ -68,9 +70,10 @@ impl Activity {
             self.counts.resize(entity + 1, 0);
             self.totals.resize(entity + 1, 0.0);
         }
-        self.counts[entity] += 1;
         self.interactions += 1;
-        if weight > 0.0 {
+        self.counts[entity] += u32::from(weight > 0.0);
+        // Sums below 0 are kept: the order in which events come must not change what they add up to.
+        if weight != 0.0 {
             self.totals[entity] += f64::from(weight);
             if let Some(weights) = self.day(day) {
                 if weights.len() <= entity {
@@ -125,8 +128,15 @@ mod tests {
         let mut scores = vec![0.0; 3];
         activity.trending(day(8) - 1, 7, 3.0, &mut scores);
         assert!(scores[1] > scores[0] && scores[0] > 0.0, "{scores:?}");
-        assert_eq!(scores[2], 0.0);
-        assert_eq!(activity.count(2), 1);
+        assert!(scores[2] < 0.0 && activity.totals()[2] == -2.0, "{scores:?}");
+        assert_eq!((activity.count(2), activity.count(1), activity.interactions()), (0, 1, 3));
+        activity.record(1, -3.0, day(7));
+        assert_eq!(
+            (activity.count(1), activity.totals()[1]),
+            (1, 0.0),
+            "a no undoes a yes of the same weight"
+        );
+        activity.record(1, 3.0, day(7));
         activity.record(1, 1.0, day(100));
         activity.record(0, 1.0, day(2));
         assert_eq!(activity.days.len(), 1, "a late event does not bring an old day back");

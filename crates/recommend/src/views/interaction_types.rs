@@ -32,6 +32,9 @@ pub const BUILT_IN: &[(&str, f32)] = &[
     ("dislike", -2.0),
 ];
 
+/// The index of `rating`.
+pub const RATING: u16 = 5;
+
 /// The most types of one tenant.
 pub const MAX_TYPES: usize = 1_000;
 
@@ -96,5 +99,18 @@ impl InteractionTypes {
 
     fn position(&self, name: &str) -> Option<u16> {
         self.list.iter().position(|kind| *kind.name == *name).map(|index| index as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratings_keep_their_index() {
+        let mut types = InteractionTypes::default();
+        types.delete("rating");
+        types.put("rating", 3.0, None);
+        assert_eq!(types.find("rating"), Some(RATING));
     }
 }

@@ -7,6 +7,7 @@
 //! too old to count is said by an event.
 
 pub mod activity;
+pub mod choices;
 pub mod entities;
 pub mod interaction_types;
 pub mod set_name;
@@ -35,7 +36,8 @@ use tenant::Origin;
 pub use tenant::TenantView;
 pub use users::{Consent, Entry, User, Users};
 
-/// Raised when the encoding of a view changes; a checkpoint of another format is rebuilt from the log.
+/// Raised when the encoding of a view changes, or what its numbers mean, up to 255; a checkpoint of another format is
+/// rebuilt from the log.
 const FORMAT: u32 = 2;
 /// Events applied under one hold of the lock, so that readers never wait long.
 const EVENTS_PER_HOLD: usize = 128;
@@ -51,6 +53,12 @@ impl Place {
     #[must_use]
     pub fn new(partition: u32, offset: u64) -> Self {
         Self((u64::from(partition) << Self::OFFSET_BITS) | offset)
+    }
+
+    /// The place that has this number.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
     }
 
     /// The place as one number.
@@ -78,9 +86,22 @@ pub struct Views {
     tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantView>>>>,
     /// Of views that are made now.
     epoch: AtomicU64,
+    rating_least: Option<f32>,
 }
 
 impl Views {
+    /// Empty views in which a rating below `rating_least` is a dislike.
+    #[must_use]
+    pub fn judging(rating_least: Option<f32>) -> Self {
+        Self { rating_least, ..Self::default() }
+    }
+
+    /// The least rating that is no dislike.
+    #[must_use]
+    pub fn rating_least(&self) -> Option<f32> {
+        self.rating_least
+    }
+
     /// The view of the scope's tenant; an empty one where it has no events yet.
     #[must_use]
     pub fn of(&self, scope: &Scope) -> Arc<RwLock<TenantView>> {
@@ -107,7 +128,7 @@ impl Views {
         }
         let mut tenants = self.tenants.write();
         let epoch = self.epoch.load(Ordering::Relaxed);
-        let new = || Arc::new(RwLock::new(TenantView::of_epoch(epoch)));
+        let new = || Arc::new(RwLock::new(TenantView::of_epoch(epoch, self.rating_least)));
         Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
     }
 
@@ -122,8 +143,10 @@ impl Fold for Views {
         "recommend"
     }
 
+    /// A checkpoint that was folded under another `rating_least` is of another format.
     fn format(&self) -> u32 {
-        FORMAT
+        let judged = self.rating_least.map_or(0, |least| crc32fast::hash(&least.to_le_bytes()) << 8);
+        judged | FORMAT
     }
 
     fn apply(&self, partition: u32, batch: &[Stored]) -> Vec<(usize, Rejection)> {
@@ -180,6 +203,7 @@ impl Fold for Views {
                 .map_err(|cause| corrupted().with_source(cause))?;
             view.index();
             view.epoch = epoch;
+            view.rating_least = self.rating_least;
             tenants.insert(TenantId::new(name)?, Arc::new(RwLock::new(view)));
         }
         let mut current = self.tenants.write();

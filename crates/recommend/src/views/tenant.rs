@@ -7,6 +7,7 @@ use privacy::Erased;
 use serde::{Deserialize, Serialize};
 
 use super::activity::day_of;
+use super::interaction_types::RATING;
 use super::users::KeyName;
 use super::{Activity, Entities, Entry, InteractionTypes, Place, SetName, Users};
 use crate::events::{
@@ -69,12 +70,15 @@ pub struct TenantView {
     /// Of the interactions that are held, by their places.
     #[serde(skip)]
     interactions_name: SetName,
+    /// A rating below it is a dislike.
+    #[serde(skip)]
+    pub(super) rating_least: Option<f32>,
 }
 
 impl TenantView {
     /// An empty view.
-    pub(super) fn of_epoch(epoch: u64) -> Self {
-        Self { epoch, ..Self::default() }
+    pub(super) fn of_epoch(epoch: u64, rating_least: Option<f32>) -> Self {
+        Self { epoch, rating_least, ..Self::default() }
     }
 
     /// Where an entity's interactions stand in the log, in log order.
@@ -93,7 +97,18 @@ impl TenantView {
     /// What one entry of a history says.
     #[must_use]
     pub fn weight_of(&self, entry: &Entry) -> f32 {
-        self.interaction_types.weight(entry.kind, entry.weight)
+        self.weight(entry.kind, entry.weight)
+    }
+
+    /// What an interaction of a type says, with its own weight where it brought one. A rating below the least that counts
+    /// as a choice says as much against its entity as it falls short.
+    #[must_use]
+    pub fn weight(&self, kind: u16, own: Option<f32>) -> f32 {
+        let weight = self.interaction_types.weight(kind, own);
+        match self.rating_least {
+            Some(least) if kind == RATING && weight < least => weight - least,
+            _ => weight,
+        }
     }
 
     /// When users were forgotten, in unix milliseconds.

@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
+mod answers;
 mod embedder;
 mod publish;
 mod replaced_view;
 
 use std::sync::Arc;
 
-use kernel::{Event, EventDraft, Scope, SeededEntropy, SystemClock, Timestamp};
+use kernel::{Clock, Event, EventDraft, Scope, SeededEntropy, SystemClock, Timestamp};
 use privacy::{Erasures, Keyring, MasterKeys};
 use recommend::algorithms::content::ItemEmbedder;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
@@ -26,9 +27,9 @@ fn entity(scope: &Scope, title: &str) -> Event {
 }
 
 /// All in memory.
-async fn parts(log: &Arc<MemoryEventLog>) -> RecommendParts {
+async fn parts(log: &Arc<MemoryEventLog>, clock: Arc<dyn Clock>) -> RecommendParts {
     let records = Arc::new(MemoryRecords::new());
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SeededEntropy::new(1)));
+    let entropy = Arc::new(SeededEntropy::new(1));
     let keyring =
         Keyring::open(records.clone(), MasterKeys::default(), false, entropy.clone()).await.unwrap();
     let log = Arc::clone(log) as Arc<dyn EventLog>;
@@ -48,7 +49,7 @@ async fn parts(log: &Arc<MemoryEventLog>) -> RecommendParts {
 }
 
 async fn open(log: &Arc<MemoryEventLog>, embedder: Option<Arc<dyn ItemEmbedder>>) -> Recommend {
-    let parts = RecommendParts { embedder, ..parts(log).await };
+    let parts = RecommendParts { embedder, ..parts(log, Arc::new(SystemClock::new())).await };
     let mut settings = RecommendSettings::default();
     settings.schedule.incremental_update_interval_secs = 1;
     Recommend::open(parts, settings, &mut prometheus_client::registry::Registry::default()).await.unwrap()

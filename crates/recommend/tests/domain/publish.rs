@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kernel::{Error, Event, EventDraft, Result, Scope, TenantId, Timestamp, codes};
+use kernel::{Error, Event, EventDraft, Result, Scope, SystemClock, TenantId, Timestamp, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
 use store::memory::{MemoryEventLog, memory_blobs};
@@ -74,7 +74,10 @@ async fn a_publish_that_fails_wastes_no_training() {
     let events = (0..100).map(|id| interaction(&scope, id)).collect();
     log.append(&scope, &edge::ingest::EVENTS, events).await.unwrap();
     let blobs = Arc::new(Away { inner: Arc::new(memory_blobs()), left: AtomicUsize::new(2) });
-    let parts = RecommendParts { blobs: Arc::clone(&blobs) as Arc<dyn Blobs>, ..parts(&log).await };
+    let parts = RecommendParts {
+        blobs: Arc::clone(&blobs) as Arc<dyn Blobs>,
+        ..parts(&log, Arc::new(SystemClock::new())).await
+    };
     let mut registry = Registry::default();
     let quick = r#"{"training": {"blend_users": 50, "algorithms": {"sequence": false}}}"#;
     let settings: RecommendSettings = serde_json::from_str(quick).unwrap();

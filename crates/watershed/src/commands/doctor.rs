@@ -57,7 +57,7 @@ async fn check(app: &App, doctor: &Doctor, config: &Config) -> Result<()> {
 /// Folds the log again from its first event and compares the bytes with the view that is served. There is nothing to
 /// compare with where retention cut the log: the view rests on its checkpoints then.
 async fn rebuild(app: &App) -> Result<()> {
-    let rebuilt = Arc::new(Views::default());
+    let rebuilt = Arc::new(Views::judging(app.recommend.views().rating_least()));
     let mut events = 0_usize;
     let extents = app.engines.log.extents(&edge::ingest::EVENTS).await?;
     let cut: u64 = extents.iter().map(|extent| extent.first).sum();

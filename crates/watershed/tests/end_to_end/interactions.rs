@@ -45,6 +45,43 @@ fn interactions_are_recorded_and_listed_newest_first() {
 }
 
 #[test]
+fn pages_of_interactions_do_not_move() {
+    let server = Server::new();
+    for number in 0..5 {
+        server.create("/api/v1/interactions", &view("ada", &format!("e-{number}")));
+    }
+    let page = |path: &str, cursor: Option<&str>| {
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let reply = server.fetch(&format!("/api/v1/interactions/{path}?limit=2{cursor}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let next = reply.headers.get("next-cursor").map(|value| value.to_str().unwrap().to_owned());
+        (entities(&reply.json()).into_iter().map(str::to_owned).collect::<Vec<_>>(), next)
+    };
+    let (first, next) = page("user/ada", None);
+    assert_eq!(first, ["e-4", "e-3"]);
+    server.create("/api/v1/interactions", &view("ada", "new"));
+    let mut late = view("ada", "late");
+    late["timestamp"] = json!("2020-01-01T00:00:00Z");
+    server.create("/api/v1/interactions", &late);
+    let (second, next) = page("user/ada", next.as_deref());
+    assert_eq!(second, ["e-2", "e-1"]);
+    assert_eq!(page("user/ada", next.as_deref()), (vec!["e-0".to_owned(), "late".to_owned()], None));
+    for user in ["bob", "cleo"] {
+        server.create("/api/v1/interactions", &view(user, "new"));
+    }
+    let (_, next) = page("entity/new", None);
+    server.create("/api/v1/interactions", &view("dan", "new"));
+    let last = server.read(&format!("/api/v1/interactions/entity/new?cursor={}", next.unwrap()));
+    assert_eq!((last.as_array().unwrap().len(), &last[0]["user_id"]), (1, &json!("ada")));
+    let refuse = |query: &str, code: &str, field: &str| {
+        refused(&server.get(&format!("/api/v1/interactions/user/ada?{query}")), 400, code, Some(field));
+    };
+    refuse("cursor=x", "INVALID_CURSOR", "cursor");
+    refuse("cursor=", "INVALID_CURSOR", "cursor");
+    refuse("cursor=1.1&offset=1", "VALIDATION_ERROR", "offset");
+}
+
+#[test]
 fn lists_refuse_what_they_cannot_answer() {
     let server = Server::new();
     server.create("/api/v1/interactions", &view("ada", "a"));

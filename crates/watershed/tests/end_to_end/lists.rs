@@ -47,20 +47,32 @@ fn one_user_and_one_item_are_enough() {
 fn a_new_user_gets_a_named_fallback() {
     let server = Server::new();
     server.create("/api/v1/entities", &json!({"entity_id": "unused"}));
-    let fallback = |user: &str| {
+    let check = |user: &str, fallback: &str, expected: &[&str]| {
         let answer = server.read(&format!("/api/v1/recommendations/user/{user}?algorithm=collaborative"));
         assert_eq!((&answer["algorithm"], &answer["cold_start"]), (&json!("collaborative"), &json!(true)));
-        answer["fallback"].as_str().map(str::to_owned)
+        assert_eq!(
+            (answer["fallback"].as_str(), ids(&answer)),
+            (Some(fallback), expected.iter().map(|id| (*id).to_owned()).collect())
+        );
+        answer
     };
-    assert_eq!(fallback("new").as_deref(), Some("latest"));
+    check("new", "latest", &["unused"]);
     let old = json!({
         "user_id": "ada", "entity_id": "old", "interaction_type": "view", "timestamp": "2020-01-01T00:00:00Z"
     });
     server.create("/api/v1/interactions", &old);
-    assert_eq!(fallback("new").as_deref(), Some("popular"));
+    check("new", "popular", &["old", "unused"]);
     record(&server, "ada", "fresh", "view");
-    assert_eq!(fallback("new").as_deref(), Some("trending"));
-    assert_eq!(fallback("ada").as_deref(), Some("trending"));
+    let answer = check("new", "trending", &["fresh", "old", "unused"]);
+    let reasons: Vec<&str> = answer["recommendations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["reason"].as_str().unwrap())
+        .collect();
+    let expected = ["chosen often in the last 7 days", "popular: 1 interactions", "new in the catalogue"];
+    assert_eq!(reasons, expected);
+    check("ada", "latest", &["unused"]);
 }
 
 #[test]
@@ -79,8 +91,18 @@ fn lists_have_their_order() {
     for user in ["bob", "cleo"] {
         record(&server, user, "e-3", "view");
     }
-    assert_eq!(ids(&server.read("/api/v1/recommendations/popular")), ["e-1", "e-3", "e-2"]);
-    assert_eq!(ids(&server.read("/api/v1/recommendations/trending")), ["e-3", "e-2"]);
+    let list = |list: &str| {
+        let answer = server.read(&format!("/api/v1/recommendations/{list}"));
+        (ids(&answer), answer["fallback"].as_str().map(str::to_owned))
+    };
+    let named = |ids: &[&str], fallback: Option<&str>| {
+        (ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), fallback.map(str::to_owned))
+    };
+    // What the list itself does not know comes last, and is named.
+    assert_eq!(list("popular?count=3"), named(&["e-1", "e-3", "e-2"], None));
+    assert_eq!(list("popular"), named(&["e-1", "e-3", "e-2", "e-4"], Some("latest")));
+    assert_eq!(list("trending?count=2"), named(&["e-3", "e-2"], None));
+    assert_eq!(list("trending"), named(&["e-3", "e-2", "e-1", "e-4"], Some("popular")));
     assert_eq!(ids(&server.read("/api/v1/recommendations/latest")), ["e-4", "e-3", "e-2", "e-1"]);
     assert_eq!(ids(&server.read("/api/v1/recommendations/latest?count=1")), ["e-4"]);
     let reasons = |list: &str| {
@@ -98,6 +120,18 @@ fn lists_have_their_order() {
     check("trending?algorithm=popular", "algorithm");
     check("trending?window_days=0", "window_days");
     check("trending?window_days=32", "window_days");
+    for list in ["trending", "popular", "latest"] {
+        check(&format!("{list}?exclude_seen=true"), "exclude_seen");
+        check(&format!("{list}?diversity=0.5"), "diversity");
+        check(&format!("user/ada?algorithm={list}&diversity=0"), "diversity");
+    }
+    for path in ["popular", "latest", "user/ada", "entity/e-1", "bought-together/e-1"] {
+        check(&format!("{path}?window_days=3"), "window_days");
+    }
+    for path in ["entity/e-1", "bought-together/e-1"] {
+        check(&format!("{path}?exclude_seen=false"), "exclude_seen");
+    }
+    check("bought-together/e-1?diversity=0.5", "diversity");
 }
 
 #[test]

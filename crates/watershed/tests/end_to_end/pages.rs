@@ -111,14 +111,14 @@ fn a_cursor_belongs_to_its_request() {
     check("user/someone-else?", cursor);
     check("popular?", cursor);
     check(&format!("entity/{}?", ids(&first)[0]), cursor);
-    for forged in ["", "x", "1.2.3", "1.2.3.4", "-1.0.0.0"] {
+    for forged in ["", "x", "1.2.3", "1.2.3.4", "1.2.3.4.", "1.2.3.4.AAAA", "-1.0.0.0."] {
         check(&format!("user/{user}?"), forged);
     }
     // The page may have another length.
     let next = server.read(&format!("/api/v1/recommendations/user/{user}?count=3&cursor={cursor}"));
     assert_eq!(next["count"], 3);
     let parts: Vec<&str> = cursor.split('.').collect();
-    let deep = format!("{}.{}.ffffffffffffffff.{}", parts[0], parts[1], parts[3]);
+    let deep = format!("{}.{}.ffffffffffffffff.{}.{}", parts[0], parts[1], parts[3], parts[4]);
     let answer = server.get(&format!("/api/v1/recommendations/user/{user}?cursor={deep}"));
     refused(&answer, 400, "VALIDATION_ERROR", Some("cursor"));
 }
@@ -138,4 +138,38 @@ fn what_happens_between_pages_does_not_move_them() {
     let second = ids(&server.read(&format!("{path}count=20&cursor={cursor}")));
     assert_eq!([ids(&first), second].concat(), long);
     assert!(!ids(&server.read(&format!("{path}count=100"))).contains(&long[15]));
+}
+
+#[test]
+fn what_others_do_between_pages_repeats_nothing() {
+    let server = shop();
+    let user = busiest(&server);
+    let entities = server.read("/api/v1/export/entities").as_array().unwrap().len();
+    for case in
+        ["trending?", "popular?", "latest?", "user/newcomer?", &format!("user/{user}?exclude_seen=false&")]
+    {
+        let mut all: Vec<String> = Vec::new();
+        let mut query = format!("/api/v1/recommendations/{case}count=12");
+        for page in 0..20 {
+            let answer = server.read(&query);
+            all.extend(ids(&answer));
+            let Some(cursor) = answer["next_cursor"].as_str() else { break };
+            query = format!("/api/v1/recommendations/{case}count=12&cursor={}", encode(cursor));
+            let last = all.last().unwrap();
+            for other in 0..4 {
+                let id = format!("other-{page}-{other}");
+                let body = json!({"user_id": id, "entity_id": last, "entity_type": "product", "interaction_type": "purchase"});
+                server.create("/api/v1/interactions", &body);
+            }
+            if page < 2 {
+                let id = format!("new-{}-{page}", case.len());
+                server.create("/api/v1/entities", &json!({"entity_id": id, "entity_type": "product"}));
+            }
+        }
+        let mut distinct = all.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), all.len(), "{case} repeats");
+        assert!(distinct.len() >= entities, "{case} passes over {}", entities - distinct.len());
+    }
 }

@@ -56,11 +56,10 @@ fn every_algorithm_answers_for_itself() {
         let answer =
             server.read(&format!("/api/v1/recommendations/user/{user}?count=5&algorithm={algorithm}"));
         well_formed(&answer);
-        assert_eq!(
-            (answer["algorithm"].as_str(), answer.get("fallback")),
-            (Some(algorithm), None),
-            "{answer}"
-        );
+        // Few things trend in the shop: what is popular fills the page.
+        let fallback =
+            answer["fallback"].as_str().filter(|name| (algorithm, *name) != ("trending", "popular"));
+        assert_eq!((answer["algorithm"].as_str(), fallback), (Some(algorithm), None), "{answer}");
         assert_eq!(
             (&answer["user_id"], &answer["cold_start"], &answer["complete"]),
             (&json!(user), &json!(false), &json!(true))
@@ -68,8 +67,7 @@ fn every_algorithm_answers_for_itself() {
         let is_personal = !["trending", "popular", "latest"].contains(&algorithm);
         assert_eq!(answer["model_version"].as_u64(), is_personal.then_some(1), "{algorithm}");
         assert!(ids(&answer).iter().all(|id| !seen.contains(id)), "{algorithm} repeats what was seen");
-        let full = if algorithm == "trending" { 1..=5 } else { 5..=5 };
-        assert!(full.contains(&answer["count"].as_u64().unwrap()), "{answer}");
+        assert_eq!(answer["count"], 5, "{answer}");
         lists.push(ids(&answer));
     }
     assert_ne!(lists[1], lists[2], "content and collaboration agree on everything");
@@ -135,6 +133,20 @@ fn every_question_has_an_answer() {
     let bad = json!({"interactions": [{"entity_id": entity}], "options": {"cuont": 3}});
     let (status, problem) = server.post("/api/v1/recommendations/session", &bad);
     assert_eq!((status, problem["code"].as_str()), (400, Some("VALIDATION_ERROR")), "{problem}");
+    // What is refused as an interaction is refused in a session.
+    let check = |rest: Value, code: &str, field: &str| {
+        let mut act = json!({"entity_id": entity, "entity_type": kind});
+        act.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        let session = json!({"interactions": [{"entity_id": entity, "entity_type": kind}, act]});
+        let answer = server.post("/api/v1/recommendations/session", &session);
+        refused(&answer, 400, code, Some(&format!("interactions.1.{field}")));
+    };
+    check(json!({"interaction_type": "stare"}), "UNKNOWN_INTERACTION_TYPE", "interaction_type");
+    check(json!({"timestamp": "9999-01-01T00:00:00Z"}), "VALIDATION_ERROR", "timestamp");
+    check(json!({"weight": 1e308}), "VALIDATION_ERROR", "weight");
+    check(json!({"interaction_type": {"rating": 1e300}}), "VALIDATION_ERROR", "interaction_type.rating");
+    check(json!({"interaction_type": "rating"}), "VALIDATION_ERROR", "interaction_type");
+    check(json!({"entity_type": ""}), "VALIDATION_ERROR", "entity_type");
 }
 
 #[test]
@@ -149,7 +161,7 @@ fn contributions_make_the_score() {
         "algorithm=sequence".to_owned(),
         "collaborative_weight=0.7".to_owned(),
         "collaborative_weight=1".to_owned(),
-        "collaborative_weight=0.5&content_weight=0.5&exclude_seen=false&diversity=0.4".to_owned(),
+        "collaborative_weight=0.5&content_weight=0.5&diversity=0.4".to_owned(),
         format!("collaborative_weight=0.6&boost={boost}"),
     ];
     for query in queries {

@@ -5,7 +5,7 @@ use kernel::{Error, Result};
 use super::super::expression::{Expression, Failure, INVALID_EXPRESSION, Prepared, Subject};
 use super::super::query::Query;
 
-/// The least and the most a booster multiplies odds by.
+/// The least and the most a booster multiplies odds by; a factor below or above counts as these.
 const FACTOR_RANGE: (f64, f64) = (1e-6, 1e6);
 
 /// What the expressions say of an entity.
@@ -31,6 +31,7 @@ pub(super) struct Asking<'a> {
     is_boosting: bool,
     complete: bool,
     spent: u64,
+    has_ended: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -50,6 +51,7 @@ impl<'a> Asking<'a> {
             is_boosting,
             complete: true,
             spent: 0,
+            has_ended: false,
         }
     }
 
@@ -66,6 +68,7 @@ impl<'a> Asking<'a> {
             self.spent = self.spent.saturating_add(work);
             if !spend(&mut self.filter_units, work) {
                 self.complete = false;
+                self.has_ended = true;
                 return Said::FilterEnded;
             }
             let prepared = &*prepared.insert(subject.prepare(&self.expressions));
@@ -95,6 +98,11 @@ impl<'a> Asking<'a> {
             factor.clamp(FACTOR_RANGE.0, FACTOR_RANGE.1).ln() as f32
         });
         added.sum()
+    }
+
+    /// Whether the filter cannot be asked any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Whether the budgets were enough.

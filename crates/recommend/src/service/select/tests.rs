@@ -59,7 +59,7 @@ fn page(entities: &Entities, query: &Query, budget: usize) -> Selection {
 fn try_page(entities: &Entities, query: &Query, budget: usize) -> kernel::Result<Selection> {
     let selector = Selector::new(entities, query, &Context::default(), 0, budget);
     let alike = |one: u32, two: u32| 1.0 / (1.0 + (one % 10).abs_diff(two % 10) as f32);
-    selector.page(&mut &*entities, &mut scores(entities.all().len()), alike)
+    selector.page(&mut &*entities, &scores(entities.all().len()), alike, &mut |_, _| None)
 }
 
 fn indices(selection: &Selection) -> Vec<u32> {
@@ -68,11 +68,14 @@ fn indices(selection: &Selection) -> Vec<u32> {
 
 #[track_caller]
 fn check_pages(entities: &Entities, asked: &Query, count: usize, budget: usize) {
-    let long = page(entities, &Query { count: 1_000_000, offset: 0, ..asked.clone() }, budget);
+    let long = page(entities, &Query { count: 1_000_000, ..asked.clone() }, budget);
     let mut joined = Vec::new();
+    let mut shown = Shown::default();
     loop {
-        let next = Query { count, offset: joined.len(), ..asked.clone() };
+        let next = Query { count, shown: shown.clone(), ..asked.clone() };
         let selection = page(entities, &next, budget);
+        let ids = indices(&selection).into_iter().map(|index| &entities.all()[index as usize].id);
+        ids.for_each(|id| shown.add(Shown::name("film", id)));
         joined.extend(indices(&selection));
         if !selection.more {
             break;
@@ -212,14 +215,17 @@ fn others_have_turns_and_what_they_take_away_is_not_shown() {
     let asked = Query { count: 2_000, ..query(Some("attributes.year >= 1900.0"), &[]) };
     let mut catalogue = Changing { entities: films(2_000, 0), turns: 0 };
     let selector = Selector::new(&catalogue.entities, &asked, &Context::default(), 0, 100_000);
-    let selection = selector.page(&mut catalogue, &mut scores(2_000), |_, _| 0.0).unwrap();
+    let selection = selector.page(&mut catalogue, &scores(2_000), |_, _| 0.0, &mut |_, _| None).unwrap();
     assert_eq!(catalogue.turns, 1, "what is gone costs no work");
     assert!((1..1_000).contains(&selection.picked.len()), "{}", selection.picked.len());
     // Without expressions it is over at once.
     let mut catalogue = Changing { entities: films(2_000, 0), turns: 0 };
     let asked = query(None, &[]);
     let selector = Selector::new(&catalogue.entities, &asked, &Context::default(), 0, 100_000);
-    assert_eq!(selector.page(&mut catalogue, &mut scores(2_000), |_, _| 0.0).unwrap().picked.len(), 10);
+    assert_eq!(
+        selector.page(&mut catalogue, &scores(2_000), |_, _| 0.0, &mut |_, _| None).unwrap().picked.len(),
+        10
+    );
     assert_eq!(catalogue.turns, 0);
 }
 
@@ -235,7 +241,7 @@ fn a_slow_filter_does_not_hold_the_fold_up() {
             let mut held = view.read();
             let selector = Selector::new(&held.entities, &asked, &Context::default(), 0, 10_000_000);
             began.store(true, Ordering::SeqCst);
-            let selection = selector.page(&mut held, &mut scores(30_000), |_, _| 0.0).unwrap();
+            let selection = selector.page(&mut held, &scores(30_000), |_, _| 0.0, &mut |_, _| None).unwrap();
             ended.store(true, Ordering::SeqCst);
             drop(held);
             assert!(selection.complete && selection.picked.is_empty());
@@ -258,5 +264,58 @@ proptest! {
         let diversity = f32::from(tenths) / 10.0;
         let asked = Query { diversity, ..query(Some("attributes.year < 1960.0"), boosts) };
         check_pages(&films(total, 1), &asked, count, budget);
+    }
+}
+
+#[test]
+fn pages_beyond_what_a_cursor_remembers_are_the_long_list_too() {
+    let entities = films(crate::service::cursor::REMEMBERED + 500, 0);
+    check_pages(&entities, &query(None, &[]), 400, 0);
+}
+
+#[test]
+fn stand_ins_go_on_where_the_list_is_short() {
+    let entities = films(60, 0);
+    let known = |range: std::ops::Range<usize>, sign: f32| {
+        let score =
+            |index: usize| if range.contains(&index) { sign * index as f32 } else { f32::NEG_INFINITY };
+        (0..60).map(score).collect::<Vec<_>>()
+    };
+    let ask = |asked: &Query, budget: usize, gives: &dyn Fn(bool) -> bool| {
+        let selector = Selector::new(&entities, asked, &Context::default(), 0, budget);
+        let mut rest = vec![known(0..60, -1.0), known(0..20, 1.0)];
+        let mut stand_ins = |_: &&Entities, is_empty| rest.pop().filter(|_| gives(is_empty));
+        selector.page(&mut &entities, &known(0..4, 1.0), |_, _| 0.0, &mut stand_ins).unwrap()
+    };
+    let always: &dyn Fn(bool) -> bool = &|_| true;
+    let many = Query { count: 30, ..query(None, &[]) };
+    let filled = ask(&many, 1_000, always);
+    let expected: Vec<u32> = [3, 2, 1, 0].into_iter().chain((4..20).rev()).chain(20..30).collect();
+    assert_eq!(indices(&filled), expected);
+    assert!(filled.more && filled.picked.is_sorted_by(|one, two| one.score >= two.score));
+    assert_eq!([0, 4, 20].map(|at| filled.picked[at].stage), [0, 1, 2]);
+    assert_eq!(indices(&ask(&many, 1_000, &|is_empty| is_empty)), [3, 2, 1, 0], "only where nothing is left");
+    let filtered = Query { count: 3, ..query(Some("attributes.year >= 1902.0"), &[]) };
+    assert_eq!(indices(&ask(&filtered, 1_000, always)), [3, 2, 19]);
+    let ended = ask(&Query { count: 30, ..filtered }, 5, always);
+    assert!(!ended.complete && !ended.more && ended.picked.len() < 10, "one budget for all: {ended:?}");
+    let varied = Query { diversity: 0.5, ..many };
+    assert_eq!(indices(&ask(&varied, 1_000, always)).len(), 30);
+}
+
+#[test]
+fn factors_have_bounds_and_nan_is_named() {
+    let entities = films(3, 0);
+    let check = |factor: &str, boost: f32| {
+        let found = page(&entities, &query(None, &[factor]), 1_000).picked[0].boost;
+        assert!((found - boost).abs() < 1e-3, "{factor} adds {found}");
+    };
+    check("1e308", 1e6_f32.ln());
+    check("0.0", 1e-6_f32.ln());
+    check("-5.0", 1e-6_f32.ln());
+    for (factor, name) in [("0.0 / 0.0", "it gives NaN"), ("1.0 / 0.0", "an infinite one")] {
+        let error = try_page(&entities, &query(None, &[factor]), 1_000).unwrap_err();
+        assert_eq!((error.code(), error.field()), (INVALID_EXPRESSION, Some("boost")));
+        assert!(error.to_string().contains(name), "{error}");
     }
 }
