@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::extract::rejection::BytesRejection;
+use axum::extract::path::ErrorKind as PathFault;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use kernel::{Error, ErrorCode, Result, codes};
+use kernel::{Error, ErrorCode, Result, codes, json};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
@@ -30,9 +31,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 format!("send `content-type: application/json`, not `{}`", kind.unwrap_or_default());
             return Err(ApiError(Error::new(codes::UNSUPPORTED_MEDIA_TYPE, message)));
         }
+        check_encoding(request.headers())?;
         let bytes = read_all(request, state).await?;
         Ok(Self(parse(&bytes, codes::VALIDATION_ERROR)?))
     }
+}
+
+/// Refuses a compressed body, which would be read as text.
+///
+/// # Errors
+/// `UNSUPPORTED_MEDIA_TYPE`.
+pub fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let encoded = headers.get_all(header::CONTENT_ENCODING).iter().find(|value| *value != "identity");
+    encoded.map_or(Ok(()), |value| {
+        let shown = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let message = format!("a body is taken as it is, not with `content-encoding: {shown}`");
+        Err(Error::new(codes::UNSUPPORTED_MEDIA_TYPE, message).with_field("content-encoding"))
+    })
 }
 
 /// The body, whole. The size limit is a layer around the routes.
@@ -68,21 +83,11 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
     if text.trim_start().starts_with('[') {
         return Err(Error::new(code, "must be a JSON object, not an array"));
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|fault| {
-        let field = fault.path().to_string();
-        let cause = fault.into_inner();
-        if cause.is_data() {
-            let error = Error::new(code, cause.to_string());
-            if field == "." { error } else { error.with_field(field) }
-        } else {
-            Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}"))
-        }
-    })?;
-    deserializer
-        .end()
-        .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}")))?;
-    Ok(value)
+    json::read(text).map_err(|fault| match fault.field {
+        Some(field) if fault.is_data => Error::new(code, fault.message).with_field(field),
+        None if fault.is_data => Error::new(code, fault.message),
+        _ => Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {}", fault.message)),
+    })
 }
 
 /// An object within a body. [`parse`] looks at the outermost only; here an array is refused in its place too.
@@ -107,6 +112,40 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// What stands in the address for its parameters. A fault names the parameter.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError(address_fault(rejection)))?;
+        Ok(Self(value))
+    }
+}
+
+fn address_fault(rejection: PathRejection) -> Error {
+    let PathRejection::FailedToDeserializePathParams(fault) = rejection else {
+        return Error::internal(rejection);
+    };
+    let invalid = |message: String| Error::new(codes::VALIDATION_ERROR, message);
+    match fault.kind() {
+        PathFault::InvalidUtf8InPathParam { key } => not_utf8().with_field(key),
+        PathFault::ParseErrorAtKey { key, value, .. } => {
+            invalid(format!("`{value}` cannot be taken")).with_field(key)
+        }
+        PathFault::DeserializeError { key, message, .. } => invalid(message.clone()).with_field(key),
+        _ => Error::internal(fault),
+    }
+}
+
+fn not_utf8() -> Error {
+    Error::new(codes::VALIDATION_ERROR, "must be UTF-8, percent-encoded")
+}
+
 /// Query parameters. A fault names the parameter; an unknown parameter is a fault where `T` denies it.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
@@ -116,6 +155,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
+        all_utf8(query)?;
         repeated(query)?;
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value = serde_path_to_error::deserialize(deserializer)
@@ -125,17 +165,32 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
 }
 
 fn parameter_fault(query: &str, fault: &serde_path_to_error::Error<serde_urlencoded::de::Error>) -> Error {
-    let field = fault.path().to_string();
+    let field = json::field(&fault.path().to_string(), &fault.inner().to_string()).unwrap_or_default();
     let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| *name == field);
-    let cause = fault.inner().to_string();
+    let cause = json::in_words(&fault.inner().to_string());
     let message = match given {
         // The parser of numbers does not say what it was given.
-        Some((_, value)) if cause.contains("digit") => format!("`{value}` is not a whole number"),
+        Some((_, value)) if cause.contains("invalid digit found") || cause.contains("integer from empty") => {
+            format!("`{value}` is not a whole number")
+        }
         Some((_, value)) if !cause.contains('`') => format!("`{value}` cannot be taken: {cause}"),
         _ => cause,
     };
     let error = Error::new(codes::VALIDATION_ERROR, message);
-    if field == "." { error } else { error.with_field(field) }
+    if field.is_empty() { error } else { error.with_field(field) }
+}
+
+/// Refuses what is not text, which the decoder would replace without a word.
+fn all_utf8(query: &str) -> Result<(), ApiError> {
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_text = |part| percent_encoding::percent_decode_str(part).decode_utf8().is_ok();
+        if !is_text(name) || !is_text(value) {
+            let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+            return Err(ApiError(not_utf8().with_field(name.replace('+', " "))));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a parameter given twice, because which one counts would be a guess.
@@ -181,7 +236,9 @@ mod tests {
         check(br#"{"items":[{"value":NaN}]}"#, "INVALID_REQUEST", None);
         check(br#"{"items":[{"value":1e999}]}"#, "INVALID_REQUEST", None);
         check(br#"{"items":[[1]]}"#, "VALIDATION_ERROR", Some("items[0]"));
-        check(br#"{}"#, "VALIDATION_ERROR", None);
+        check(br#"{}"#, "VALIDATION_ERROR", Some("items"));
+        check(br#"{"items":[{}]}"#, "VALIDATION_ERROR", Some("items[0].value"));
+        check(br#"{"items":[],"items":[]}"#, "VALIDATION_ERROR", Some("items"));
         check(br#"{"items":[]} trailing"#, "INVALID_REQUEST", None);
         check(br#"{"items":"#, "INVALID_REQUEST", None);
         check(b"\xff\xfe", "INVALID_REQUEST", None);

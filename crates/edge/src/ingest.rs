@@ -180,18 +180,18 @@ impl Ingest {
 
     /// The event as its owner takes it, or why not, with its text.
     fn admit(&self, scope: &Scope, mut event: Event) -> Result<Event, (Error, String)> {
-        match self.owner(&event).and_then(|owner| owner.admit(scope, &mut event)) {
+        match self.check(scope, &mut event) {
             Ok(()) => Ok(event),
             Err(error) => Err((error, text_of(&event))),
         }
     }
 
-    /// Whether an event of this caller would be taken, without taking it.
+    /// Passes when the event would be taken; completes it as it would be appended. Nothing is kept of it.
     ///
     /// # Errors
-    /// The owner's.
-    pub fn check(&self, scope: &Scope, event: Event) -> Result<()> {
-        self.admit(scope, event).map(drop).map_err(|(error, _)| error)
+    /// Why it would be refused.
+    pub fn check(&self, scope: &Scope, event: &mut Event) -> Result<()> {
+        self.owner(event).and_then(|owner| owner.admit(scope, event))
     }
 
     /// Appends events that are already checked and waits until the views show them.

@@ -3,7 +3,7 @@
 //! - [`auth`]: a credential becomes a [`kernel::Scope`]; nothing else can make one for a caller.
 //! - [`audit`]: who changed what, in a chain of hashes.
 //! - [`problem`]: every error is an RFC 9457 `application/problem+json` with a stable code.
-//! - [`extract`]: JSON bodies and query parameters whose faults name the field.
+//! - [`extract`]: JSON bodies, addresses and query parameters whose faults name the field.
 //! - [`ingest`]: the one way in for events: check, append durably, wait until the view shows them.
 //! - [`http`]: events, dead letters, health, metrics.
 //! - [`limits`]: how many requests a key and its tenant may send.
@@ -32,7 +32,7 @@ pub mod streams;
 
 pub use audit::AuditLog;
 pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
-pub use extract::{Body, Params};
+pub use extract::{Body, Params, Path};
 pub use ingest::{EventOwner, Ingest};
 pub use limits::RateLimits;
 pub use metrics::{AccessMetrics, HttpMetrics};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{Error, Result, Scope, TenantId, Timestamp, codes};
+use crate::{Error, Result, Scope, TenantId, Timestamp, codes, json};
 
 /// The only spec version that is understood.
 pub const SPEC_VERSION: &str = "1.0";
@@ -209,10 +209,23 @@ impl Event {
     /// The payload as `T`.
     ///
     /// # Errors
-    /// `INVALID_EVENT` with the place in `data` that does not fit.
+    /// `INVALID_EVENT` naming the field of `data` that does not fit, such as `data.user_id`.
     pub fn data_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        let raw = self.data.as_deref().map_or("null", RawValue::get);
-        serde_json::from_str(raw).map_err(|cause| invalid("data", cause.to_string()))
+        let raw = match (&self.data, &self.data_base64) {
+            (Some(data), _) => data.get(),
+            (None, Some(_)) => {
+                return Err(invalid("data_base64", "events of this type are JSON; send it as `data`"));
+            }
+            (None, None) => "null",
+        };
+        json::read(raw).map_err(|fault| {
+            if raw == "null" {
+                return invalid("data", "is missing; it must be a JSON object");
+            }
+            let field =
+                fault.field.as_ref().map_or_else(|| "data".to_owned(), |field| format!("data.{field}"));
+            invalid(&field, fault.message_without_place())
+        })
     }
 
     /// The event as JSON text, the form that is stored and sent.

@@ -9,6 +9,7 @@ mod entropy;
 mod error;
 mod event;
 mod id;
+pub mod json;
 mod scope;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -1,7 +1,7 @@
 //! `GET /api/v1/dead-letters`, `GET` and `DELETE /api/v1/dead-letters/{id}`: what was refused, and why.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use kernel::{Error, Permission, codes};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{ApiResult, Caller, Params};
+use crate::{ApiResult, Caller, Params, Path};
 
 /// The routes.
 pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {

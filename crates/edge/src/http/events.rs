@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Permission, Result, Scope, codes};
+use kernel::{Error, EventDraft, MAX_EVENT_BYTES, Permission, Result, Scope, codes, json};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{MAX_APPEND_BATCH, Outcome};
@@ -27,7 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::cloud_event::CloudEvent;
-use crate::extract::{media_type, read_all};
+use crate::extract::{check_encoding, media_type, read_all};
 use crate::ingest::{Ingest, Receipt, not_an_event};
 use crate::middleware::StepLimit;
 use crate::{ApiError, ApiResult, Caller, Problem};
@@ -123,6 +123,14 @@ pub struct StreamResult {
     refused: u64,
     /// The first 1,000 refused lines. All of them are among the dead letters.
     refused_lines: Vec<RefusedLine>,
+    /// Refused lines beyond those.
+    #[serde(skip_serializing_if = "is_zero")]
+    refused_lines_left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why a stream ended before its end, and what became of the whole lines until then.
@@ -152,6 +160,7 @@ pub struct BrokenStream {
             content_type = "application/problem+json")))]
 async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
     scope.require(Permission::Write)?;
+    check_encoding(request.headers())?;
     let kind = media_type(request.headers()).unwrap_or_else(|| "application/json".to_owned());
     match kind.as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
@@ -292,6 +301,8 @@ async fn take_lines(
                 told.refused += 1;
                 if told.refused_lines.len() < MAX_TOLD {
                     told.refused_lines.push(RefusedLine { line: *line, problem: Problem::of(&error) });
+                } else {
+                    told.refused_lines_left_out += 1;
                 }
             }
         }
@@ -313,7 +324,13 @@ fn sized(bytes: &[u8]) -> Result<&[u8]> {
 
 fn draft(text: &str) -> Result<EventDraft> {
     sized(text.as_bytes())?;
-    serde_json::from_str(text).map_err(|cause| not_an_event(cause.to_string()))
+    json::read(text).map_err(|fault| {
+        let error = not_an_event(fault.message);
+        match fault.field {
+            Some(field) => error.with_field(field),
+            None => error,
+        }
+    })
 }
 
 /// Cuts a stream of bytes into numbered lines, leaving out blank ones. Of a line that is too long, just enough is kept

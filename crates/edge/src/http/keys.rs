@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use kernel::{Permission, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{ApiKey, KeyRing, NewKey};
 use crate::openapi::permission;
-use crate::{ApiResult, Body, Caller, Problem};
+use crate::{ApiResult, Body, Caller, Path, Problem};
 
 const DEFAULT_GRACE_SECS: u64 = 3_600;
 

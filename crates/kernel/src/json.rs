@@ -1,0 +1,108 @@
+//! JSON text to values, with faults that name the field by its path: `attributes.year`, `items[1].value`.
+//!
+//! Refuses nothing by itself: what a field may hold is the business of its type.
+
+use serde::Deserialize;
+
+/// Why JSON text is not what was asked for.
+#[derive(Debug)]
+pub struct Fault {
+    /// The path of the field; none where it is the whole.
+    pub field: Option<String>,
+    /// What is wrong, with the place in the text.
+    pub message: String,
+    /// Whether the text is JSON, but not that of such a value.
+    pub is_data: bool,
+}
+
+impl Fault {
+    /// The message without the place in the text, for a text that the caller did not send by itself.
+    #[must_use]
+    pub fn message_without_place(&self) -> &str {
+        self.message.rfind(" at line ").map_or(&self.message, |end| &self.message[..end])
+    }
+}
+
+/// Reads all of `text`. Only a text with a fault is read a second time, to find the field.
+///
+/// # Errors
+/// The first fault.
+pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
+    serde_json::from_str(text).map_err(|cause| {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            Err(fault) => fault.path().to_string(),
+            Ok(_) => ".".to_owned(),
+        };
+        let message = cause.to_string();
+        Fault { field: field(&path, &message), message: in_words(&message), is_data: cause.is_data() }
+    })
+}
+
+/// A message of serde without the names that types have in the code.
+#[must_use]
+pub fn in_words(message: &str) -> String {
+    let Some((begin, expected)) = message.split_once("expected ") else { return message.to_owned() };
+    let (kind, rest) = expected.find(" at line ").map_or((expected, ""), |end| expected.split_at(end));
+    let words = match kind {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a JSON object",
+        kind if kind.starts_with("struct ") => "a JSON object",
+        kind => kind,
+    };
+    format!("{begin}expected {words}{rest}")
+}
+
+/// The path of the field that a message of serde is about: that of the object where a field is missing in it or is
+/// given twice, and so its name is added.
+#[must_use]
+pub fn field(path: &str, message: &str) -> Option<String> {
+    let parent = (path != "." && !path.is_empty()).then_some(path);
+    let named = ["missing field `", "duplicate field `"].iter().find_map(|begin| message.strip_prefix(begin));
+    match (parent, named.and_then(|rest| rest.split('`').next())) {
+        (None, name) => name.map(str::to_owned),
+        (Some(parent), Some(name)) if parent != name && !parent.ends_with(&format!(".{name}")) => {
+            Some(format!("{parent}.{name}"))
+        }
+        (Some(parent), _) => Some(parent.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its shape is tested")]
+    struct Shape {
+        name: String,
+        inner: Option<Box<Shape>>,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let check = |text: &str, field: Option<&str>, is_data: bool| {
+            let fault = read::<Shape>(text).unwrap_err();
+            assert_eq!((fault.field.as_deref(), fault.is_data), (field, is_data), "{text}: {fault:?}");
+        };
+        check("{}", Some("name"), true);
+        check(r#"{"name":1}"#, Some("name"), true);
+        check(r#"{"name":"a","name":"b"}"#, Some("name"), true);
+        check(r#"{"name":"a","inner":{}}"#, Some("inner.name"), true);
+        check(r#"{"name":"a","inner":{"name":"b","name":"c"}}"#, Some("inner.name"), true);
+        check(r#"{"name":"a","list":[1,256]}"#, Some("list[1]"), true);
+        check(r#"{"name":"a","colour":1}"#, Some("colour"), true);
+        check("7", None, true);
+        check("", None, false);
+        assert_eq!(read::<Shape>("{}").unwrap_err().message_without_place(), "missing field `name`");
+        let fault = read::<Shape>("7").unwrap_err();
+        assert_eq!(fault.message, "invalid type: integer `7`, expected a JSON object at line 1 column 1");
+    }
+}
