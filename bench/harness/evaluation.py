@@ -32,6 +32,8 @@ def notes(report, measures):
             parts.append(f"{measure} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
         seconds = row["timing"]["fit_seconds"] if row["timing"] else 0.0
         lines.append(f"  {name:12} " + "  ".join(parts) + f"  fit {seconds:.1f} s")
+        if row.get("parts"):
+            lines.append(f"  {'':12} of {', '.join(row['parts'])}")
         if row.get("search"):
             search = row["search"]
             gain = f"{search['measure']} {search['first'] or 0.0:.4f} -> {search['best']:.4f}"

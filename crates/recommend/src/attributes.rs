@@ -128,16 +128,30 @@ fn check_key(key: &str) -> Result<(), String> {
     }
 }
 
-/// Reads attributes so that an error names the attribute: `#[serde(deserialize_with =
+/// Reads attributes so that the path of an error names the attribute: `#[serde(deserialize_with =
 /// "deserialize_attributes")]`. Limits are checked too.
 ///
 /// # Errors
-/// A message that begins with the name of the attribute that is not acceptable.
+/// What is not acceptable of the attribute.
 pub fn deserialize_attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {
     deserializer.deserialize_map(AttributesVisitor)
 }
 
 struct AttributesVisitor;
+
+/// A value within its limits. Checked as it is read, while the path of an error still has its name.
+struct Checked(AttributeValue);
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = AttributeValue::deserialize(deserializer)?;
+        value.check("").map_err(|error| match error.field() {
+            Some(place) if !place.is_empty() => de::Error::custom(&error),
+            _ => de::Error::custom(error.message()),
+        })?;
+        Ok(Self(value))
+    }
+}
 
 impl<'de> Visitor<'de> for AttributesVisitor {
     type Value = Attributes;
@@ -150,9 +164,7 @@ impl<'de> Visitor<'de> for AttributesVisitor {
         let mut attributes = Attributes::new();
         while let Some(key) = map.next_key::<String>()? {
             check_key(&key).map_err(de::Error::custom)?;
-            let value: AttributeValue =
-                map.next_value().map_err(|cause| de::Error::custom(format!("{key}: {cause}")))?;
-            value.check(&key).map_err(de::Error::custom)?;
+            let Checked(value) = map.next_value()?;
             attributes.insert(key, value);
         }
         Ok(attributes)
@@ -271,12 +283,15 @@ mod tests {
     #[test]
     fn wire_form_is_plain_json() {
         let check = |json: &str, expected: Result<&str, &str>| {
-            let read = serde_json::from_str::<Holder>(&format!(r#"{{"attributes":{json}}}"#));
+            let text = format!(r#"{{"attributes":{json}}}"#);
+            let read = kernel::json::read::<Holder>(&text);
+            let read =
+                read.map_err(|fault| format!("{}: {}", fault.field.unwrap_or_default(), fault.message));
             match (read, expected) {
                 (Ok(holder), Ok(again)) => {
                     assert_eq!(serde_json::to_string(&holder.attributes).unwrap(), again);
                 }
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error} has no {part}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{error} has no {part}"),
                 (read, _) => panic!("{json}: {:?}", read.map(|holder| holder.attributes)),
             }
         };
@@ -286,8 +301,8 @@ mod tests {
         check(r#"{"t":"x\u00fc","g":["a","b"],"n":[]}"#, Ok(r#"{"g":["a","b"],"n":[],"t":"xü"}"#));
         check(r#"{"price":{"amount":1}}"#, Err("price: invalid type: map"));
         check(r#"{"price":null}"#, Err("price: invalid type: null"));
-        check(r#"{"tags":["a",1]}"#, Err("tags: invalid type: integer"));
-        check(r#"{"tags":[["a"]]}"#, Err("tags: invalid type: sequence"));
+        check(r#"{"tags":["a",1]}"#, Err("tags[1]: invalid type: integer"));
+        check(r#"{"tags":[["a"]]}"#, Err("tags[0]: invalid type: sequence"));
         check(r#"{"":1}"#, Err("an attribute must have a name"));
         check("[]", Err("an object of attributes"));
         check(&format!(r#"{{"{}":1}}"#, "k".repeat(256)), Err("at most 255 bytes"));
@@ -295,7 +310,7 @@ mod tests {
         check(&format!(r#"{{"g":[{}"x"]}}"#, r#""x","#.repeat(1_000)), Err("g: at most 1000 tags"));
         check(
             &format!(r#"{{"g":["a","{}"]}}"#, "x".repeat(1_001)),
-            Err("g[1]: a tag has at most 1000 bytes"),
+            Err("g: [1]: a tag has at most 1000 bytes"),
         );
     }
 

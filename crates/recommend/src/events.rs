@@ -268,7 +268,7 @@ impl RecommendEvent {
             kinds::INTERACTION_TYPE_DELETED => Self::InteractionTypeDeleted(event.data_as()?),
             _ => return Ok(None),
         };
-        read.check()?;
+        read.check().map_err(in_data)?;
         Ok(Some(read))
     }
 
@@ -371,6 +371,27 @@ fn is_false(value: &bool) -> bool {
 /// Tells a field that is `null` from one that is missing.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// The error of a field of the payload, named from the event.
+#[must_use]
+pub fn in_data(error: Error) -> Error {
+    match error.field().map(|field| format!("data.{field}")) {
+        Some(field) => error.with_field(field),
+        None => error.with_field("data"),
+    }
+}
+
+/// The error of an event that was made of something else, with the field as that calls it: the payload is the whole, and
+/// the time of the event its `timestamp`.
+#[must_use]
+pub fn as_sent(error: Error) -> Error {
+    let field = match error.field() {
+        Some("time") => "timestamp".to_owned(),
+        Some(field) if field.starts_with("data.") => field["data.".len()..].to_owned(),
+        _ => return error,
+    };
+    error.with_field(field)
 }
 
 fn invalid(field: &str, message: impl Into<String>) -> Error {
@@ -514,7 +535,7 @@ mod tests {
         check(
             recorded,
             &interaction(r#""interaction_type":"rating""#),
-            Some("interaction_type: a rating needs"),
+            Some("data.interaction_type: a rating needs"),
         );
         check(
             recorded,
@@ -532,9 +553,14 @@ mod tests {
             Some("an id must have"),
         );
         check(recorded, r#"{"entity_id":"e","interaction_type":"view"}"#, Some("missing field `user_id`"));
-        check(recorded, "null", Some("data"));
+        check(recorded, "null", Some("data: is missing"));
+        check(recorded, "7", Some("data: invalid type: integer `7`, expected a JSON object"));
         check(kinds::ENTITY_PUT, r#"{"entity_id":"e"}"#, None);
-        check(kinds::ENTITY_PUT, r#"{"entity_id":"e","attributes":{"a":{"b":1}}}"#, Some("data"));
+        check(
+            kinds::ENTITY_PUT,
+            r#"{"entity_id":"e","attributes":{"a":{"b":1}}}"#,
+            Some("data.attributes.a: "),
+        );
         check(kinds::ENTITY_PUT, r#"{"entity_id":"e","entity_type":""}"#, Some("entity_type"));
         check(
             kinds::ENTITY_PATCHED,

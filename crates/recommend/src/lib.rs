@@ -220,6 +220,14 @@ impl Recommend {
         self.service.served(scope)?.current().map(|model| model.version)
     }
 
+    /// The version that is promoted, whether or not it can be served.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn promoted_version(&self, scope: &Scope) -> Result<Option<u64>> {
+        self.trainer.promoted_version(scope).await
+    }
+
     /// Interactions in the view.
     #[must_use]
     pub fn interaction_count(&self, scope: &Scope) -> u64 {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use edge::EventOwner;
-use kernel::{Clock, Error, ErrorCode, ErrorKind, Event, Result, Scope};
+use kernel::{Clock, Error, ErrorCode, ErrorKind, Event, Result, Scope, Timestamp, codes};
 use store::Appended;
 use stream::Projector;
 use tracing::warn;
 
-use crate::events::{self, InteractionData, InteractionKind, RecommendEvent, kinds};
+use crate::events::{self, EntityPatch, InteractionData, InteractionKind, RecommendEvent, kinds};
 use crate::settings::IngestSettings;
 use crate::views::{Views, tenant};
 
@@ -75,6 +75,33 @@ impl RecommendOwner {
         }
         Ok(())
     }
+
+    /// What a patch leaves out is as it is known.
+    fn admit_patch(&self, scope: &Scope, patch: &EntityPatch) -> Result<()> {
+        if patch.available_from.is_none() && patch.available_until.is_none() {
+            return Ok(());
+        }
+        let view = self.views.of(scope);
+        let view = view.read();
+        let found = view.entities.find(&patch.entity_type, patch.entity_id.as_str());
+        let known = found.and_then(|index| view.entities.get(index)).filter(|entity| entity.exists());
+        let time =
+            |unix_ms: Option<i64>| unix_ms.and_then(|unix_ms| Timestamp::from_millisecond(unix_ms).ok());
+        let from = patch.available_from.unwrap_or_else(|| time(known?.available_from_ms));
+        let until = patch.available_until.unwrap_or_else(|| time(known?.available_until_ms));
+        check_availability(from, until)
+    }
+}
+
+/// Refuses a time that ends before it begins. Asked where events come in only: an earlier version took such.
+fn check_availability(from: Option<Timestamp>, until: Option<Timestamp>) -> Result<()> {
+    match (from, until) {
+        (Some(from), Some(until)) if until <= from => {
+            let message = format!("`{until}` must be later than `available_from`, which is `{from}`");
+            Err(Error::new(codes::VALIDATION_ERROR, message).with_field("data.available_until"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[async_trait]
@@ -88,8 +115,12 @@ impl EventOwner for RecommendOwner {
         events::check_time(event.time, self.clock.now())?;
         match RecommendEvent::read(event)? {
             Some(RecommendEvent::Interaction(interaction)) => {
-                self.admit_interaction(scope, event, interaction)
+                self.admit_interaction(scope, event, interaction).map_err(events::in_data)
             }
+            Some(RecommendEvent::EntityCreated(entity) | RecommendEvent::EntityPut(entity)) => {
+                check_availability(entity.available_from, entity.available_until)
+            }
+            Some(RecommendEvent::EntityPatched(patch)) => self.admit_patch(scope, &patch),
             _ => Ok(()),
         }
     }

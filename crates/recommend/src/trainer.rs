@@ -136,6 +136,12 @@ impl Trainer {
             .map(|(version, trained)| self.snapshot(scope, version.version, version.created_at, trained)))
     }
 
+    /// The version that is promoted, whole or not.
+    pub(crate) async fn promoted_version(&self, scope: &Scope) -> Result<Option<u64>> {
+        let promoted = self.parts.registry.resolve(scope, MODEL, PRODUCTION).await?;
+        Ok(promoted.map(|promoted| promoted.version))
+    }
+
     /// Serves what another replica promoted since.
     async fn follow(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         let Some(promoted) = self.parts.registry.resolve(scope, MODEL, PRODUCTION).await? else {

@@ -65,7 +65,7 @@ pub(crate) enum Command {
     /// Look at who changed what
     #[command(subcommand)]
     Audit(Audit),
-    /// Check the data folder, the settings and the machine
+    /// Check the data folder, the models, the settings and the machine; fails where something is wrong
     Doctor(Doctor),
     /// Print the settings that are in force, or the schema of the file
     Config(ConfigCommand),
@@ -175,7 +175,8 @@ pub(crate) struct Evaluate {
     /// are times this is found out
     #[arg(long, requires = "data")]
     pub ordered_lists: bool,
-    /// The algorithms, separated by commas; all that fit the data where missing
+    /// The algorithms, separated by commas, such as linear,factors,hybrid: the hybrid is of those named. Where missing,
+    /// the parts of recommend.training.algorithms that fit the data, and the hybrid that is served
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub algorithms: Vec<String>,
     /// Only ratings of at least this count, and each counts 1
@@ -216,6 +217,10 @@ pub(crate) struct Evaluate {
 }
 
 const EVALUATE_HELP: &str = "\
+Algorithms: popularity (popular in tables, and always there), neighbours, linear (ease), factors (als), graph \
+(graph_filter), transitions, sequence, content (content_based), hybrid. Both names are taken. neighbours and graph are \
+off in recommend.training.algorithms where nothing else is set: name them to see them.
+
 Nothing is chosen on the test part. --tune fits each algorithm on the training part, compares settings by NDCG at the \
 longest cutoff on the validation part (of at most 5,000 users), and begins with the settings in force; then the \
 algorithm is fitted anew with the best. It searches linear, factors, neighbours, graph and transitions; sequence takes \
@@ -265,13 +270,20 @@ fn cutoff(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a length is a whole number from 1".to_owned())
 }
 
+fn answer_count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=100).contains(count))
+        .ok_or_else(|| "a count is a whole number from 1 to 100".to_owned())
+}
+
 /// `recommend`
 #[derive(Debug, Args)]
 pub(crate) struct Recommend {
     /// The user
     pub user_id: String,
-    /// How many
-    #[arg(long, default_value_t = 10)]
+    /// How many, 1 to 100
+    #[arg(long, default_value_t = 10, value_parser = answer_count)]
     pub count: usize,
     /// How: hybrid, collaborative, content_based, sequence, trending, popular, latest
     #[arg(long, default_value = "hybrid")]

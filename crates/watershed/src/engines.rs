@@ -78,6 +78,21 @@ impl Engines {
         })
     }
 
+    /// Refuses a data folder that is not there yet, which opening would make.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` naming the setting.
+    pub(crate) fn require_folder(settings: &StorageSettings) -> Result<()> {
+        if !settings.chosen().needs_folder() || EmbeddedStore::is_at(&settings.data_dir) {
+            return Ok(());
+        }
+        let message = format!(
+            "there are no data in `{}`; check the name (serve, import, demo, restore and keys create make one)",
+            settings.data_dir.display()
+        );
+        Err(Error::new(codes::NOT_FOUND, message).with_field("storage.data_dir"))
+    }
+
     /// How many of the servers answer.
     pub(crate) fn answering(&self) -> usize {
         self.pulses.iter().filter(|pulse| pulse.fault().is_none()).count()

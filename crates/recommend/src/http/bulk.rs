@@ -21,9 +21,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::CreateRequest;
-use super::interactions::{RecordRequest, as_sent, is_same};
+use super::interactions::{RecordRequest, is_same};
 use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used};
-use crate::events::{EntityData, kinds};
+use crate::events::{EntityData, as_sent, kinds};
 
 /// Records in one request.
 const MAX_RECORDS: usize = 100_000;

@@ -1,9 +1,9 @@
 //! `/api/v1/entities`: create, replace, patch, read, delete.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use edge::{ApiResult, Body, Caller, Params, Problem};
+use edge::{ApiResult, Body, Caller, Params, Path, Problem};
 use kernel::{Error, ErrorCode, ErrorKind, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::Outcome;
@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used, timestamp};
 use crate::attributes::{AttributeValue, Attributes};
 use crate::events::{DEFAULT_ENTITY_TYPE, EntityData, EntityName, EntityPatch, kinds};
-use crate::owner::entity_not_found;
+use crate::owner::{ENTITY_NOT_FOUND, entity_not_found};
 use crate::views::{Entities, Entity, Place};
 
 /// The entity exists already.
@@ -327,7 +327,10 @@ pub(crate) fn find(state: &HttpState, scope: &Scope, entity_type: Option<&str>, 
     let exists = |index: &u32| view.entities.get(*index).is_some_and(Entity::exists);
     let Some(entity_type) = entity_type else {
         let mut found = view.entities.find_any_type(id).filter(exists);
-        let first = found.next().ok_or_else(|| entity_not_found("any", id))?;
+        let first = found.next().ok_or_else(|| {
+            let message = format!("there is no entity `{}` of any type", id.escape_debug());
+            Error::new(ENTITY_NOT_FOUND, message).with_field("entity_id")
+        })?;
         if found.next().is_some() {
             let message = format!("several types have an entity `{}`; name one", id.escape_debug());
             return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("entity_type"));

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use edge::{ApiResult, Caller, Params};
 use futures::{Stream, TryStreamExt, stream};
-use kernel::{Error, Permission, Result, Scope, Timestamp};
+use kernel::{Error, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::ReadLimit;
 use tracing::error;
@@ -62,6 +62,7 @@ pub struct EntityParams {
     #[param(example = "film")]
     entity_type: Option<String>,
     /// Only those changed later.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     last_modified_after: Option<Timestamp>,
     /// Must be the credential's tenant where given.
@@ -78,9 +79,11 @@ pub struct InteractionParams {
     #[param(inline, example = "json")]
     format: Format,
     /// Not earlier.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     start_date: Option<Timestamp>,
     /// Earlier than.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     end_date: Option<Timestamp>,
     /// Must be the credential's tenant where given.
@@ -98,6 +101,16 @@ pub struct UserParams {
     format: Format,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
+}
+
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time = text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "`{text}` is not an RFC 3339 time with an offset, as 2026-01-31T12:00:00Z"
+        ))
+    })?;
+    Ok(Some(time))
 }
 
 /// A user in an export.
@@ -190,6 +203,12 @@ async fn interactions(
 ) -> ApiResult<Response> {
     scope.require(Permission::Read)?;
     check_tenant(&scope, params.tenant_id.as_deref())?;
+    if let (Some(start), Some(end)) = (params.start_date, params.end_date)
+        && end < start
+    {
+        let message = format!("`{end}` must not be before `start_date`, which is `{start}`");
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("end_date").into());
+    }
     let format = params.format;
     let log = Arc::clone(&state.log);
     let whole = WholeLog::begin(log, edge::ingest::EVENTS, ReadLimit::default()).await?;

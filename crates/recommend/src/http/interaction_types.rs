@@ -1,9 +1,9 @@
 //! `/api/v1/interaction-types`: what users can do, and how much each says.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use edge::{ApiResult, Body, Caller};
+use edge::{ApiResult, Body, Caller, Path, Problem};
 use kernel::{Error, ErrorCode, ErrorKind, Permission, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,6 +19,13 @@ pub const INTERACTION_TYPE_NOT_FOUND: ErrorCode = ErrorCode {
     name: "INTERACTION_TYPE_NOT_FOUND",
     kind: ErrorKind::NotFound,
     title: "There is no such interaction type",
+};
+
+/// The interaction type is registered already.
+pub const INTERACTION_TYPE_EXISTS: ErrorCode = ErrorCode {
+    name: "INTERACTION_TYPE_EXISTS",
+    kind: ErrorKind::Conflict,
+    title: "There is an interaction type of that name already",
 };
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
@@ -101,11 +108,12 @@ async fn list(State(state): State<HttpState>, Caller(scope): Caller) -> ApiResul
     Ok(Json(ListResponse { interaction_types, total }))
 }
 
-/// Register a type, or change it where it exists.
+/// Register a type. One that exists is changed with PUT.
 #[utoipa::path(post, path = "/api/v1/interaction-types", tag = "interaction types",
         operation_id = "register_interaction_type",
     request_body = RegisterRequest,
-    responses((status = 201, body = TypeResponse)))]
+    responses((status = 201, body = TypeResponse), (status = 409, description = "It is registered already.",
+        body = Problem, content_type = "application/problem+json")))]
 async fn register(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -113,6 +121,10 @@ async fn register(
 ) -> ApiResult<(StatusCode, Json<TypeResponse>)> {
     check_tenant(&scope, request.tenant_id.as_deref())?;
     let RegisterRequest { interaction_type, weight, description, .. } = request;
+    if find(&state, &scope, &interaction_type).is_ok() {
+        let message = format!("`{}` is registered; use PUT to change it", interaction_type.escape_debug());
+        return Err(Error::new(INTERACTION_TYPE_EXISTS, message).with_field("interaction_type").into());
+    }
     let data = InteractionTypeData { interaction_type, weight, description };
     state.writer.write(&scope, kinds::INTERACTION_TYPE_PUT, None, None, &data).await?;
     Ok((StatusCode::CREATED, Json(find(&state, &scope, &data.interaction_type)?)))

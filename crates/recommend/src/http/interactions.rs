@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::AppendHeaders;
-use edge::{ApiResult, Body, Caller, Params};
+use edge::{ApiResult, Body, Caller, Params, Path};
 use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::{Appended, Outcome, ReadLimit};
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::entities::find;
 use super::users::user_not_found;
 use super::{HttpState, IdempotencyParams, check_range, check_tenant, idempotency_key, key_was_used};
-use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
+use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cursor::INVALID_CURSOR;
 use crate::views::{Place, TenantView};
 
@@ -233,11 +233,6 @@ async fn record(
     let view = state.views.of(&scope);
     let view = view.read();
     Ok((StatusCode::CREATED, Json(InteractionResponse::of(&view, event)?)))
-}
-
-/// Names the field as this endpoint calls it: the time of the event is the request's `timestamp`.
-pub(super) fn as_sent(error: Error) -> Error {
-    if error.field() == Some("time") { error.with_field("timestamp") } else { error }
 }
 
 /// Whether both tell of the same act. A type may have been registered between the one and the other.

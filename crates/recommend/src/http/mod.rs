@@ -26,6 +26,7 @@ use store::{Appended, EventLog};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::events::as_sent;
 use crate::forgetting::Forgetting;
 use crate::service::Service;
 use crate::views::Views;
@@ -101,7 +102,7 @@ impl Writer {
     ) -> Result<(String, Appended)> {
         let id = idempotency_key.unwrap_or_else(|| self.new_id());
         let event = self.event(scope, kind, id.clone(), time, data)?;
-        let place = self.ingest.append_checked(scope, event).await?;
+        let place = self.ingest.append_checked(scope, event).await.map_err(as_sent)?;
         Ok((id, place))
     }
 

@@ -7,11 +7,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use edge::extract::Object;
-use edge::{ApiResult, Body, Caller, Params};
+use edge::{ApiResult, Body, Caller, Params, Path};
 use kernel::{Error, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Deserializer};
 use tracing::{Instrument, debug_span};
@@ -20,10 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::{find, name_of};
-use super::interactions::as_sent;
 use super::parameters::{parsed, refuse, share, split};
 use super::{HttpState, check_range, check_tenant};
-use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, kinds};
+use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cache::{About, Place};
 use crate::service::expression;
 use crate::service::{
@@ -131,7 +130,7 @@ pub struct RecommendParams {
 /// Takes a number as a number (in a body) or as text (in a query).
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "must be a number")]
     enum Wire {
         Text(String),
         Number(serde_json::Number),
@@ -145,7 +144,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
 /// Takes true or false as such (in a body) or as text (in a query).
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "must be true or false")]
     enum Wire {
         Text(String),
         Flag(bool),
@@ -212,8 +211,9 @@ impl SessionInteraction {
             metadata: BTreeMap::new(),
         };
         let writer = &state.writer;
-        let event = writer.event(scope, kinds::INTERACTION_RECORDED, String::new(), self.timestamp, &data)?;
-        writer.ingest().check(scope, event).map_err(as_sent)?;
+        let kind = kinds::INTERACTION_RECORDED;
+        let mut event = writer.event(scope, kind, String::new(), self.timestamp, &data)?;
+        writer.ingest().check(scope, &mut event).map_err(as_sent)?;
         Ok(SessionEntry {
             entity_id: data.entity_id.to_string(),
             entity_type: data.entity_type,
@@ -243,6 +243,7 @@ async fn for_user(
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Response> {
+    super::users::user_id(&id)?;
     let about = ("user", &id);
     let (query, pin) = params.read(&state, &scope, &about)?;
     let place = state.service.place(&scope, About::User(&id), query.algorithm, || params.named(&about));

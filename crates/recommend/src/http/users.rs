@@ -1,8 +1,8 @@
 //! `/api/v1/users/{id}`: what is known of a user.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use edge::{ApiResult, Body, Caller};
+use axum::extract::State;
+use edge::{ApiResult, Body, Caller, Path};
 use kernel::{Error, ErrorCode, ErrorKind, Id, Permission, Result, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -70,9 +70,14 @@ async fn replace(
     Path(id): Path<String>,
     Body(request): Body<ReplaceRequest>,
 ) -> ApiResult<Json<UserResponse>> {
-    let data = UserData { user_id: Id::new(&id)?, attributes: request.attributes };
+    let data = UserData { user_id: user_id(&id)?, attributes: request.attributes };
     state.writer.write(&scope, kinds::USER_PUT, None, None, &data).await?;
     Ok(Json(show(&state, &scope, &id)?))
+}
+
+/// The id of a user as it stands in an address, whether or not anything is known of them.
+pub(super) fn user_id(id: &str) -> Result<Id> {
+    Id::new(id).map_err(|error| error.with_field("id"))
 }
 
 fn show(state: &HttpState, scope: &Scope, id: &str) -> Result<UserResponse> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::Fault;
@@ -70,14 +70,27 @@ pub(super) fn time(cell: Cell<'_>, unit: TimeUnit) -> Result<Option<kernel::Time
 pub(super) fn object(cell: Cell<'_>, column: &str) -> Result<Attributes, Fault> {
     let read = match cell {
         Cell::Missing => return Ok(Attributes::new()),
-        Cell::Json(value) => deserialize_attributes(value),
+        Cell::Json(value) => tracked(value),
         Cell::Text(text) => {
             let mut reader = serde_json::Deserializer::from_str(text);
-            deserialize_attributes(&mut reader).and_then(|found| reader.end().map(|()| found))
+            tracked(&mut reader).and_then(|found| match reader.end() {
+                Ok(()) => Ok(found),
+                Err(cause) => Err(cause.to_string()),
+            })
         }
         Cell::Number(_) => return Err(Fault::new(column, "it is not a JSON object")),
     };
-    read.map_err(|cause| Fault::new(column, cause.to_string()))
+    read.map_err(|cause| Fault::new(column, cause))
+}
+
+/// Reads attributes; a fault begins with the name of the attribute.
+fn tracked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, String> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+    deserialize_attributes(deserializer).map_err(|cause| match track.path().to_string().as_str() {
+        "." => cause.to_string(),
+        name => format!("{name}: {cause}"),
+    })
 }
 
 /// Reads one attribute; nothing where the cell is empty.

@@ -36,8 +36,8 @@ impl Content {
             Self::Gorse(_) => Format::Gorse,
             Self::GorseDump => Format::GorseDump,
             Self::Delimited(dialect) => match dialect.separator {
-                Separator::Byte(b',') => Format::Csv,
-                Separator::Byte(_) => Format::Tsv,
+                Separator::Byte(b'\t') => Format::Tsv,
+                Separator::Byte(_) => Format::Csv,
                 _ => Format::Whitespace,
             },
             Self::Sequences => Format::Whitespace,
@@ -136,7 +136,7 @@ fn generic(format: Format, head: &[u8], request: &Request) -> Result<Content, St
             }
             return Ok(Content::Ndjson);
         }
-        Format::Csv => Separator::Byte(b','),
+        Format::Csv => Separator::Byte(separator_of(head)),
         Format::Tsv => Separator::Byte(b'\t'),
         _ => Separator::Whitespace,
     };
@@ -151,6 +151,21 @@ fn generic(format: Format, head: &[u8], request: &Request) -> Result<Content, St
         guess::mapping_of(&columns).map_err(|error| error.message().to_owned())?;
     }
     Ok(Content::Delimited(Dialect { separator, quotes: format != Format::Whitespace, header, latin1: false }))
+}
+
+/// What stands between the fields of a CSV file: a comma where the first line has one, else the most frequent of what
+/// spreadsheets write in its place.
+fn separator_of(head: &[u8]) -> u8 {
+    let mut is_quoted = false;
+    let mut counts = [(b',', 0_usize), (b';', 0), (b'\t', 0), (b'|', 0)];
+    for byte in first_line(head) {
+        is_quoted ^= *byte == b'"';
+        if let Some((_, count)) = counts.iter_mut().find(|(separator, _)| !is_quoted && separator == byte) {
+            *count += 1;
+        }
+    }
+    let most = counts[1..].iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > 0);
+    if counts[0].1 > 0 { b',' } else { most.map_or(b',', |(separator, _)| *separator) }
 }
 
 fn is_gorse_dump(head: &[u8]) -> bool {

@@ -39,7 +39,7 @@ formats! {
     MovieLens1m, "movielens-1m", "MovieLens 1M: `ratings.dat` or an ordered `ratings.csv`, `movies.dat`, `users.dat`.";
     MovieLens, "movielens", "MovieLens 20M, 25M, 32M: `ratings.csv`, `movies.csv`, `tags.csv`, `links.csv`.";
     LightGcn, "lightgcn", "Lists `user item item ...` in `train.txt` and `test.txt`.";
-    Csv, "csv", "Fields between commas.";
+    Csv, "csv", "Fields between commas, or semicolons, tabs or bars where the first line has no comma.";
     Tsv, "tsv", "Fields between tabs.";
     Whitespace, "whitespace", "Fields between spaces or tabs, without quotes or a header.";
     Ndjson, "ndjson", "One JSON object a line.";

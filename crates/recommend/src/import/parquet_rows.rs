@@ -1,22 +1,25 @@
 //! Rows of an Apache Parquet file with a column mapping, without Arrow. Lines are rows, from 1.
 //!
-//! Refuses: columns of bytes that are not text, and lists of anything but text.
+//! Refuses: columns of bytes that are not text, and lists of anything but text, where they are mapped. Others are not
+//! read.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernel::{Error, Result, Timestamp};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, ListAccessor, Row as ParquetRow};
+use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
 use super::assemble::Defaults;
 use super::json_lines::JsonLines;
-use super::mapping::Mapping;
-use super::{Fault, IMPORT_SOURCE, Mark, Parts, Reader, Step};
+use super::mapping::{Mapping, Origin};
+use super::{Fault, IMPORT_SOURCE, Mark, Parts, Reader, Step, guess};
 
 pub(super) struct ParquetRows {
     path: PathBuf,
@@ -34,10 +37,16 @@ impl ParquetRows {
         let (size_bytes, crc32) = super::source::measure(path)?;
         let file = File::open(path).map_err(|cause| super::source::fault(path, &cause))?;
         let reader = guarded(|| SerializedFileReader::new(file)).map_err(|cause| refuse(path, &cause))?;
-        let total_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let file = reader.metadata().file_metadata();
+        let total_rows = u64::try_from(file.num_rows()).unwrap_or(0);
+        let columns: Vec<&str> = file.schema().get_fields().iter().map(|field| field.name()).collect();
+        let mapping = mapping.or_else(|| guess::mapping_of(&columns).ok());
+        let projection = mapping.as_ref().and_then(|mapping| projection(file.schema(), mapping));
+        let rows = guarded(|| RowIter::from_file_into(Box::new(reader)).project(projection))
+            .map_err(|cause| refuse(path, &cause))?;
         Ok(Self {
             path: path.to_owned(),
-            rows: RowIter::from_file_into(Box::new(reader)),
+            rows,
             decode: JsonLines::new(mapping, defaults)?,
             line: 0,
             total_rows,
@@ -52,6 +61,23 @@ impl ParquetRows {
         self.line += u64::from(row.is_some());
         Ok(row)
     }
+}
+
+/// The columns that the mapping names, so that no other is read and none of another kind stands in the way. `None` for
+/// all of them.
+fn projection(schema: &Type, mapping: &Mapping) -> Option<Type> {
+    let is_named = |name: &str| {
+        mapping.origins().any(|origin| match origin {
+            Origin::Column(column) => column == name || column.split('.').next() == Some(name),
+            _ => false,
+        })
+    };
+    let fields: Vec<_> =
+        schema.get_fields().iter().filter(|field| is_named(field.name())).map(Arc::clone).collect();
+    if fields.is_empty() || mapping.origins().any(|origin| *origin == Origin::Rest) {
+        return None;
+    }
+    Type::group_type_builder(schema.name()).with_fields(fields).build().ok()
 }
 
 /// The library has asserts on what it reads; a file that trips one is a bad file, not a defect of Watershed.

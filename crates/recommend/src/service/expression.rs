@@ -231,6 +231,8 @@ mod tests {
         check("attributes.year", false);
         check("attributes.title < 3", false);
         check("size(attributes.genres) == 2", true);
+        check("attributes.title.endsWith('d') && int('3') == 3 && uint(4) == 4u", true);
+        check("string(2) == '2' && double('1.5') == 1.5 && bool('true')", true);
     }
 
     #[test]

@@ -126,7 +126,10 @@ impl Lines<'_> {
     }
 
     fn popular(&self, entity: u32) -> String {
-        format!("popular: {} interactions", self.view.activity.count(entity))
+        match self.view.activity.count(entity) {
+            1 => "popular: 1 interaction".to_owned(),
+            count => format!("popular: {count} interactions"),
+        }
     }
 
     fn explanation(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Explanation {

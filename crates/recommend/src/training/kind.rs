@@ -59,10 +59,23 @@ impl Kind {
         }
     }
 
-    /// The algorithm of this name.
+    /// The name in tables and answers.
+    #[must_use]
+    pub fn table_name(self) -> &'static str {
+        match self {
+            Self::Popularity => "popular",
+            Self::Linear => "ease",
+            Self::Factors => "als",
+            Self::Graph => "graph_filter",
+            Self::Content => "content_based",
+            kind => kind.name(),
+        }
+    }
+
+    /// The algorithm of this name, in settings or in tables.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| name == kind.name() || name == kind.table_name())
     }
 
     /// Whether it lives on the order of histories.

@@ -34,6 +34,7 @@ pub(super) async fn run(command: Backup, config: Config) -> Result<()> {
 
 async fn create(config: &Config, ambient: &Ambient, vault: &Vault, keep: usize, full: bool) -> Result<()> {
     let began = ambient.clock.elapsed();
+    Engines::require_folder(&config.storage)?;
     let engines = Engines::open(&config.storage, ambient).await.map_err(while_serving)?;
     let source = backups::source(&engines, ambient);
     let progress = Progress::default();

@@ -2,6 +2,7 @@
 
 use kernel::{Result, Scope};
 use recommend::generate::{Generator, GeneratorSettings};
+use recommend::service::Query;
 use recommend::training::Effort;
 
 use super::{scope, serve};
@@ -10,6 +11,9 @@ use crate::cli::Demo;
 use crate::config::Config;
 use crate::logging::Telemetry;
 use crate::terminal;
+
+/// Entities of which it is asked whether others are bought with them, at most.
+const MOST_ASKED: usize = 1_000;
 
 pub(super) async fn run(demo: Demo, mut config: Config, telemetry: &Telemetry) -> Result<()> {
     if demo.serve.host.is_none() {
@@ -63,15 +67,25 @@ async fn fill(app: &App, scope: &Scope, demo: &Demo) -> Result<()> {
     Ok(())
 }
 
-/// A user with a history and an entity, for the page.
+/// A user with a history and an entity with which others are bought, for the page.
 fn names(app: &App, scope: &Scope) -> (String, String) {
-    let view = app.recommend.views().of(scope);
-    let view = view.read();
-    let user = view.users.all().iter().skip(7).chain(view.users.all()).find(|user| user.history.len() > 5);
-    let entity =
-        view.entities.all().iter().skip(42).chain(view.entities.all()).find(|entity| entity.exists());
-    let name = |id: Option<&str>| id.unwrap_or("none").to_owned();
-    (name(user.map(|user| &*user.id)), name(entity.map(|entity| &*entity.id)))
+    let (user, entities) = {
+        let view = app.recommend.views().of(scope);
+        let view = view.read();
+        let users = view.users.all();
+        let user = users.iter().skip(7).chain(users).find(|user| user.history.len() > 5);
+        let entities = view.entities.all().iter().enumerate().filter(|(_, entity)| entity.exists());
+        let entities: Vec<_> = entities.map(|(index, entity)| (index, entity.id.to_string())).collect();
+        (user.map(|user| user.id.to_string()), entities)
+    };
+    let has_company = |(index, _): &&(usize, String)| {
+        let index = u32::try_from(*index).unwrap_or(u32::MAX);
+        let answer = app.recommend.service().bought_together(scope, index, &Query::default(), None);
+        answer.is_ok_and(|answer| !answer.recommendations.is_empty())
+    };
+    let entity = entities.iter().take(MOST_ASKED).find(has_company).or_else(|| entities.first());
+    let name = |name: Option<String>| name.unwrap_or_else(|| "none".to_owned());
+    (name(user), name(entity.map(|(_, id)| id.clone())))
 }
 
 /// The page of curl lines.

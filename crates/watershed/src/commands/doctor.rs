@@ -1,8 +1,13 @@
-//! `watershed doctor`: whether the data folder, the views and the model are as they should be.
+//! `watershed doctor`: whether the data folder, the views, the models and the machine are as they should be.
+//!
+//! Everything is looked at before it fails, so that all that is wrong is told at once. Settings were checked when they
+//! were read. To add a check: a line that is said, and a line in what is wrong.
+
+mod machine;
 
 use std::sync::Arc;
 
-use kernel::{Error, Result, codes};
+use kernel::{Error, Result, Scope, codes};
 use recommend::views::Views;
 use store::ReadLimit;
 use stream::Fold;
@@ -15,15 +20,20 @@ use crate::terminal;
 
 pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     terminal::say(format!("data folder     {}", config.storage.data_dir.display()));
+    terminal::say("settings        read and lawful");
     let app = App::open(&config).await?;
-    let checked = check(&app, &doctor, &config).await;
+    let mut wrong = machine::check(&config, app.ambient.clock.now());
+    let checked = check(&app, &doctor, &config, &mut wrong).await;
     app.recommend.stop().await;
     checked?;
-    terminal::say("all is well");
-    Ok(())
+    if wrong.is_empty() {
+        terminal::say("all is well");
+        return Ok(());
+    }
+    Err(Error::new(codes::CORRUPTED, format!("not all is well: {}", wrong.join("; "))))
 }
 
-async fn check(app: &App, doctor: &Doctor, config: &Config) -> Result<()> {
+async fn check(app: &App, doctor: &Doctor, config: &Config, wrong: &mut Vec<String>) -> Result<()> {
     let scope = scope(config, "doctor")?;
     for extent in app.engines.log.extents(&edge::ingest::EVENTS).await? {
         terminal::say(format!(
@@ -46,12 +56,30 @@ async fn check(app: &App, doctor: &Doctor, config: &Config) -> Result<()> {
         Some(version) => terminal::say(format!("model           version {version} is served")),
         None => terminal::say("model           none yet; it comes with `watershed train` or while serving"),
     }
+    for tenant in app.recommend.views().tenants() {
+        wrong.extend(model_fault(app, &Scope::system(tenant, "doctor")).await?);
+    }
     let (letters, _) = app.guarded.dead_letters.list(&scope, None, 1_000).await?;
     terminal::say(format!(
         "dead letters    {}",
         if letters.len() == 1_000 { "1000 or more".to_owned() } else { letters.len().to_string() }
     ));
     if doctor.rebuild { rebuild(app).await } else { Ok(()) }
+}
+
+/// What is wrong where the promoted model is not the one that is served.
+async fn model_fault(app: &App, scope: &Scope) -> Result<Option<String>> {
+    let Some(promoted) = app.recommend.promoted_version(scope).await? else { return Ok(None) };
+    let instead = match app.recommend.model_version(scope) {
+        Some(version) if version == promoted => return Ok(None),
+        Some(version) => format!("version {version} is served in its place"),
+        None => "there is no other to serve".to_owned(),
+    };
+    Ok(Some(format!(
+        "model version {promoted} of tenant {} is promoted but missing or damaged, and {instead}: restore a backup, or \
+         train again with `watershed train`",
+        scope.tenant()
+    )))
 }
 
 /// Folds the log again from its first event and compares the bytes with the view that is served. There is nothing to

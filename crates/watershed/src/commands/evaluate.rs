@@ -35,8 +35,8 @@ pub(super) async fn run(evaluate: Evaluate, config: Config) -> Result<()> {
     if let Some(folder) = &evaluate.export_split {
         data::export(&split, folder)?;
     }
-    let comparison = comparison(&evaluate, &data.set, is_ordered)?;
     let mut settings = config.recommend.training.clone();
+    let comparison = comparison(&evaluate, settings.algorithms, &data.set, is_ordered)?;
     settings.seed = evaluate.seed;
     if evaluate.light {
         settings.effort = Effort::Light;
@@ -58,16 +58,29 @@ pub(super) async fn run(evaluate: Evaluate, config: Config) -> Result<()> {
     write(evaluate.plot.as_deref(), || report.to_svg())
 }
 
-fn comparison(evaluate: &Evaluate, set: &TrainingSet, is_ordered: bool) -> Result<Comparison> {
-    let (kinds, hybrid) = algorithms(evaluate, set, is_ordered)?;
-    let measured = [
+fn comparison(
+    evaluate: &Evaluate,
+    configured: Algorithms,
+    set: &TrainingSet,
+    is_ordered: bool,
+) -> Result<Comparison> {
+    let (kinds, hybrid) = match evaluate.algorithms.is_empty() {
+        true => (fitting(configured, set, is_ordered), true),
+        false => named(&evaluate.algorithms)?,
+    };
+    let mut measured = vec![
         Measured::Ndcg,
         Measured::HitRate,
         Measured::Recall,
         Measured::ReciprocalRank,
         Measured::AveragePrecision,
     ];
-    let measures = evaluate.cutoffs.iter().flat_map(|cutoff| measured.map(|kind| Measure::at(kind, *cutoff)));
+    if evaluate.protocol == "liang" {
+        // What that paper calls recall.
+        measured.push(Measured::RecallCapped);
+    }
+    let measures =
+        evaluate.cutoffs.iter().flat_map(|cutoff| measured.iter().map(|kind| Measure::at(*kind, *cutoff)));
     let tuning = evaluate.tune.then(|| Tuning {
         budget: Budget {
             trials: evaluate.tune_budget.trials,
@@ -92,27 +105,37 @@ fn comparison(evaluate: &Evaluate, set: &TrainingSet, is_ordered: bool) -> Resul
     })
 }
 
-/// What is compared, and whether the hybrid is.
-fn algorithms(evaluate: &Evaluate, set: &TrainingSet, is_ordered: bool) -> Result<(Vec<Kind>, bool)> {
-    if evaluate.algorithms.is_empty() {
-        let mut algorithms = Algorithms { neighbours: true, graph: true, ..Algorithms::default() };
-        algorithms.content = set.attributes.iter().any(|attributes| !attributes.is_empty());
-        let mut kinds = algorithms.kinds();
-        kinds.retain(|kind| is_ordered || !kind.needs_order());
-        return Ok((kinds, true));
-    }
+/// The parts that are served, as the configuration says, less those that have nothing to go by in these data.
+fn fitting(configured: Algorithms, set: &TrainingSet, is_ordered: bool) -> Vec<Kind> {
+    let has_attributes = set.attributes.iter().any(|attributes| !attributes.is_empty());
+    let mut kinds = configured.kinds();
+    kinds.retain(|kind| match kind {
+        Kind::Content => has_attributes,
+        kind => is_ordered || !kind.needs_order(),
+    });
+    kinds
+}
+
+/// What is named on the command line, and whether the hybrid of it is.
+fn named(names: &[String]) -> Result<(Vec<Kind>, bool)> {
+    let refused = |message: String| Error::new(codes::VALIDATION_ERROR, message).with_field("--algorithms");
     let mut kinds = Vec::new();
-    for name in evaluate.algorithms.iter().filter(|name| *name != HYBRID) {
+    for name in names.iter().filter(|name| *name != HYBRID) {
         let kind = Kind::named(name).ok_or_else(|| {
             let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).chain([HYBRID]).collect();
-            let message = format!("`{name}` is not one of {}", known.join(", "));
-            Error::new(codes::VALIDATION_ERROR, message).with_field("--algorithms")
+            refused(format!("`{name}` is not one of {}", known.join(", ")))
         })?;
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
     }
-    Ok((kinds, evaluate.algorithms.iter().any(|name| name == HYBRID)))
+    let hybrid = names.iter().any(|name| name == HYBRID);
+    if hybrid && kinds.iter().all(|kind| *kind == Kind::Popularity) {
+        let message = "name the parts of the hybrid, such as linear,factors,hybrid; without --algorithms it is the one \
+                       that is configured";
+        return Err(refused(message.to_owned()));
+    }
+    Ok((kinds, hybrid))
 }
 
 fn write<E: std::fmt::Display>(path: Option<&Path>, text: impl FnOnce() -> Result<String, E>) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use edge::ingest::Receipt;
 use kernel::{Error, Event, Result, Scope, codes};
 use recommend::attributes::AttributeValue;
-use recommend::events::{EntityPatch, InteractionData, InteractionKind, UserData, kinds};
+use recommend::events::{EntityPatch, InteractionData, InteractionKind, UserData, as_sent, kinds};
 use recommend::import::{
     Checkpoint, Format, IMPORT_CHECKPOINT, IMPORT_LINE, Importer, Mapping, Options, Plan, Report, Request,
     Resumed, Row,
@@ -65,7 +65,7 @@ async fn one(app: &App, scope: &Scope, path: &Path, import: &Import) -> Result<(
     let mut importer = open(plan, options, earlier.filter(|_| !import.restart))?;
     tell_resumed(&mut importer);
     let bar = terminal::bytes_bar(importer.progress().total_bytes).with_message(shown.clone());
-    let mut intake = Intake::new(app, scope, &name);
+    let mut intake = Intake { strict: import.strict, ..Intake::new(app, scope, &name) };
     let state = |importer: &Importer| ImportState::of(&name, &place.path, &importer.checkpoint());
     while let Some(row) = importer.next().transpose()? {
         let id = row.id.ok_or_else(|| Error::internal("a row has no id"))?;
@@ -157,6 +157,8 @@ pub(super) struct Intake<'a> {
     known: u64,
     refused_count: u64,
     refused: Vec<String>,
+    /// Whether the first row that would be refused ends it.
+    strict: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -172,6 +174,7 @@ impl<'a> Intake<'a> {
             known: 0,
             refused_count: 0,
             refused: Vec::new(),
+            strict: false,
         }
     }
 
@@ -182,7 +185,12 @@ impl<'a> Intake<'a> {
 
     /// Takes a row that stands at `place`, which is named where the row is refused.
     async fn push_from(&mut self, place: &str, id: &str, row: Row) -> Result<bool> {
-        self.events.push(self.event(id, row)?);
+        let mut event = self.event(id, row)?;
+        if self.strict {
+            let refused = |error| Error::new(IMPORT_LINE, format!("{place}: {}", as_sent(error)));
+            self.app.ingest.check(self.scope, &mut event).map_err(refused)?;
+        }
+        self.events.push(event);
         self.places.push(place.to_owned());
         if self.events.len() < BATCH {
             return Ok(false);
@@ -208,7 +216,7 @@ impl<'a> Intake<'a> {
                 Receipt::Refused(error) => {
                     self.refused_count += 1;
                     if self.refused.len() < BAD_LINES_TOLD {
-                        self.refused.push(format!("{place}: {error}"));
+                        self.refused.push(format!("{place}: {}", as_sent(error)));
                     }
                 }
             }

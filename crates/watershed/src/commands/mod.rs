@@ -23,8 +23,9 @@ use std::time::Duration;
 use kernel::{Error, Result, Scope, TenantId, codes};
 use toml::Value;
 
-use crate::cli::{Cli, Command, Common};
+use crate::cli::{Cli, Command, Common, Keys};
 use crate::config::{Config, Environment, Override};
+use crate::engines::Engines;
 use crate::logging::Telemetry;
 use crate::terminal;
 
@@ -54,6 +55,9 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
 }
 
 fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Result<()> {
+    if needs_folder(&command) {
+        Engines::require_folder(&config.storage)?;
+    }
     let runtime = runtime(&config)?;
     let done = match command {
         Command::Config(_) => settings::effective(&config),
@@ -81,6 +85,16 @@ fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Re
     // A training that was given up still runs beside; its result is of no use to anyone.
     runtime.shutdown_timeout(LAST_WORK);
     done
+}
+
+/// Whether it works with what others took in, so that a folder it would make were a mistyped one.
+fn needs_folder(command: &Command) -> bool {
+    match command {
+        Command::Train(_) | Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
+        Command::Evaluate(evaluate) => evaluate.data.is_none(),
+        Command::Keys(keys) => !matches!(keys, Keys::Create { .. }),
+        _ => false,
+    }
 }
 
 fn load(common: &Common, command: &Command) -> Result<Config> {

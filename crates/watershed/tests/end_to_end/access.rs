@@ -314,5 +314,5 @@ fn bad_keys_are_refused_with_the_field() {
         json!({"name": "x", "permission": "read", "expires_at": "2001-01-01T00:00:00Z"}),
         Some("expires_at"),
     );
-    check(json!({"permission": "read"}), None);
+    check(json!({"permission": "read"}), Some("name"));
 }

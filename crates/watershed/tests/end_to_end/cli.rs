@@ -197,7 +197,56 @@ fn what_was_imported_is_trained_and_recommended() {
     home.run(&["recommend", "user-3", "--algorithm", "magic"]).failed_with("algorithm");
     let second = home.run(&["train", "--fast"]).succeeded();
     assert!(second.stdout.contains("Model version 2"), "{}", second.stdout);
-    Home::new().run(&["train", "--fast"]).failed_with("there is nothing to train on");
+    let ran = home.run(&["recommend", "user-3", "--count", "0"]);
+    assert!(ran.status.code() == Some(2) && ran.stderr.contains("from 1 to 100"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_not_made() {
+    for command in [&["doctor"][..], &["recommend", "ada"], &["train"], &["evaluate"], &["keys", "list"]] {
+        let home = Home::new();
+        home.run(command).failed_with("there are no data in `data`");
+        assert!(!home.path("data").exists(), "{command:?} made the folder");
+    }
+}
+
+#[test]
+fn the_doctor_tells_of_a_damaged_model() {
+    let home = Home::with_shop();
+    let told = home.run(&["doctor"]).succeeded().stdout;
+    for part in ["version 1 is served", "open files", "free disk", "clock", "all is well"] {
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+    let mut damaged = 0;
+    let mut folders = vec![home.path("data/blobs/default")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let mut bytes = std::fs::read(&entry).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            std::fs::write(&entry, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "the tenant has no object");
+    let ran = home
+        .run(&["doctor"])
+        .failed_with("model version 1 of tenant default is promoted but missing or damaged");
+    assert!(ran.status.code() == Some(1) && !ran.stdout.contains("all is well"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_strict_import_stops_at_a_row_that_is_refused() {
+    let home = Home::new();
+    home.write("events.csv", interactions(100, None).replace("1700000050", "-5"));
+    let ran = home.run(&["import", "--strict", "events.csv"]).failed_with("events.csv:50: timestamp: ");
+    assert_eq!(ran.status.code(), Some(1));
+    let lenient = home.run(&["import", "events.csv"]).succeeded();
+    assert!(lenient.stdout.contains("98 stored, 0 known already, 1 refused"), "{}", lenient.stdout);
 }
 
 #[test]
@@ -218,6 +267,7 @@ fn settings_are_shown_without_the_key() {
     {
         assert!(ran.stdout.contains(part), "no `{part}` in {}", ran.stdout);
     }
+    home.run(&["keys", "create", "--name", "first"]).succeeded();
     let file = Home::with_settings("[auth]\napi_key = \"a-key-from-the-file\"\n");
     for ran in [ran, file.run(&["config"]).succeeded(), home.run(&["doctor"]).succeeded()] {
         for key in [KEY, "a-key-from-the-file"] {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{KEY, Server, encode};
+use crate::support::{KEY, Server, encode, refused};
 
 /// What every operation can answer besides.
 const ALWAYS: [&str; 7] = ["400", "401", "403", "429", "500", "503", "504"];
@@ -58,6 +58,36 @@ impl Operation {
         };
         self.says["requestBody"]["content"].as_object().into_iter().flatten().map(of_kind).collect()
     }
+}
+
+#[test]
+fn an_address_that_is_not_text_is_refused_everywhere() {
+    let server = Server::new();
+    let headers = [("x-api-key", KEY), ("content-type", "application/json")];
+    let mut asked = 0;
+    for operation in operations(&server.read("/api/docs")) {
+        let Operation { method, path, .. } = &operation;
+        let ask = |address: &str, field: &str| {
+            let reply = server.send(method, address, &headers, (method != "GET").then_some(b"{}"));
+            assert_eq!(reply.header("content-type"), "application/problem+json", "{method} {address}");
+            refused(&(reply.status, reply.json()), 400, "VALIDATION_ERROR", Some(field));
+        };
+        for parameter in operation.parameters("path") {
+            let name = parameter["name"].as_str().unwrap();
+            ask(&path.replace(&format!("{{{name}}}"), "a%ff"), name);
+            asked += 1;
+        }
+        if let (Some(parameter), true) =
+            (operation.parameters("query").first(), operation.address().is_some())
+        {
+            let name = parameter["name"].as_str().unwrap();
+            let address = operation.address().unwrap();
+            let address = address.split('?').next().unwrap();
+            ask(&format!("{address}?{name}=a%ff"), name);
+            asked += 1;
+        }
+    }
+    assert!(asked > 40, "the document has {asked} places for text only");
 }
 
 #[test]

@@ -52,6 +52,30 @@ const CASES: &[(&str, &str, &str, Option<&str>)] = &[
     ("a parameter of the wrong type", "GET", "/api/v1/interactions/user/u?limit=ten", None),
     ("an unknown algorithm", "GET", "/api/v1/recommendations/user/u?algorithm=magic", None),
     ("a bad filter", "GET", "/api/v1/recommendations/popular?filter=1%20%2B", None),
+    (
+        "a count that is no number",
+        "POST",
+        "/api/v1/recommendations/session",
+        Some(r#"{"interactions":[],"options":{"count":[5]}}"#),
+    ),
+    ("a date that is none", "GET", "/api/v1/export/interactions?start_date=yesterday", None),
+    ("a function that does not exist", "GET", "/api/v1/recommendations/popular?filter=min(1,2)==1", None),
+    (
+        "an event without its payload",
+        "POST",
+        "/api/v1/events",
+        Some(
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"recommend.user.put.v1","data_base64":"e30="}"#,
+        ),
+    ),
+    (
+        "an event with another payload",
+        "POST",
+        "/api/v1/events",
+        Some(r#"{"specversion":"1.0","id":"1","source":"/s","type":"recommend.user.put.v1","data":7}"#),
+    ),
+    ("an address that is not text", "GET", "/api/v1/entities/%ff", None),
+    ("an entity of no type", "GET", "/api/v1/entities/none", None),
     ("a bad cursor", "GET", "/api/v1/recommendations/popular?cursor=x", None),
     ("a bad export format", "GET", "/api/v1/export/users?format=xml", None),
     ("a dead letter that does not exist", "GET", "/api/v1/dead-letters/none", None),
@@ -95,6 +119,10 @@ fn errors_keep_their_shape() {
         &[key, ("content-type", "text/csv")],
         Some("a"),
     );
+    let packed = [key, ("content-type", "application/json"), ("content-encoding", "gzip")];
+    for (name, path) in [("a packed body", "/api/v1/entities"), ("a packed event", "/api/v1/events")] {
+        tell(name, "POST", path, &packed, Some("\u{1f}"));
+    }
     let long = "k".repeat(256);
     let headers = [key, ("content-type", "application/json"), ("idempotency-key", long.as_str())];
     tell("a bad idempotency key", "POST", "/api/v1/entities", &headers, Some(r#"{"entity_id":"e"}"#));

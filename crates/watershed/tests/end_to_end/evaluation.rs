@@ -57,6 +57,28 @@ fn popularity_stands_first_and_twice_is_the_same() {
 }
 
 #[test]
+fn the_hybrid_is_the_one_that_is_configured_or_named() {
+    let home = Home::with_settings("[recommend.training.algorithms]\nsequence = false\ngraph = true\n");
+    home.write("ratings.csv", ratings());
+    let rows = |flags: &[&str]| {
+        let base = ["evaluate", "--data", "ratings.csv", "--cutoffs", "5", "--json", "report.json"];
+        let told = home.run(&[&base[..], flags].concat()).succeeded().stdout;
+        let report = without_timings(&home.path("report.json"));
+        let rows = report["rows"].as_array().unwrap().clone();
+        let names: Vec<_> = rows.iter().map(|row| row["algorithm"].as_str().unwrap().to_owned()).collect();
+        let parts = rows.last().unwrap()["parts"].as_array().unwrap().clone();
+        let parts: Vec<_> = parts.iter().map(|part| part.as_str().unwrap().to_owned()).collect();
+        assert!(told.contains(&format!("hybrid of {}", parts.join(", "))), "{told}");
+        assert_eq!((&names[..parts.len()], names.last().unwrap().as_str()), (&parts[..], "hybrid"));
+        parts
+    };
+    assert_eq!(rows(&[]), ["popular", "ease", "als", "graph_filter", "transitions"]);
+    assert_eq!(rows(&["--protocol", "liang"]), ["popular", "ease", "als", "graph_filter"]);
+    let by_either_name = ["--algorithms", "ease,factors,popular,linear,hybrid"];
+    assert_eq!(rows(&by_either_name), ["popular", "ease", "als"]);
+}
+
+#[test]
 fn every_protocol_runs_and_samples_are_labelled() {
     let home = Home::new();
     home.write("ratings.csv", ratings());
@@ -66,7 +88,9 @@ fn every_protocol_runs_and_samples_are_labelled() {
         home.run(&[&base[..], flags].concat()).succeeded().stdout
     };
     for protocol in ["liang", "temporal", "last-item-out"] {
-        assert!(check(&["--protocol", protocol]).contains("ndcg@5"), "{protocol}");
+        let told = check(&["--protocol", protocol]);
+        assert!(told.contains("ndcg@5") && told.contains(" recall@5"), "{protocol}: {told}");
+        assert_eq!(told.contains("recall_capped@5"), protocol == "liang", "{protocol}: {told}");
     }
     assert!(check(&["--protocol", "given", "--test", "test.csv"]).contains("ndcg@5"));
     let sampled = check(&["--sampled-negatives", "5"]);
@@ -158,6 +182,10 @@ fn what_cannot_be_evaluated_is_told() {
     home.run(&["evaluate"]).failed_with("import");
     home.run(&["evaluate", "--data", "missing.csv"]).failed_with("missing.csv");
     home.run(&["evaluate", "--data", "ratings.csv", "--algorithms", "magic"]).failed_with("--algorithms");
+    for alone in ["hybrid", "popular,hybrid"] {
+        let ran = home.run(&["evaluate", "--data", "ratings.csv", "--algorithms", alone]);
+        ran.failed_with("name the parts of the hybrid");
+    }
     home.run(&["evaluate", "--data", "ratings.csv", "--protocol", "given"]).failed_with("--test");
     let misused: [(&[&str], &str); 5] = [
         (&["--data", "ratings.csv", "--tune-budget", "5"], "--tune"),

@@ -253,21 +253,44 @@ fn bad_events_are_refused_with_the_field() {
     check(with("1", "Upper", json!(1)), 400, "INVALID_EVENT", Some("Upper"));
     check(with("1", "nested", json!({})), 400, "INVALID_EVENT", Some("nested"));
     check(with("1", "data", json!(7)), 400, "INVALID_EVENT", Some("data"));
-    check(with("1", "data", json!({"user_id": 7})), 400, "INVALID_EVENT", Some("data"));
+    check(with("1", "data", json!({"user_id": 7})), 400, "INVALID_EVENT", Some("data.user_id"));
+    check(with("1", "data", json!({"user_id": "u"})), 400, "INVALID_EVENT", Some("data.entity_id"));
+    let kind = json!({"rating": "high"});
+    let data = json!({"user_id": "u", "entity_id": "e", "interaction_type": kind});
+    check(with("1", "data", data), 400, "INVALID_EVENT", Some("data.interaction_type.rating"));
+    let data = json!({"user_id": "u", "entity_id": "e", "interaction_type": "view", "weight": 1e7});
+    check(with("1", "data", data), 400, "VALIDATION_ERROR", Some("data.weight"));
     check(with("1", "data", json!("x".repeat(1 << 20))), 413, "TOO_LARGE", None);
     let zap = json!({"user_id": "ada", "entity_id": "e", "interaction_type": "zap"});
-    check(with("1", "data", zap), 400, "UNKNOWN_INTERACTION_TYPE", Some("interaction_type"));
-    check(json!({"specversion": "1.0", "id": 5}), 400, "INVALID_EVENT", None);
+    check(with("1", "data", zap), 400, "UNKNOWN_INTERACTION_TYPE", Some("data.interaction_type"));
+    check(json!({"specversion": "1.0", "id": 5}), 400, "INVALID_EVENT", Some("id"));
     check(json!("text"), 400, "INVALID_EVENT", None);
 
     let text = event("1").to_string();
     let nan = text.replace("\"view\"", "\"view\",\"weight\":NaN");
-    refused(&server.post_as(SINGLE, PATH, nan), 400, "INVALID_EVENT", None);
+    refused(&server.post_as(SINGLE, PATH, nan), 400, "INVALID_EVENT", Some("data"));
     refused(&server.post_as(SINGLE, PATH, b"{\"id\":\"\xff\"}"), 400, "INVALID_EVENT", None);
     refused(&server.post_as(SINGLE, PATH, ""), 400, "INVALID_EVENT", None);
     refused(&server.post_as("text/plain", PATH, &text), 415, "UNSUPPORTED_MEDIA_TYPE", None);
     refused(&server.post_as("text/plain", "/api/v1/interactions", "{}"), 415, "UNSUPPORTED_MEDIA_TYPE", None);
     assert_eq!(recorded(&server), 0);
+}
+
+#[test]
+fn fields_are_named_from_the_event_in_batches_lines_and_dead_letters() {
+    let server = Server::new();
+    let bad = with("1", "data", json!({"user_id": "", "entity_id": "e", "interaction_type": "view"}));
+    let (_, batch) = server.post_as(BATCH, PATH, json!([bad]).to_string());
+    assert_eq!(batch["results"][0]["problem"]["field"], "data.user_id", "{batch}");
+    let (_, lines) = server.post_as(LINES, PATH, format!("{bad}\n").repeat(1_002));
+    assert_eq!(lines["refused_lines"][0]["problem"]["field"], "data.user_id", "{lines}");
+    let told = lines["refused_lines"].as_array().unwrap().len();
+    assert_eq!((told, &lines["refused_lines_left_out"]), (1_000, &json!(2)));
+    let reason = "data.user_id: an id must have at least one character";
+    assert!(letters(&server).iter().all(|letter| letter["reason"] == reason), "{:?}", letters(&server)[0]);
+    let bulk = json!({"interactions": [{"user_id": "u", "entity_id": "e", "interaction_type": "zap"}]});
+    let (_, bulk) = server.post("/api/v1/interactions/bulk", &bulk);
+    assert_eq!(bulk["errors"][0]["problem"]["field"], "interaction_type", "{bulk}");
 }
 
 #[test]

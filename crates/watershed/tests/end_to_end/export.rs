@@ -98,6 +98,9 @@ fn exports_are_narrowed_by_type_and_time() {
         "VALIDATION_ERROR",
         Some("start_date"),
     );
+    let backwards = "start_date=2024-03-04T00:00:00Z&end_date=2024-03-02T00:00:00Z";
+    let backwards = server.get(&format!("/api/v1/export/interactions?{backwards}"));
+    refused(&backwards, 400, "VALIDATION_ERROR", Some("end_date"));
     refused(&server.get("/api/v1/export/users?tenant_id=else"), 403, "TENANT_MISMATCH", Some("tenant_id"));
 }
 

@@ -21,7 +21,12 @@ fn types_are_registered_changed_and_deleted() {
     let seen = json!({"user_id": "ada", "entity_id": "e", "interaction_type": "share"});
     assert_eq!(server.create("/api/v1/interactions", &seen)["weight"], 2.5);
 
-    server.create("/api/v1/interaction-types", &json!({"interaction_type": "share", "weight": 3}));
+    for known in ["share", "view"] {
+        let again =
+            server.post("/api/v1/interaction-types", &json!({"interaction_type": known, "weight": 3}));
+        refused(&again, 409, "INTERACTION_TYPE_EXISTS", Some("interaction_type"));
+    }
+    assert_eq!(server.read("/api/v1/interaction-types/share"), created);
     let (status, changed) = server.put("/api/v1/interaction-types/share", &json!({"weight": -1.5}));
     assert_eq!((status, &changed["weight"], changed.get("description")), (200, &json!(-1.5), None));
     assert_eq!(server.read("/api/v1/interaction-types")["total"], 8);
@@ -52,7 +57,7 @@ fn bad_types_are_refused_with_the_field() {
     check(json!({"interaction_type": "x".repeat(101), "weight": 1}), Some("interaction_type"));
     check(json!({"interaction_type": "share", "weight": 1e7}), Some("weight"));
     check(json!({"interaction_type": "share", "weight": "heavy"}), Some("weight"));
-    check(json!({"interaction_type": "share"}), None);
+    check(json!({"interaction_type": "share"}), Some("weight"));
     check(json!({"interaction_type": "share", "weight": 1, "colour": 1}), Some("colour"));
     let long = "x".repeat(1_001);
     check(json!({"interaction_type": "share", "weight": 1, "description": long}), Some("description"));

@@ -109,7 +109,7 @@ fn lists_have_their_order() {
         let answer = server.read(&format!("/api/v1/recommendations/{list}?count=1"));
         answer["recommendations"][0]["reason"].as_str().unwrap().to_owned()
     };
-    assert_eq!(reasons("popular"), "popular: 1 interactions");
+    assert_eq!(reasons("popular"), "popular: 1 interaction");
     assert_eq!(reasons("trending"), "chosen often in the last 7 days");
     let narrow = server.read("/api/v1/recommendations/trending?window_days=2");
     assert_eq!(narrow["recommendations"][0]["reason"], "chosen often in the last 2 days");

@@ -24,7 +24,11 @@ fn users_are_described_and_read() {
 fn bad_users_are_refused() {
     let server = Server::new();
     let long = format!("/api/v1/users/{}", "x".repeat(256));
-    refused(&server.put(&long, &json!({})), 400, "INVALID_ID", None);
+    refused(&server.put(&long, &json!({})), 400, "INVALID_ID", Some("id"));
+    for id in ["x".repeat(5_000), "a%00b".to_owned()] {
+        let asked = server.get(&format!("/api/v1/recommendations/user/{id}"));
+        refused(&asked, 400, "INVALID_ID", Some("id"));
+    }
     refused(&server.put("/api/v1/users/ada", &json!({"age": 1})), 400, "VALIDATION_ERROR", Some("age"));
     refused(&server.put("/api/v1/users/ada", &json!([])), 400, "VALIDATION_ERROR", None);
     let nested = json!({"attributes": {"age": {"years": 1}}});

@@ -7,6 +7,7 @@ use super::{Parts, Split, active_users, choose, generator};
 use crate::algorithms::{History, Interactions};
 use crate::evaluation::{EvaluationError, require};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Which interactions of the training file validate.
@@ -44,6 +45,13 @@ pub fn split(
         return Err(EvaluationError::Data(format!(
             "the training file has {train} items and the test file {test}"
         )));
+    }
+    if !test.is_empty() && known_already(train, test) == test.len() {
+        return Err(EvaluationError::Data(
+            "the training part holds the whole test part, and what a user has seen is not ranked; name the training \
+             file of the split, such as u1.base for u1.test"
+                .to_owned(),
+        ));
     }
     let mut fit = Rows::like(train);
     let (mut validation, mut held_out) = (Builder::like(train), Builder::like(train));
@@ -86,6 +94,15 @@ pub fn split(
         )],
     }
     .finish()
+}
+
+/// Interactions of the test part whose user and item are in the training part too.
+fn known_already(train: &Interactions, test: &Interactions) -> usize {
+    let of_user = |(before, after): (History<'_>, History<'_>)| {
+        let before: BTreeSet<u32> = before.items.iter().copied().collect();
+        after.items.iter().filter(|item| before.contains(item)).count()
+    };
+    train.rows().zip(test.rows()).map(of_user).sum()
 }
 
 /// The share of users from which on a test file counts as later than its training file.

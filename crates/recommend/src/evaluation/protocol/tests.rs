@@ -214,6 +214,10 @@ fn what_cannot_be_split_is_refused_with_the_reason() {
     check(temporal(share(0.8), share(0.9)), &untimed, "needs the times");
     check(temporal(share(0.9), share(0.8)), &timed, "later than validation_from");
     check(temporal(share(0.0), share(0.8)), &timed, "validation_from");
+    let whole = Interactions::from_rows(&[vec![0, 1], vec![2]], 3).unwrap();
+    let part = Interactions::from_rows(&[vec![1], vec![2]], 3).unwrap();
+    let error = given::split(&whole, &part, &given::Settings::default()).unwrap_err().to_string();
+    assert!(error.contains("such as u1.base for u1.test"), "{error}");
     let error = given::split(&tiny, &timed, &given::Settings::default()).unwrap_err().to_string();
     assert!(error.contains("1 items and the test file 9"), "{error}");
 }

@@ -62,6 +62,9 @@ pub struct Row {
     /// How they were found; absent where they were not searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchSummary>,
+    /// The algorithms that it combines; absent for most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     /// In the same order in every row.
     pub measures: Vec<Figure>,
     /// Mean self-information of the lists, in bits.
@@ -172,7 +175,7 @@ impl Report {
         chart::render(self)
     }
 
-    /// The caption: protocol, seed, sizes and notes, a line each.
+    /// The caption: protocol, seed, sizes, notes and what is a combination of which parts, a line each.
     pub fn caption(&self) -> Vec<String> {
         let split = &self.split;
         let seed = split.seed.map_or_else(|| "nothing drawn".to_owned(), |seed| format!("seed {seed}"));
@@ -201,6 +204,8 @@ impl Report {
             );
         }
         lines.extend(split.notes.iter().cloned());
+        let combined = self.rows.iter().filter(|row| !row.parts.is_empty());
+        lines.extend(combined.map(|row| format!("{} of {}", row.algorithm, row.parts.join(", "))));
         lines
     }
 
@@ -271,6 +276,7 @@ fn row(entry: &Entry, entries: &[Entry], settings: &bootstrap::Settings) -> Resu
         algorithm: entry.algorithm.clone(),
         settings: entry.settings.clone(),
         search: entry.search.clone(),
+        parts: entry.parts.clone(),
         measures,
         novelty,
         diversity,

@@ -46,6 +46,7 @@ fn popularity_is_first_and_the_whole_is_compared_with_its_best_part() {
     let report = report(Candidates::Catalogue);
     assert_eq!(report.rows[0].algorithm, "popularity");
     assert!(report.rows[0].measures[0].over_popularity.is_none());
+    assert_eq!(report.caption().last().unwrap(), "hybrid of popularity, a <b> & c");
     let mean = |row: usize| report.rows[row].measures[0].value.mean;
     let over = report.rows[2].measures[0].over_best_part.clone().unwrap();
     assert_eq!(over.part, if mean(0) >= mean(1) { "popularity" } else { "a <b> & c" });
@@ -65,7 +66,7 @@ fn json_is_read_back_and_repeats() {
     assert_eq!(names(&value), "bootstrap list_length rows schema split");
     assert_eq!(
         names(&value["rows"][2]),
-        "algorithm coverage diversity gini invalid_scores measures novelty settings timing"
+        "algorithm coverage diversity gini invalid_scores measures novelty parts settings timing"
     );
     assert_eq!(names(&value["rows"][2]["measures"][0]), "measure over_best_part over_popularity value");
     assert_eq!(value["schema"], "watershed.evaluation.v1");

@@ -36,6 +36,10 @@ fn delimited_is_read() {
             "! a.csv:4: attributes: invalid type: sequence, expected an object of attributes at line 1 column 0",
         ],
     );
+    let expected = ["a.csv:2 7 rating=4 item a,b"];
+    check("a.csv", b"user_id;item_id;rating\n7;a,b;4\n", &guess, &expected);
+    check("a.csv", b"user_id\titem_id\trating\n7\ta,b\t4\n", &guess, &expected);
+    check("a.csv", b"\"user_id\"|item_id|rating\n7|\"a,b\"|4\n", &guess, &expected);
     let by_place = request("csv", "user_id=#1,entity_id=#0,timestamp=@row:s,interaction_type='buy'");
     check(
         "a.log",

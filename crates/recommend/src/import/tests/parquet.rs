@@ -64,6 +64,35 @@ fn parquet_is_read_and_resumed() {
     }
 }
 
+/// One interaction, beside a column that has no meaning here: bytes that are not text.
+fn with_another_column() -> Vec<u8> {
+    let schema = "message rows { required byte_array who (utf8); required byte_array what (utf8); required byte_array raw; }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    let mut values = [&b"u"[..], b"i", b"\xff\xfe"].into_iter();
+    while let Some(mut column) = rows.next_column().unwrap() {
+        let ColumnWriter::ByteArrayColumnWriter(column_of_bytes) = column.untyped() else {
+            panic!("of bytes")
+        };
+        column_of_bytes.write_batch(&[ByteArray::from(values.next().unwrap().to_vec())], None, None).unwrap();
+        column.close().unwrap();
+    }
+    rows.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn columns_that_are_not_mapped_are_not_read() {
+    let bytes = with_another_column();
+    let mapped = request("parquet", "user_id=who,entity_id=what");
+    assert_eq!(import(&[("a.parquet", &bytes)], &mapped), ["a.parquet:1 u view item i"]);
+    let all = request("parquet", "user_id=who,attributes=*");
+    assert_eq!(import(&[("a.parquet", &bytes)], &all), ["! a.parquet:1: raw: the bytes are not UTF-8"]);
+}
+
 #[test]
 fn a_parquet_file_that_was_changed_is_read_again() {
     let bytes = written(Compression::UNCOMPRESSED);

@@ -8,8 +8,8 @@ use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr};
 const MAX_DEPTH: usize = 48;
 const MAX_BRACKETS: usize = 32;
 /// Each takes time in proportion to its arguments at most.
-const FUNCTIONS: [&str; 11] =
-    ["size", "contains", "startsWith", "endsWith", "int", "uint", "double", "string", "bool", "min", "max"];
+const FUNCTIONS: [&str; 9] =
+    ["size", "contains", "startsWith", "endsWith", "int", "uint", "double", "string", "bool"];
 
 /// Bounds the recursion of the parser before it begins.
 pub(super) fn check_brackets(text: &str) -> Result<(), String> {

@@ -181,7 +181,7 @@ impl<'a> Meter<'a> {
             name if LOGIC.contains(&name) => Shape::SCALAR,
             "_?_:_" => shapes.into_iter().skip(1).reduce(Shape::or).unwrap_or(Shape::SCALAR),
             "_[_]" | "_[?_]" | "_?._" => together.element(),
-            "_+_" | "min" | "max" => {
+            "_+_" => {
                 self.charge(together.size);
                 together
             }
