@@ -208,7 +208,7 @@ export interface paths {
         /** List the types. */
         get: operations["list_interaction_types"];
         put?: never;
-        /** Register a type, or change it where it exists. */
+        /** Register a type. One that exists is changed with PUT. */
         post: operations["register_interaction_type"];
         delete?: never;
         options?: never;
@@ -1632,6 +1632,11 @@ export interface components {
             refused: number;
             /** @description The first 1,000 refused lines. All of them are among the dead letters. */
             refused_lines: components["schemas"]["RefusedLine"][];
+            /**
+             * Format: int64
+             * @description Refused lines beyond those.
+             */
+            refused_lines_left_out?: number;
             /** Format: int64 */
             stored: number;
         };
@@ -2635,6 +2640,15 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            /** @description It is registered already. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];

@@ -38,6 +38,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether `path` has what [`Folder::open`] makes, whatever its format.
+    pub(crate) fn is_at(path: &Path) -> bool {
+        path.join("FORMAT").exists() || path.join("keyed").exists()
+    }
+
     fn check_format(&self) -> Result<()> {
         let file = self.path.join("FORMAT");
         match fs::read(&file) {
@@ -110,7 +115,9 @@ mod tests {
     fn one_opener_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data");
+        assert!(!Folder::is_at(&path) && !path.exists());
         let first = Folder::open(&path).unwrap();
+        assert!(Folder::is_at(&path));
         let second = Folder::open(&path).unwrap_err();
         assert_eq!(second.code(), codes::CONFLICT);
         assert!(second.message().contains(&*path.to_string_lossy()), "{second}");

@@ -90,6 +90,12 @@ impl EmbeddedStore {
         Self::open_on(path, options, clock, Box::new(FileSystemSpace::new(path)))
     }
 
+    /// Whether there is a folder of this engine at `path`, made by [`EmbeddedStore::open`].
+    #[must_use]
+    pub fn is_at(path: &Path) -> bool {
+        Folder::is_at(path)
+    }
+
     fn open_on(
         path: &Path,
         options: Options,

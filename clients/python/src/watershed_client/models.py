@@ -110,6 +110,8 @@ class StreamResult(TypedDict):
     refused: int
     refused_lines: list[RefusedLine]
     """The first 1,000 refused lines. All of them are among the dead letters."""
+    refused_lines_left_out: NotRequired[int]
+    """Refused lines beyond those."""
     stored: int
 
 

@@ -119,7 +119,7 @@ class Operations(Caller):
         return self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
 
     def register_interaction_type(self, body: models.NewInteractionType) -> models.InteractionType:
-        """Register a type, or change it where it exists."""
+        """Register a type. One that exists is changed with PUT."""
         return self._call(Request[models.InteractionType]("POST", "/api/v1/interaction-types", body=body))
 
     def get_interaction_type(self, type: str) -> models.InteractionType:
@@ -488,7 +488,7 @@ class AsyncOperations(AsyncCaller):
         return await self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
 
     async def register_interaction_type(self, body: models.NewInteractionType) -> models.InteractionType:
-        """Register a type, or change it where it exists."""
+        """Register a type. One that exists is changed with PUT."""
         return await self._call(Request[models.InteractionType]("POST", "/api/v1/interaction-types", body=body))
 
     async def get_interaction_type(self, type: str) -> models.InteractionType:

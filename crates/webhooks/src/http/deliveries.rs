@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use edge::{ApiResult, Body, Caller, Params, Problem};
+use edge::{ApiResult, Body, Caller, Params, Path, Problem};
 use kernel::{Error, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
