@@ -1,8 +1,8 @@
 //! `/api/v1/users/{id}/consent`: what a user agreed to.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use edge::{ApiResult, Body, Caller};
+use axum::extract::State;
+use edge::{ApiResult, Body, Caller, Path};
 use kernel::{Id, Permission, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

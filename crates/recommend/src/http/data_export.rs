@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use edge::{ApiResult, Caller};
+use edge::{ApiResult, Caller, Path};
 use futures::{StreamExt, TryStreamExt, stream};
 use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp};
 use privacy::Personal;

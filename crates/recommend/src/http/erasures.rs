@@ -1,8 +1,8 @@
 //! `DELETE /api/v1/users/{id}/data` forgets a person, `GET /api/v1/erasures` lists who was forgotten, without names.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use edge::{ApiResult, Caller, Params};
+use axum::extract::State;
+use edge::{ApiResult, Caller, Params, Path};
 use kernel::{Id, Permission, Timestamp};
 use privacy::{Erasure, Progress};
 use serde::{Deserialize, Serialize};

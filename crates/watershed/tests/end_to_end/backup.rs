@@ -288,6 +288,7 @@ mod engines {
             "[backup.s3]\nendpoint = \"http://127.0.0.1:9\"\nallow_http = true\nregion = \"x\"\naccess_key_id = \"a\"\n\
              secret_access_key = \"b\"\nretries = 0\n",
         ));
+        home.run(&["keys", "create", "--name", "any", "--permission", "read"]).succeeded();
         home.run(&["backup", "create", "--to", "s3://nobody/here"]).failed_with("object store did not serve");
         home.run(&["restore", "--from", "s3://nobody/here"]).failed_with("object store did not serve");
     }

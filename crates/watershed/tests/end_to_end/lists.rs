@@ -70,7 +70,7 @@ fn a_new_user_gets_a_named_fallback() {
         .iter()
         .map(|line| line["reason"].as_str().unwrap())
         .collect();
-    let expected = ["chosen often in the last 7 days", "popular: 1 interactions", "new in the catalogue"];
+    let expected = ["chosen often in the last 7 days", "popular: 1 interaction", "new in the catalogue"];
     assert_eq!(reasons, expected);
     check("ada", "latest", &["unused"]);
 }
