@@ -3,12 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use edge::{ApiResult, Body, Caller, Path};
-use kernel::{Id, Permission, Scope, Timestamp};
+use kernel::{Permission, Scope, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::users::user_id;
 use super::{HttpState, timestamp};
 use crate::events::{ConsentData, kinds};
 use crate::views::Consent;
@@ -51,7 +52,7 @@ async fn read(
     Path(id): Path<String>,
 ) -> ApiResult<Json<ConsentResponse>> {
     scope.require(Permission::Read)?;
-    let id = Id::new(&id)?;
+    let id = user_id(&id)?;
     Ok(Json(show(&state, &scope, id.as_str())))
 }
 
@@ -67,7 +68,7 @@ async fn replace(
     Body(request): Body<ChangeRequest>,
 ) -> ApiResult<Json<ConsentResponse>> {
     let ChangeRequest { personalisation, training } = request;
-    let data = ConsentData { user_id: Id::new(&id)?, personalisation, training };
+    let data = ConsentData { user_id: user_id(&id)?, personalisation, training };
     state.writer.write(&scope, kinds::USER_CONSENT, None, None, &data).await?;
     Ok(Json(show(&state, &scope, &id)))
 }

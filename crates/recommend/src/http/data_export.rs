@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::users::user_id;
 use super::whole_log::WholeLog;
 use super::{HttpState, timestamp};
 use crate::attributes::{AttributeValue, Attributes};
@@ -105,7 +106,7 @@ async fn export(
     Path(id): Path<String>,
 ) -> ApiResult<Response> {
     scope.require(Permission::Admin)?;
-    let id = Id::new(&id)?;
+    let id = user_id(&id)?;
     let head = head(&state, &scope, id.as_str()).await?;
     let log = Arc::clone(&state.log);
     let whole = WholeLog::begin(log, edge::ingest::EVENTS, ReadLimit::default()).await?;

@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use edge::{ApiResult, Caller, Params, Path};
-use kernel::{Id, Permission, Timestamp};
+use kernel::{Permission, Timestamp};
 use privacy::{Erasure, Progress};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::users::user_id;
 use super::{HttpState, check_range};
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
@@ -92,7 +93,7 @@ async fn erase(
     Path(id): Path<String>,
 ) -> ApiResult<Json<EraseResponse>> {
     scope.require(Permission::Admin)?;
-    let id = Id::new(&id)?;
+    let id = user_id(&id)?;
     let forgotten = state.forgetting.forget(&scope, id.as_str()).await?;
     Ok(Json(EraseResponse {
         keys_dropped: forgotten.erasure.as_ref().map_or(0, |erasure| erasure.keys.len()),
