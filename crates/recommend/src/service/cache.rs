@@ -5,8 +5,9 @@
 //! what the catalogue holds, the types of interaction, and either the user's own history or, for what is not personal, the
 //! set of all interactions. Each is named by what it holds (see [`SetName`](crate::views::SetName)) and never by a count:
 //! replicas read several partitions in different orders, or lack what was cut from the log, and then equal counts are
-//! different states. So a kept answer is one that was made of the same, wherever it was made, and the user's next action, a change of the catalogue and a new model each lead to another place, and
-//! only what others do may show in a personal answer as late as the time to live. A kept answer that names an entity
+//! different states. So a kept answer is one that was made of the same, wherever it was made: the user's next action, a
+//! change of the catalogue and a new model each lead to another place, and only what others do may show in a personal
+//! answer as late as the time to live. A kept answer that names an entity
 //! which is no longer available is not given.
 //!
 //! Of equal requests at the same time one is answered, and the others take its answer. It refuses to keep errors,
@@ -255,6 +256,10 @@ impl Service {
             hasher.update(&kind.weight.to_bits().to_le_bytes());
         }
         hasher.update(&view.oblivion().to_le_bytes());
+        hasher.update(&self.views.rating_least().map_or([0; 5], |least| {
+            let [one, two, three, four] = least.to_le_bytes();
+            [1, one, two, three, four]
+        }));
         let user = match about {
             About::User(id) => view.users.find(id).and_then(|index| view.users.get(index)),
             _ => None,
