@@ -17,6 +17,18 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use crate::ApiError;
 
+/// Passes when a number of a request is within its bounds.
+///
+/// # Errors
+/// `VALIDATION_ERROR` naming the field.
+pub fn check_range(value: usize, least: usize, most: usize, field: &str) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::new(codes::VALIDATION_ERROR, format!("must be between {least} and {most}, not {value}"))
+        .with_field(field))
+}
+
 /// A JSON body.
 #[derive(Debug)]
 pub struct Body<T>(pub T);

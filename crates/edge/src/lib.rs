@@ -32,7 +32,7 @@ pub mod streams;
 
 pub use audit::AuditLog;
 pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
-pub use extract::{Body, Params, Path};
+pub use extract::{Body, Params, Path, check_range};
 pub use ingest::{EventOwner, Ingest};
 pub use limits::RateLimits;
 pub use metrics::{AccessMetrics, HttpMetrics};

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use kernel::{Error, Timestamp, codes};
+use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::{AuditLog, Entry};
-use crate::{ApiResult, Caller, Params};
+use crate::{ApiResult, Caller, Params, check_range};
 
 /// The routes.
 pub fn routes(audit: AuditLog) -> OpenApiRouter {
@@ -79,10 +79,7 @@ async fn list(
     Caller(scope): Caller,
     Params(params): Params<ListParams>,
 ) -> ApiResult<Json<Response>> {
-    if !(1..=1_000).contains(&params.limit) {
-        let message = format!("must be between 1 and 1000, not {}", params.limit);
-        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("limit").into());
-    }
+    check_range(params.limit, 1, 1_000, "limit")?;
     let (entries, next_cursor) = audit.list(&scope, params.cursor, params.limit).await?;
     Ok(Json(Response { entries: entries.into_iter().map(AuditEntry::from).collect(), next_cursor }))
 }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{ApiResult, Caller, Params, Path};
+use crate::{ApiResult, Caller, Params, Path, check_range};
 
 /// The routes.
 pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
@@ -86,10 +86,7 @@ async fn list(
     Params(request): Params<ListParams>,
 ) -> ApiResult<Json<Response>> {
     scope.require(Permission::Admin)?;
-    if !(1..=1_000).contains(&request.limit) {
-        let message = format!("must be between 1 and 1000, not {}", request.limit);
-        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("limit").into());
-    }
+    check_range(request.limit, 1, 1_000, "limit")?;
     let (letters, next_cursor) = dead_letters.list(&scope, request.cursor, request.limit).await?;
     Ok(Json(Response { dead_letters: letters.into_iter().map(Letter::from).collect(), next_cursor }))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use edge::{ApiResult, Caller, Params, Path};
+use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Permission, Timestamp};
 use privacy::{Erasure, Progress};
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::HttpState;
 use super::users::user_id;
-use super::{HttpState, check_range};
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new().routes(routes!(erase)).routes(routes!(list))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::AppendHeaders;
-use edge::{ApiResult, Body, Caller, Params, Path};
+use edge::{ApiResult, Body, Caller, Params, Path, check_range};
 use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::{Appended, Outcome, ReadLimit};
@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::entities::find;
 use super::users::user_not_found;
-use super::{HttpState, IdempotencyParams, check_range, check_tenant, idempotency_key, key_was_used};
+use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cursor::INVALID_CURSOR;
 use crate::views::{Place, TenantView};

@@ -182,15 +182,6 @@ pub(crate) fn check_tenant(scope: &Scope, tenant_id: Option<&str>) -> Result<()>
     }
 }
 
-/// Refuses a count outside its bounds.
-pub(crate) fn check_range(value: usize, least: usize, most: usize, field: &str) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::new(codes::VALIDATION_ERROR, format!("must be between {least} and {most}, not {value}"))
-        .with_field(field))
-}
-
 /// A time of the view on the wire.
 pub(crate) fn timestamp(unix_ms: i64) -> Timestamp {
     Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH)

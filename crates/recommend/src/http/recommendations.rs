@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use edge::extract::Object;
-use edge::{ApiResult, Body, Caller, Params, Path};
+use edge::{ApiResult, Body, Caller, Params, Path, check_range};
 use kernel::{Error, Id, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Deserializer};
 use tracing::{Instrument, debug_span};
@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::entities::{find, name_of};
 use super::parameters::{parsed, refuse, share, split};
-use super::{HttpState, check_range, check_tenant};
+use super::{HttpState, check_tenant};
 use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cache::{About, Place};
 use crate::service::expression;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use edge::{ApiResult, Body, Caller, Params, Path, Problem};
-use kernel::{Error, Timestamp, codes};
+use edge::{ApiResult, Body, Caller, Params, Path, Problem, check_range};
+use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -139,10 +139,7 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> ApiResult<Json<ListResponse>> {
     let ListParams { state, webhook_id, limit, cursor } = params;
-    if !(1..=1_000).contains(&limit) {
-        let message = format!("must be between 1 and 1000, not {limit}");
-        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("limit").into());
-    }
+    check_range(limit, 1, 1_000, "limit")?;
     let wanted = Wanted { state, webhook_id };
     let (found, next_cursor) = webhooks.deliveries().list(&scope, &wanted, cursor, limit).await?;
     Ok(Json(ListResponse {
