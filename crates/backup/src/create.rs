@@ -70,7 +70,7 @@ pub async fn create(
     tell: Tell<'_>,
 ) -> Result<Created> {
     refuse_unfinished(&source.records).await?;
-    let scope = system_scope()?;
+    let scope = system_scope();
     if !source.leases.acquire(&scope, LEASE, LEASE_LASTS).await? {
         let message = "another process makes a backup now; wait until it is done";
         return Err(Error::new(codes::OVERLOADED, message));
@@ -89,11 +89,7 @@ pub async fn create(
 async fn keep_lease(source: &Source) -> Error {
     loop {
         tokio::time::sleep(LEASE_LASTS / 4).await;
-        let renewed = match system_scope() {
-            Ok(scope) => source.leases.acquire(&scope, LEASE, LEASE_LASTS).await,
-            Err(error) => return error,
-        };
-        match renewed {
+        match source.leases.acquire(&system_scope(), LEASE, LEASE_LASTS).await {
             Ok(true) => {}
             Ok(false) => return Error::new(codes::CONFLICT, "another process took over the backup"),
             Err(error) => warn!(error = %error.chain(), "the lease of the backup is not renewed"),
@@ -241,7 +237,7 @@ impl Maker<'_> {
         for _ in 0..ATTEMPTS {
             let records = self.records().await?;
             let mut tenants: BTreeSet<TenantId> = records.iter().map(|part| part.tenant.clone()).collect();
-            tenants.insert(system_scope()?.tenant().clone());
+            tenants.insert(TenantId::server());
             if let Some(objects) = self.objects(&tenants, before).await? {
                 return Ok((records, objects));
             }
@@ -288,7 +284,7 @@ impl Maker<'_> {
     ) -> Result<Option<Vec<ObjectPart>>> {
         let mut objects = Vec::new();
         for tenant in tenants {
-            let scope = scope_of(tenant)?;
+            let scope = scope_of(tenant);
             for blob in self.source.blobs.list(&scope, "").await? {
                 if self.rules.is_left_out(&blob.path) {
                     continue;

@@ -129,12 +129,12 @@ pub struct Step {
 pub type Tell<'a> = &'a (dyn Fn(Step) + Send + Sync);
 
 /// The scope of the server's own data.
-fn system_scope() -> Result<Scope> {
-    scope_of(&TenantId::new("_system")?)
+fn system_scope() -> Scope {
+    scope_of(&TenantId::server())
 }
 
-fn scope_of(tenant: &TenantId) -> Result<Scope> {
-    Ok(Scope::system(tenant.clone(), "backup"))
+fn scope_of(tenant: &TenantId) -> Scope {
+    Scope::system(tenant.clone(), "backup")
 }
 
 fn corrupted(message: impl Into<String>) -> Error {

@@ -63,7 +63,7 @@ impl Document for UnderWay {
 
 async fn under_way(records: &Arc<dyn Records>) -> Result<Option<String>> {
     let marks = Repository::<UnderWay>::new(Arc::clone(records));
-    let found = marks.get(&system_scope()?, UNDER_WAY).await?;
+    let found = marks.get(&system_scope(), UNDER_WAY).await?;
     Ok(found.map(|found| found.document.plan))
 }
 
@@ -121,7 +121,7 @@ pub async fn restore(
     target.check(rules, plan).await?;
     let ends = plan.ends(vault).await?;
     let marks = Repository::<UnderWay>::new(Arc::clone(&target.records));
-    let system = system_scope()?;
+    let system = system_scope();
     marks.put(&system, &UnderWay { plan: plan.name() }, Expect::Any).await?;
     let run = Run { target, rules, vault, plan, ends, tell };
     let mut restored = Restored { objects: run.objects().await?, ..Restored::default() };
@@ -144,10 +144,10 @@ impl Run<'_> {
     async fn objects(&self) -> Result<u64> {
         let objects = &self.plan.state().objects;
         let mut tenants: BTreeSet<TenantId> = objects.iter().map(|object| object.tenant.clone()).collect();
-        tenants.insert(system_scope()?.tenant().clone());
+        tenants.insert(TenantId::server());
         // Objects may outlive a database. What is a fold of another log must not be taken for one of this log.
         for tenant in &tenants {
-            let scope = scope_of(tenant)?;
+            let scope = scope_of(tenant);
             for folder in &self.rules.folders_left_out {
                 for blob in self.target.blobs.list(&scope, folder).await? {
                     self.target.blobs.delete(&scope, &blob.path).await?;
@@ -156,13 +156,13 @@ impl Run<'_> {
         }
         for (done, object) in (1..).zip(objects) {
             let body = self.vault.get(&object.part).await?;
-            let scope = scope_of(&object.tenant)?;
+            let scope = scope_of(&object.tenant);
             self.target.blobs.put(&scope, &object.path, body.into(), PutMode::Replace).await?;
             (self.tell)(Step { what: "objects", done, total: objects.len() as u64 });
         }
         for view in self.plan.views() {
             let body = self.vault.get(&view.part).await?;
-            self.target.blobs.put(&system_scope()?, &view.path, body.into(), PutMode::Replace).await?;
+            self.target.blobs.put(&system_scope(), &view.path, body.into(), PutMode::Replace).await?;
         }
         Ok(objects.len() as u64)
     }

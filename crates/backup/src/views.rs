@@ -17,7 +17,7 @@ impl Maker<'_> {
         if !self.is_cut(before).await? {
             return Ok(Vec::new());
         }
-        let scope = system_scope()?;
+        let scope = system_scope();
         let mut newest: BTreeMap<String, ViewPart> = BTreeMap::new();
         for blob in self.source.blobs.list(&scope, self.rules.checkpoints).await?.into_iter().rev() {
             let Some((view, _)) = blob.path.rsplit_once('/') else { continue };

@@ -98,6 +98,12 @@ impl TenantId {
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 64;
 
+    /// Nobody's: what the server keeps for itself or for all tenants together.
+    #[must_use]
+    pub fn server() -> Self {
+        Self("_system".into())
+    }
+
     /// Checks `text` and keeps it.
     ///
     /// # Errors

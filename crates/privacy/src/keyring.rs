@@ -142,7 +142,7 @@ impl TenantSecret {
 /// Those of the engine.
 pub async fn is_used(records: &Arc<dyn Records>) -> Result<bool> {
     let secrets = Repository::<Secret>::new(Arc::clone(records));
-    Ok(!secrets.list(&system()?, &Query::new(Selection::All, 1)).await?.0.is_empty())
+    Ok(!secrets.list(&system(), &Query::new(Selection::All, 1)).await?.0.is_empty())
 }
 
 type Name = (TenantId, String);
@@ -206,7 +206,7 @@ impl Keyring {
         if seals {
             keyring.masters.newest()?;
         }
-        let found = keyring.secrets.get(&system()?, STORE).await?;
+        let found = keyring.secrets.get(&system(), STORE).await?;
         if seals || found.is_some() {
             let key = keyring.secret(STORE).await?;
             keyring.store = Some(Cipher::new(&key));
@@ -240,7 +240,7 @@ impl Keyring {
         let mut query = Query::new(Selection::All, PAGE);
         let mut all = Vec::new();
         loop {
-            let (page, cursor) = self.secrets.list(&system()?, &query).await?;
+            let (page, cursor) = self.secrets.list(&system(), &query).await?;
             all.extend(page);
             match cursor {
                 Some(cursor) => query.cursor = Some(cursor),
@@ -259,7 +259,7 @@ impl Keyring {
 
     /// The secret of that name, which is made where there is none.
     async fn secret(&self, name: &str) -> Result<KeyBytes> {
-        let scope = system()?;
+        let scope = system();
         loop {
             if let Some(found) = self.secrets.get(&scope, name).await? {
                 let Secret { name, master, wrapped } = found.document;

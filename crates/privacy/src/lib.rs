@@ -53,7 +53,7 @@ pub use records::SealedRecords;
 pub use rotate::{Rotated, rotate, under_masters};
 pub use settings::PrivacySettings;
 
-use kernel::{Error, Result, Scope, TenantId, codes};
+use kernel::{Error, Scope, TenantId, codes};
 use store::Document;
 
 /// The tables of keys and erasures.
@@ -61,8 +61,8 @@ pub const TABLES: [&str; 3] =
     [keyring::Secret::TABLE.name, keyring::SubjectKey::TABLE.name, Erasure::TABLE.name];
 
 /// The scope of the server's own data.
-fn system() -> Result<Scope> {
-    Ok(Scope::system(TenantId::new("_system")?, "privacy"))
+fn system() -> Scope {
+    Scope::system(TenantId::server(), "privacy")
 }
 
 fn of_tenant(tenant: &TenantId) -> Scope {

@@ -130,7 +130,7 @@ async fn one_secret(keyring: &Keyring, found: Versioned<Secret>, rotated: &mut R
     let (newest, cipher) = keyring.masters().newest()?;
     let wrapped = cipher.wrap(&*keyring.entropy, &name, &key);
     let secret = Secret { name, master: newest.to_owned(), wrapped };
-    match keyring.secrets.put(&system()?, &secret, Expect::Version(found.version)).await {
+    match keyring.secrets.put(&system(), &secret, Expect::Version(found.version)).await {
         Ok(_) => rotated.wrapped += 1,
         Err(error) if error.code() == codes::CONFLICT => {}
         Err(error) => return Err(error),

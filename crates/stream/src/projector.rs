@@ -115,7 +115,7 @@ impl<F: Fold> Projector<F> {
         let (sender, progress) = watch::channel(Progress::new());
         let (stall, stalled) = watch::channel(false);
         let mut feeder = Feeder {
-            checkpoints: Checkpoints::new(parts.blobs, system_scope()?, topic.as_str(), fold.name()),
+            checkpoints: Checkpoints::new(parts.blobs, system_scope(), topic.as_str(), fold.name()),
             log: parts.log,
             topic,
             fold: Arc::clone(&fold),
@@ -257,8 +257,8 @@ fn at(progress: &Progress, partition: u32) -> u64 {
     progress.get(&partition).copied().unwrap_or(0)
 }
 
-fn system_scope() -> Result<Scope> {
-    Ok(Scope::system(TenantId::new("_system")?, "projector"))
+fn system_scope() -> Scope {
+    Scope::system(TenantId::server(), "projector")
 }
 
 impl<F: Fold> Feeder<F> {

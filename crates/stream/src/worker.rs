@@ -159,10 +159,7 @@ impl Worker {
     }
 
     async fn release(&self, partition: u32) {
-        let released = match scope() {
-            Ok(scope) => self.leases.release(&scope, &self.lease_name(partition)).await,
-            Err(error) => Err(error),
-        };
+        let released = self.leases.release(&scope(), &self.lease_name(partition)).await;
         if let Err(error) = released {
             warn!(partition, error = %error.chain(), "a lease was not given up and will end by itself");
         }
@@ -173,7 +170,7 @@ impl Worker {
     }
 
     async fn renew(&self, partition: u32) -> Result<()> {
-        if self.leases.acquire(&scope()?, &self.lease_name(partition), self.settings.lease).await? {
+        if self.leases.acquire(&scope(), &self.lease_name(partition), self.settings.lease).await? {
             return Ok(());
         }
         Err(Error::new(FENCED, "another process has the lease"))
@@ -263,6 +260,6 @@ impl Worker {
     }
 }
 
-fn scope() -> Result<Scope> {
-    Ok(Scope::system(TenantId::new("_system")?, "stream"))
+fn scope() -> Scope {
+    Scope::system(TenantId::server(), "stream")
 }

@@ -101,7 +101,7 @@ impl Crew {
 
     /// The roles that no server has.
     async fn look(&self) -> Result<BTreeSet<Role>> {
-        let scope = Scope::system(TenantId::new("_system")?, "roles");
+        let scope = Scope::system(TenantId::server(), "roles");
         let mut missing = BTreeSet::new();
         for role in Role::ALL {
             let is_filled = match &self.notes {

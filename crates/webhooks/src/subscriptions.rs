@@ -126,7 +126,7 @@ pub(crate) fn is_id(text: &str) -> bool {
 
 /// The system's own scope.
 pub(crate) fn system() -> Scope {
-    Scope::system(TenantId::new("_system").expect("a lawful name"), "webhooks")
+    Scope::system(TenantId::server(), "webhooks")
 }
 
 /// What a new webhook shall be.

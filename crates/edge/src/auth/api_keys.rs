@@ -350,8 +350,7 @@ impl Authenticator for KeyRing {
 
 /// Keys of all tenants are stored together, because a credential does not say whose it is.
 fn system() -> Scope {
-    let tenant = TenantId::new("_system").expect("the name is lawful");
-    Scope::system(tenant, "keys")
+    Scope::system(TenantId::server(), "keys")
 }
 
 fn check(new: &NewKey, now: Timestamp) -> Result<()> {

@@ -32,7 +32,7 @@ impl Task {
         check_namespace(&settings.namespace)?;
         let (name, input) = (topology.name(), &topology.input);
         let prefix = format!("{}/{name}/{input}/{partition:04}", settings.namespace);
-        let shelf = Shelf::new(Arc::clone(&parts.records), prefix)?;
+        let shelf = Shelf::new(Arc::clone(&parts.records), prefix);
         let (head, expect) = match shelf.head().await? {
             Some(found) => {
                 let head = Head::read(&found.body, &topology)?;
@@ -61,7 +61,7 @@ impl Task {
             partition,
         };
         let nothing = Punctuation { partition, now_ms: 0, is_idle: false };
-        let event = nothing.event(&kernel::TenantId::new("_system")?, "start")?;
+        let event = nothing.event(&kernel::TenantId::server(), "start")?;
         Ok(Self {
             is_undelivered: head.outbox.is_some(),
             context: Context::new(origin, event),

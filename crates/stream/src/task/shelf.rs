@@ -35,10 +35,10 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn new(records: Arc<dyn Records>, prefix: String) -> Result<Self> {
+    pub(crate) fn new(records: Arc<dyn Records>, prefix: String) -> Self {
         // Tasks are of all tenants, whose names begin the keys within the state.
-        let scope = Scope::system(TenantId::new("_system")?, "stream");
-        Ok(Self { records, scope, prefix })
+        let scope = Scope::system(TenantId::server(), "stream");
+        Self { records, scope, prefix }
     }
 
     pub(crate) async fn head(&self) -> Result<Option<Record>> {
