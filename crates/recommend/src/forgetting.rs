@@ -36,6 +36,7 @@ use tracing::{info, warn};
 use crate::events::{RetentionData, kinds};
 use crate::service::Service;
 use crate::views::Views;
+use crate::views::activity::day_of;
 
 /// How long an erasure waits for the view. It is durable all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,7 +48,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOKS_PER_QUESTION: u64 = 600;
 /// Letters a page.
 const PAGE: usize = 1_000;
-const MS_PER_DAY: i64 = 86_400_000;
 
 /// What it works with.
 #[derive(Debug, Clone)]
@@ -258,7 +258,7 @@ impl Forgetting {
     /// Those of the log.
     pub async fn let_go(&self, scope: &Scope) -> Result<()> {
         let now = self.parts.clock.now();
-        let today = now.as_millisecond().div_euclid(MS_PER_DAY);
+        let today = day_of(now.as_millisecond());
         let first_day = self.parts.retention_days.iter();
         let first_day: BTreeMap<String, i64> =
             first_day.map(|(name, days)| (name.clone(), today - i64::from(*days))).collect();

@@ -256,10 +256,8 @@ impl Service {
             hasher.update(&kind.weight.to_bits().to_le_bytes());
         }
         hasher.update(&view.oblivion().to_le_bytes());
-        hasher.update(&self.views.rating_least().map_or([0; 5], |least| {
-            let [one, two, three, four] = least.to_le_bytes();
-            [1, one, two, three, four]
-        }));
+        // Settings have no rating that is not a number.
+        hasher.update(&self.views.rating_least().unwrap_or(f32::NAN).to_le_bytes());
         let user = match about {
             About::User(id) => view.users.find(id).and_then(|index| view.users.get(index)),
             _ => None,

@@ -69,8 +69,8 @@ fn leave_out_unknown(raw: &[Vec<f32>], scores: &mut [f32]) {
     let mut said = raw.iter().filter(|scores| !scores.is_empty());
     let Some(first) = said.next() else { return };
     let others: Vec<&Vec<f32>> = said.collect();
-    for (entity, score) in first.iter().enumerate().filter(|(_, score)| !score.is_finite()) {
-        if !score.is_finite() && others.iter().all(|other| !other[entity].is_finite()) {
+    for (entity, _) in first.iter().enumerate().filter(|(_, score)| !score.is_finite()) {
+        if others.iter().all(|other| !other[entity].is_finite()) {
             scores[entity] = f32::NEG_INFINITY;
         }
     }

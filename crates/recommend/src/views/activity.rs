@@ -9,7 +9,7 @@ pub const DAYS_KEPT: usize = 32;
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// The day since 1970 of a time (UTC).
-pub(super) fn day_of(time_ms: i64) -> i64 {
+pub(crate) fn day_of(time_ms: i64) -> i64 {
     time_ms.div_euclid(MS_PER_DAY)
 }
 
@@ -47,7 +47,7 @@ impl Activity {
     /// after each `half_life_days`, in whole days (UTC), so that a list keeps its order from page to page. Below 0 where
     /// more was said against an entity than for it.
     pub fn trending(&self, now_ms: i64, window_days: usize, half_life_days: f64, scores: &mut [f32]) {
-        let today = now_ms.div_euclid(MS_PER_DAY);
+        let today = day_of(now_ms);
         for (day, weights) in &self.days {
             let age = today - day;
             if age < 0 || age >= window_days as i64 {
