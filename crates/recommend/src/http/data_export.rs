@@ -160,7 +160,7 @@ fn profile(view: &TenantView, user: &User) -> Profile {
             entity_type: entity.map(|entity| view.entities.type_of(entity).to_owned()).unwrap_or_default(),
             interaction_type: view.interaction_types.all()[usize::from(entry.kind)].name.to_string(),
             weight: view.weight_of(entry),
-            timestamp: timestamp(entry.time_ms),
+            timestamp: timestamp(entry.time_ms()),
         }
     };
     Profile {

@@ -281,7 +281,7 @@ async fn by_user(
         let view = view.read();
         let user = view.users.find(&id).and_then(|index| view.users.get(index));
         let history = &user.ok_or_else(|| user_not_found(&id))?.history;
-        params.page(history.iter().map(|entry| Listed { time_ms: entry.time_ms, place: entry.place }))?
+        params.page(history.iter().map(|entry| Listed { time_ms: entry.time_ms(), place: entry.place }))?
     };
     Ok(listed(&state, &scope, page).await?)
 }

@@ -43,7 +43,7 @@ impl Context {
         let act = |entry: &Entry| Act {
             entity: entry.entity,
             weight: view.weight_of(entry),
-            time_ms: entry.time_ms,
+            time_ms: entry.time_ms(),
         };
         let mut newest = None;
         let acts = history.into_iter().inspect(|entry| newest = newest.max(Some(entry.place))).map(act);

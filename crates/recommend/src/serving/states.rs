@@ -81,7 +81,7 @@ impl Recommenders {
             let view = view.read();
             let agreed = |user: &&crate::views::User| user.consent.personalisation;
             let last = view.users.all().iter().map(|user| Some(user).filter(agreed)?.history.last());
-            (0..).zip(last).filter_map(|(user, last)| Some((last?.time_ms, user))).collect()
+            (0..).zip(last).filter_map(|(user, last)| Some((last?.time_ms(), user))).collect()
         };
         latest.sort_unstable_by(|one, two| two.cmp(one));
         let (mut made, mut bytes) = (0, 0);

@@ -81,9 +81,9 @@ impl TrainingSet {
                     if entry.entity as usize >= items.len() {
                         continue;
                     }
-                    chosen.push(entry.entity, weight, entry.time_ms);
+                    chosen.push(entry.entity, weight, entry.time_ms());
                     if basket_kinds.is_empty() || basket_kinds.contains(&entry.kind) {
-                        open.add(entry.entity, entry.time_ms, &mut baskets);
+                        open.add(entry.entity, entry.time_ms(), &mut baskets);
                     }
                 }
                 open.close(&mut baskets);

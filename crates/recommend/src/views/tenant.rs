@@ -97,7 +97,7 @@ impl TenantView {
     /// What one entry of a history says.
     #[must_use]
     pub fn weight_of(&self, entry: &Entry) -> f32 {
-        self.weight(entry.kind, entry.weight)
+        self.weight(entry.kind, entry.weight())
     }
 
     /// What an interaction of a type says, with its own weight where it brought one. A rating below the least that counts
@@ -240,7 +240,7 @@ impl TenantView {
         };
         let entity =
             self.entities.intern(&interaction.entity_type, interaction.entity_id.as_str(), at_ms, place);
-        let entry = Entry { time_ms: at_ms, place, entity, weight: weight.map(|weight| weight as f32), kind };
+        let entry = Entry::new(place, at_ms, entity, weight.map(|weight| weight as f32), kind);
         let weight = self.weight_of(&entry);
         self.activity.record(entity, weight, at_ms);
         if self.by_entity.len() <= entity as usize {
@@ -283,7 +283,7 @@ impl TenantView {
             self.interaction_types.all().iter().map(|kind| of(&kind.name).max(of_all)).collect();
         let of_descriptions = of(kinds::USER_PUT);
         self.users.retain(
-            |entry| day_of(entry.time_ms) >= by_kind[usize::from(entry.kind)],
+            |entry| day_of(entry.time_ms()) >= by_kind[usize::from(entry.kind)],
             |at_ms| day_of(at_ms) >= of_descriptions,
         );
         for mentions in &mut self.by_entity {

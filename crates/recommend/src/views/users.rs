@@ -11,19 +11,68 @@ use super::Place;
 use crate::attributes::Attributes;
 use crate::events::ConsentData;
 
-/// One interaction in a user's history.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// One interaction in a user's history. There are as many of them as of nothing else, so each is packed into 24 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Unpacked", into = "Unpacked")]
 pub struct Entry {
-    /// When it happened, in unix milliseconds.
-    pub time_ms: i64,
     /// Where its event stands in the log.
     pub place: Place,
     /// The entity's index.
     pub entity: u32,
-    /// Its own weight, where it brought one.
-    pub weight: Option<f32>,
+    time_high: i32,
+    /// Those of a NaN where it brought none.
+    weight_bits: u32,
+    time_low: u16,
     /// The interaction type's index.
     pub kind: u16,
+}
+
+/// As it is stored.
+#[derive(Serialize, Deserialize)]
+struct Unpacked {
+    time_ms: i64,
+    place: Place,
+    entity: u32,
+    weight: Option<f32>,
+    kind: u16,
+}
+
+impl Entry {
+    const LONGEST_TIME_MS: i64 = (1 << 47) - 1;
+
+    /// What happened `time_ms` milliseconds after 1970, 4,459 years before or after it at most, with its own weight where
+    /// it brought one.
+    #[must_use]
+    pub fn new(place: Place, time_ms: i64, entity: u32, weight: Option<f32>, kind: u16) -> Self {
+        let time_ms = time_ms.clamp(-Self::LONGEST_TIME_MS, Self::LONGEST_TIME_MS);
+        let (time_high, time_low) = ((time_ms >> 16) as i32, time_ms as u16);
+        Self { place, entity, time_high, weight_bits: weight.unwrap_or(f32::NAN).to_bits(), time_low, kind }
+    }
+
+    /// When it happened, in unix milliseconds.
+    #[must_use]
+    pub fn time_ms(&self) -> i64 {
+        i64::from(self.time_high) << 16 | i64::from(self.time_low)
+    }
+
+    /// Its own weight, where it brought one.
+    #[must_use]
+    pub fn weight(&self) -> Option<f32> {
+        Some(f32::from_bits(self.weight_bits)).filter(|weight| !weight.is_nan())
+    }
+}
+
+impl From<Unpacked> for Entry {
+    fn from(entry: Unpacked) -> Self {
+        Self::new(entry.place, entry.time_ms, entry.entity, entry.weight, entry.kind)
+    }
+}
+
+impl From<Entry> for Unpacked {
+    fn from(entry: Entry) -> Self {
+        let (time_ms, weight) = (entry.time_ms(), entry.weight());
+        Self { time_ms, place: entry.place, entity: entry.entity, weight, kind: entry.kind }
+    }
 }
 
 /// What a user agreed to.
@@ -164,7 +213,7 @@ impl Users {
         let history = &mut self.list[index as usize].history;
         // Events come nearly in order, so the search from the end is short.
         let place =
-            history.iter().rposition(|earlier| earlier.time_ms <= entry.time_ms).map_or(0, |at| at + 1);
+            history.iter().rposition(|earlier| earlier.time_ms() <= entry.time_ms()).map_or(0, |at| at + 1);
         history.insert(place, entry);
     }
 
@@ -219,4 +268,30 @@ impl User {
 /// The name of a key from its 32 hexadecimal digits.
 pub(super) fn key_name(text: &str) -> Option<KeyName> {
     u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_24_bytes() {
+        assert_eq!(size_of::<Entry>(), 24);
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_says_what_it_was_made_of(
+            time_ms in -Entry::LONGEST_TIME_MS..=Entry::LONGEST_TIME_MS,
+            weight in proptest::option::of(-1e30_f32..1e30),
+            number: u64, entity: u32, kind: u16,
+        ) {
+            let entry = Entry::new(Place::of_number(number), time_ms, entity, weight, kind);
+            prop_assert_eq!((entry.time_ms(), entry.weight()), (time_ms, weight));
+            let stored = postcard::to_stdvec(&entry).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Entry>(&stored).unwrap(), entry);
+        }
+    }
 }
