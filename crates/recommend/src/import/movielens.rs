@@ -203,7 +203,10 @@ impl Decode for Movies {
         let mut attributes = title_and_year(fields.required(1, "title")?);
         let genres: Vec<String> = if self.file == File::Movies100k {
             if let Some(date) = fields.get(2).filter(|date| !date.is_empty()) {
-                attributes.insert("release_date".to_owned(), AttributeValue::Text(date.to_owned()));
+                // As it stands where it is no date: what a file says is not dropped.
+                let date = jiff::civil::Date::strptime("%d-%b-%Y", date)
+                    .map_or(date.to_owned(), |date| date.to_string());
+                attributes.insert("release_date".to_owned(), AttributeValue::Text(date));
             }
             let flagged = GENRES.iter().enumerate().filter(|(place, _)| fields.get(5 + place) == Some("1"));
             flagged.map(|(_, genre)| (*genre).to_owned()).collect()

@@ -1,6 +1,7 @@
 //! Learns from a catalogue what its attributes are, and turns the attributes of any entity into a vector.
 //!
-//! A text that repeats over entities is the name of a category, one that does not is to be read. Each
+//! A date is a number of days. Any other text that repeats over entities is the name of a category, one that does not is to
+//! be read. Each
 //! attribute is a block of the vector with a weight of its own; the whole has length 1, so that a dot product
 //! is a cosine. Attributes in which most entities agree say little and count for little. Attributes and terms
 //! that the catalogue did not have are left out.
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::ContentSettings;
+use super::dates::days;
 use super::numbers::{KNOTS, NumberScale, spread};
 use super::text::{TextSettings, WordCounter, WordCounts};
 use super::vector::ContentVector;
@@ -125,17 +127,23 @@ impl Encoder {
         parts: &mut Vec<Part<'a>>,
     ) {
         let is_number = matches!(known.kind, Kind::Number { .. });
+        let number = match value {
+            AttributeValue::Number(number) => number.is_finite().then(|| (*number, number.to_string())),
+            AttributeValue::Text(text) if is_number => days(text).map(|days| (days, text.clone())),
+            _ => None,
+        };
         let mut add = |label: String, feature: u32, weight: f32| {
             if weight != 0.0 {
                 parts.push(Part { attribute, label, is_number, feature, weight: weight * known.weight });
             }
         };
         match (&known.kind, value) {
-            (Kind::Number { scale, first_feature }, AttributeValue::Number(number)) if number.is_finite() => {
-                let (knot, here, next) = spread(scale.place(*number));
+            (Kind::Number { scale, first_feature }, _) => {
+                let Some((number, label)) = number else { return };
+                let (knot, here, next) = spread(scale.place(number));
                 let feature = first_feature + knot as u32;
-                add(number.to_string(), feature, here);
-                add(number.to_string(), feature + 1, next);
+                add(label.clone(), feature, here);
+                add(label, feature + 1, next);
             }
             (Kind::Boolean { first_feature, rarity }, AttributeValue::Boolean(flag)) => {
                 add(flag.to_string(), first_feature + u32::from(*flag), rarity[usize::from(*flag)]);
@@ -179,6 +187,7 @@ impl Column<'_> {
         features: &mut u32,
         words: &mut WordCounter,
     ) -> Option<Known> {
+        self.read_dates();
         let flags = self.booleans[0] + self.booleans[1];
         let most = self.numbers.len().max(flags as usize).max(self.texts.len()).max(self.tags.len());
         let family = &settings.weights;
@@ -207,6 +216,14 @@ impl Column<'_> {
         };
         let weight = family_weight * settings.attribute_weights.get(name).copied().unwrap_or(1.0);
         (weight != 0.0).then_some(Known { kind, weight })
+    }
+
+    /// Where every text is a date, they are numbers.
+    fn read_dates(&mut self) {
+        if let Some(dates) = self.texts.iter().map(|text| days(text)).collect::<Option<Vec<f64>>>() {
+            self.numbers.extend(dates);
+            self.texts.clear();
+        }
     }
 
     fn are_categories(&self) -> bool {

@@ -13,6 +13,7 @@
 //! Refuses: nested attributes, and meaning that is not in the attributes: for that an [`ItemEmbedder`] gives
 //! a dense vector. To add one more kind of attribute: its statistics and parts in `encoder`.
 
+mod dates;
 mod embedder;
 mod encoder;
 mod explain;

@@ -290,3 +290,19 @@ fn cold_items_find_their_own() {
     let nearest = similar_items(&model, 0, 600);
     assert!(nearest.contains(&(warm.len() as u32)), "a new item is recommended without a new fit");
 }
+
+#[test]
+fn dates_that_are_near_are_alike() {
+    let released = |date: &str| attributes(&format!(r#"{{"released":"{date}"}}"#));
+    let catalogue =
+        ["1962-03-01", "1962-03-02", "1985-07-19", "1985-07-26T10:00:00Z", "2001-01-01", "2001-02-01"];
+    let model = fit(&catalogue.map(released));
+    for (item, nearest) in [(0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4)] {
+        assert_eq!(similar_items(&model, item, 1), [nearest], "item {item}");
+    }
+    assert!(model.vector(&released("soon"), None).unwrap().is_empty(), "no date");
+    let near = ["1985-07-20", "1985-07-26"].map(released);
+    let vectors = near.each_ref().map(|entity| model.vector(entity, None).unwrap());
+    let shared = model.explain((&near[0], &vectors[0]), (&near[1], &vectors[1]));
+    assert_eq!(shared[0].shared, ["1985-07-20 and 1985-07-26"]);
+}

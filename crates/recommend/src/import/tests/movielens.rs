@@ -22,7 +22,7 @@ fn movielens_is_read() {
             &Request::default()
         ),
         [
-            r#"u.item:1 movie 2 {"genres":["Animation"],"release_date":"01-Jan-1995","title":"Toy Story","year":1995}"#,
+            r#"u.item:1 movie 2 {"genres":["Animation"],"release_date":"1995-01-01","title":"Toy Story","year":1995}"#,
             r#"u.item:2 movie 267 {"title":"unknown"}"#,
             r#"u.user:1 user 1 {"age":24,"gender":"M","occupation":"technician","zip_code":"85711"}"#,
             "u.data:1 196 rating=3 movie 242@1997-12-04T15:55:49Z",
