@@ -205,7 +205,7 @@ impl Decode for Movies {
             if let Some(date) = fields.get(2).filter(|date| !date.is_empty()) {
                 // As it stands where it is no date: what a file says is not dropped.
                 let date = jiff::civil::Date::strptime("%d-%b-%Y", date)
-                    .map_or(date.to_owned(), |date| date.to_string());
+                    .map_or_else(|_| date.to_owned(), |date| date.to_string());
                 attributes.insert("release_date".to_owned(), AttributeValue::Text(date));
             }
             let flagged = GENRES.iter().enumerate().filter(|(place, _)| fields.get(5 + place) == Some("1"));
