@@ -61,6 +61,8 @@ pub fn in_words(message: &str) -> String {
 /// given twice, and so its name is added.
 #[must_use]
 pub fn field(path: &str, message: &str) -> Option<String> {
+    // Where the text ends being JSON, the path ends in `?`: no field has that name.
+    let path = path.strip_suffix('?').map_or(path, |path| path.trim_end_matches('.'));
     let parent = (path != "." && !path.is_empty()).then_some(path);
     let named = ["missing field `", "duplicate field `"].iter().find_map(|begin| message.strip_prefix(begin));
     match (parent, named.and_then(|rest| rest.split('`').next())) {
@@ -101,6 +103,8 @@ mod tests {
         check(r#"{"name":"a","colour":1}"#, Some("colour"), true);
         check("7", None, true);
         check("", None, false);
+        check("{broken", None, false);
+        check(r#"{"name":"a","inner":{broken"#, Some("inner"), false);
         assert_eq!(read::<Shape>("{}").unwrap_err().message_without_place(), "missing field `name`");
         let fault = read::<Shape>("7").unwrap_err();
         assert_eq!(fault.message, "invalid type: integer `7`, expected a JSON object at line 1 column 1");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use edge::EventOwner;
 use kernel::{Clock, Error, ErrorCode, ErrorKind, Event, Result, Scope, Timestamp, codes};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use store::Appended;
 use stream::Projector;
 use tracing::warn;
@@ -55,6 +57,12 @@ impl RecommendOwner {
     ) -> Result<()> {
         let view = self.views.of(scope);
         let view = view.read();
+        let mut is_rewritten = false;
+        if names_no_type(event, &interaction) {
+            let meant = view.entities.type_meant(interaction.entity_id.as_str())?;
+            is_rewritten = meant != interaction.entity_type;
+            meant.clone_into(&mut interaction.entity_type);
+        }
         if !self.settings.auto_register_entities {
             let (entity_type, id) = (interaction.entity_type.as_str(), interaction.entity_id.as_str());
             let found = view.entities.find(entity_type, id).and_then(|index| view.entities.get(index));
@@ -67,11 +75,14 @@ impl RecommendOwner {
                 if !self.settings.auto_register_interaction_types {
                     return Err(tenant::unknown_interaction_type(name));
                 }
-                // Written into the event, so that a rebuild under another setting gives the same view.
                 interaction.interaction_type = InteractionKind::Custom(name.clone());
-                event.data = Some(serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?);
+                is_rewritten = true;
             }
             _ => {}
+        }
+        if is_rewritten {
+            // So that a rebuild, over another catalogue or under another setting, gives the same view.
+            event.data = Some(serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?);
         }
         Ok(())
     }
@@ -91,6 +102,16 @@ impl RecommendOwner {
         let until = patch.available_until.unwrap_or_else(|| time(known?.available_until_ms));
         check_availability(from, until)
     }
+}
+
+/// Whether an interaction's entity has the default type because its sender named none.
+fn names_no_type(event: &Event, interaction: &InteractionData) -> bool {
+    #[derive(Deserialize)]
+    struct Named {
+        entity_type: Option<IgnoredAny>,
+    }
+    interaction.entity_type == events::DEFAULT_ENTITY_TYPE
+        && event.data_as::<Named>().is_ok_and(|named| named.entity_type.is_none())
 }
 
 /// Refuses a time that ends before it begins. Asked where events come in only: an earlier version took such.

@@ -115,7 +115,7 @@ pub(crate) struct Demo {
     /// Seed of the generated data
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
-    /// Print the curl lines and leave, without serving
+    /// Generate and train, then leave without serving
     #[arg(long)]
     pub prepare_only: bool,
 }
@@ -331,13 +331,13 @@ pub(crate) enum Backup {
     /// Print the backups of a place
     List {
         /// A folder or s3://bucket/prefix; the one of the settings where missing
-        #[arg(long, value_name = "PLACE")]
+        #[arg(long, alias = "to", value_name = "PLACE")]
         from: Option<String>,
     },
     /// Read every byte of a place and check it
     Verify {
         /// A folder or s3://bucket/prefix; the one of the settings where missing
-        #[arg(long, value_name = "PLACE")]
+        #[arg(long, alias = "to", value_name = "PLACE")]
         from: Option<String>,
     },
 }

@@ -325,7 +325,10 @@ fn sized(bytes: &[u8]) -> Result<&[u8]> {
 fn draft(text: &str) -> Result<EventDraft> {
     sized(text.as_bytes())?;
     json::read(text).map_err(|fault| {
-        let error = not_an_event(fault.message);
+        let error = not_an_event(match fault.is_data {
+            true => fault.message,
+            false => format!("it is not JSON: {}", fault.message),
+        });
         match fault.field {
             Some(field) => error.with_field(field),
             None => error,

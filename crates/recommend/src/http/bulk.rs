@@ -123,8 +123,9 @@ async fn interactions(
     check_tenant(&scope, request.tenant_id.as_deref())?;
     let key = idempotency_key(&headers)?;
     let job = Job { kind: kinds::INTERACTION_RECORDED, key, is_same };
+    let view = state.views.of(&scope);
     take(&state, &scope, job, &request.interactions, |record: RecordRequest| {
-        let (data, time, tenant_id) = record.split();
+        let (data, time, tenant_id) = record.split(&view.read())?;
         check_tenant(&scope, tenant_id.as_deref())?;
         Ok((data, time))
     })

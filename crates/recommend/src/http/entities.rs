@@ -326,16 +326,10 @@ pub(crate) fn find(state: &HttpState, scope: &Scope, entity_type: Option<&str>, 
     let view = view.read();
     let exists = |index: &u32| view.entities.get(*index).is_some_and(Entity::exists);
     let Some(entity_type) = entity_type else {
-        let mut found = view.entities.find_any_type(id).filter(exists);
-        let first = found.next().ok_or_else(|| {
+        return view.entities.only(id)?.ok_or_else(|| {
             let message = format!("there is no entity `{}` of any type", id.escape_debug());
             Error::new(ENTITY_NOT_FOUND, message).with_field("entity_id")
-        })?;
-        if found.next().is_some() {
-            let message = format!("several types have an entity `{}`; name one", id.escape_debug());
-            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("entity_type"));
-        }
-        return Ok(first);
+        });
     };
     view.entities.find(entity_type, id).filter(exists).ok_or_else(|| entity_not_found(entity_type, id))
 }

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::entities::find;
 use super::users::user_not_found;
 use super::{HttpState, IdempotencyParams, check_tenant, idempotency_key, key_was_used};
-use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
+use crate::events::{InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cursor::INVALID_CURSOR;
 use crate::views::{Place, TenantView};
 
@@ -44,9 +44,8 @@ pub struct RecordRequest {
     /// With what.
     #[schema(value_type = String, min_length = 1, max_length = 255)]
     entity_id: Id,
-    /// Its type; `item` where missing.
-    #[serde(default = "default_entity_type")]
-    entity_type: String,
+    /// Its type; where missing, that of the one entity with this id, or `item` where there is none.
+    entity_type: Option<String>,
     /// A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1.
     interaction_type: InteractionKind,
     /// In place of the type's weight.
@@ -67,17 +66,21 @@ pub struct RecordRequest {
 
 impl RecordRequest {
     /// The event's data, time and the tenant it names.
-    pub(crate) fn split(self) -> (InteractionData, Option<Timestamp>, Option<String>) {
+    pub(crate) fn split(
+        self,
+        view: &TenantView,
+    ) -> Result<(InteractionData, Option<Timestamp>, Option<String>)> {
+        let entity_type = type_meant(view, self.entity_type, &self.entity_id)?;
         let data = InteractionData {
             user_id: self.user_id,
             entity_id: self.entity_id,
-            entity_type: self.entity_type,
+            entity_type,
             interaction_type: self.interaction_type,
             weight: self.weight,
             answer_id: self.answer_id,
             metadata: self.metadata,
         };
-        (data, self.timestamp, self.tenant_id)
+        Ok((data, self.timestamp, self.tenant_id))
     }
 }
 
@@ -222,7 +225,7 @@ async fn record(
     headers: HeaderMap,
     Body(request): Body<RecordRequest>,
 ) -> ApiResult<(StatusCode, Json<InteractionResponse>)> {
-    let (data, time, tenant_id) = request.split();
+    let (data, time, tenant_id) = request.split(&state.views.of(&scope).read())?;
     check_tenant(&scope, tenant_id.as_deref())?;
     let id = idempotency_key(&headers)?.unwrap_or_else(|| state.writer.new_id());
     let event = state.writer.event(&scope, kinds::INTERACTION_RECORDED, id, time, &data)?;
@@ -325,8 +328,12 @@ async fn load(state: &HttpState, scope: &Scope, places: &[Place]) -> Result<Vec<
     counted.map(|(_, event)| InteractionResponse::of(&view, event)).collect()
 }
 
-fn default_entity_type() -> String {
-    DEFAULT_ENTITY_TYPE.to_owned()
+/// The type that was named, or the one that is meant.
+pub(super) fn type_meant(view: &TenantView, named: Option<String>, id: &Id) -> Result<String> {
+    match named {
+        Some(named) => Ok(named),
+        None => view.entities.type_meant(id.as_str()).map(str::to_owned),
+    }
 }
 
 fn default_limit() -> usize {

@@ -20,9 +20,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::entities::{find, name_of};
+use super::interactions::type_meant;
 use super::parameters::{parsed, refuse, share, split};
 use super::{HttpState, check_tenant};
-use crate::events::{DEFAULT_ENTITY_TYPE, InteractionData, InteractionKind, as_sent, kinds};
+use crate::events::{InteractionData, InteractionKind, as_sent, kinds};
 use crate::service::cache::{About, Place};
 use crate::service::expression;
 use crate::service::{
@@ -183,9 +184,8 @@ pub struct SessionInteraction {
     /// With what.
     #[schema(value_type = String)]
     entity_id: Id,
-    /// Its type; `item` where missing.
-    #[serde(default = "default_entity_type")]
-    entity_type: String,
+    /// Its type; where missing, that of the one entity with this id.
+    entity_type: Option<String>,
     /// What they did; `view` where missing.
     #[serde(default = "default_interaction_type")]
     #[schema(value_type = InteractionKind)]
@@ -201,10 +201,11 @@ pub struct SessionInteraction {
 impl SessionInteraction {
     /// What it says, where the same would be taken as an event.
     fn entry(self, state: &HttpState, scope: &Scope) -> Result<SessionEntry> {
+        let entity_type = type_meant(&state.views.of(scope).read(), self.entity_type, &self.entity_id)?;
         let data = InteractionData {
             user_id: Id::new("session")?,
             entity_id: self.entity_id,
-            entity_type: self.entity_type,
+            entity_type,
             interaction_type: self.interaction_type,
             weight: self.weight,
             answer_id: None,
@@ -222,10 +223,6 @@ impl SessionInteraction {
             time: self.timestamp,
         })
     }
-}
-
-fn default_entity_type() -> String {
-    DEFAULT_ENTITY_TYPE.to_owned()
 }
 
 fn default_interaction_type() -> InteractionKind {

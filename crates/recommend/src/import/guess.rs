@@ -27,6 +27,8 @@ const ENTITY_TYPE: &[&str] = &["entitytype", "itemtype"];
 const INTERACTION_TYPE: &[&str] =
     &["interactiontype", "eventtype", "event", "action", "feedbacktype", "behaviortype"];
 const VALUE: &[&str] = &["value", "rating", "score", "stars"];
+/// What our own export calls it; where a column of [`VALUE`] stands beside it, that one is meant.
+const WEIGHT: &[&str] = &["weight"];
 const TIMESTAMP: &[&str] =
     &["timestamp", "time", "ts", "datetime", "date", "createdat", "timestampms", "eventtime"];
 const ATTRIBUTES: &[&str] = &["attributes"];
@@ -53,7 +55,7 @@ pub(super) fn mapping_of(columns: &[&str]) -> Result<Mapping> {
         }
         (Some(_), Some(_)) => {
             mapping.interaction_type = find(columns, INTERACTION_TYPE, "interaction_type")?;
-            mapping.value = find(columns, VALUE, "value")?;
+            mapping.value = find(columns, VALUE, "value")?.or(find(columns, WEIGHT, "value")?);
             mapping.timestamp = find(columns, TIMESTAMP, "timestamp")?.map(|origin| (origin, TimeUnit::Auto));
             mapping.all_metadata = find(columns, METADATA, "metadata")?;
         }
@@ -104,6 +106,13 @@ mod tests {
             &["user_id:token", "item_id:token"],
             Ok("user_id=\"user_id:token\",entity_id=\"item_id:token\""),
         );
+        check(
+            &["user_id", "entity_id", "interaction_type", "weight", "timestamp"],
+            Ok(
+                "user_id=user_id,entity_id=entity_id,interaction_type=interaction_type,value=weight,timestamp=timestamp",
+            ),
+        );
+        check(&["user", "item", "rating", "weight"], Ok("user_id=user,entity_id=item,value=rating"));
         check(&["item_id", "title"], Ok("entity_id=item_id,attributes=*"));
         check(&["user_id", "attributes"], Ok("user_id=user_id,attributes=attributes"));
         check(&["a", "b"], Err("the header has `a`, `b`"));

@@ -99,7 +99,8 @@ impl Lines<'_> {
             return "boosted by the request".to_owned();
         }
         match &ranking.basis {
-            Basis::Trending(days) => format!("chosen often in the last {days} days"),
+            Basis::Trending(1) => "chosen in the last day".to_owned(),
+            Basis::Trending(days) => format!("chosen in the last {days} days"),
             Basis::Popular => self.popular(picked.entity),
             Basis::Latest => "new in the catalogue".to_owned(),
             Basis::Together(with) if self.may_be_named(*with) => {

@@ -1,11 +1,12 @@
 //! The catalogue: entities by type and id, with dense indices.
 
 use hashbrown::HashMap;
+use kernel::{Error, Result, codes};
 use serde::{Deserialize, Serialize};
 
 use super::{Place, SetName};
 use crate::attributes::Attributes;
-use crate::events::{EntityData, EntityPatch};
+use crate::events::{DEFAULT_ENTITY_TYPE, EntityData, EntityPatch};
 
 /// An entity as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,6 +128,30 @@ impl Entities {
     /// The indices of every entity with this id, whatever its type.
     pub fn find_any_type(&self, id: &str) -> impl Iterator<Item = u32> {
         self.by_name.iter().filter_map(move |names| names.get(id).copied())
+    }
+
+    /// The one entity that exists with this id, whatever its type; none where there is none.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` on `entity_type` where several types have one.
+    pub fn only(&self, id: &str) -> Result<Option<u32>> {
+        let mut found = self.find_any_type(id).filter(|index| self.get(*index).is_some_and(Entity::exists));
+        let first = found.next();
+        if found.next().is_some() {
+            let message = format!("several types have an entity `{}`; name one", id.escape_debug());
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("entity_type"));
+        }
+        Ok(first)
+    }
+
+    /// The type that is meant where a sender named none: that of the one entity with this id, else
+    /// [`DEFAULT_ENTITY_TYPE`].
+    ///
+    /// # Errors
+    /// Those of [`Entities::only`].
+    pub fn type_meant(&self, id: &str) -> Result<&str> {
+        let found = self.only(id)?.and_then(|index| self.get(index));
+        Ok(found.map_or(DEFAULT_ENTITY_TYPE, |entity| self.type_of(entity)))
     }
 
     /// Creates or replaces. An entity that exists and was described is left as it is when `only_new`.

@@ -21,6 +21,10 @@ pub(super) async fn run(demo: Demo, mut config: Config, telemetry: &Telemetry) -
     }
     // A demo is to be seen soon; the full effort is for data that matter.
     config.recommend.training.effort = Effort::Light;
+    if !demo.prepare_only {
+        // Found out now rather than after the training.
+        drop(edge::server::listen(crate::app::listen_address(&config)?).await?);
+    }
     let app = App::open_as(&config, &config.server.roles).await?;
     let scope = scope(&config, "demo")?;
     if app.recommend.interaction_count(&scope) == 0 {
@@ -126,6 +130,6 @@ Watershed is ready at {base}. In another terminal:
   # Everything it can do
   ws {base}/api/docs
 
-Stop it with Ctrl-C; `watershed demo` starts it again with the same data."#
+Stop it with Ctrl-C; the same command starts it again with the same data."#
     )
 }

@@ -124,6 +124,12 @@ fn tell(name: &str, importer: &Importer, intake: &Intake<'_>) {
     for refused in &intake.refused {
         terminal::note(refused);
     }
+    let unsaid = intake.refused_count.saturating_sub(intake.refused.len() as u64);
+    if unsaid > 0 {
+        terminal::note(format!(
+            "... and {unsaid} more rows that were refused; they are among the dead letters"
+        ));
+    }
     terminal::say(format!(
         "{name} ({}): {} rows read: {} stored, {} known already, {} refused, {} lines could not be read",
         importer.plan().format().name(),

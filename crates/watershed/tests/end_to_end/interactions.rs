@@ -212,3 +212,37 @@ fn what_a_user_dislikes_is_not_recommended() {
         assert!(!listed.contains(&"only-disliked".to_owned()), "{list}: {listed:?}");
     }
 }
+
+#[test]
+fn an_entity_without_a_type_is_the_one_that_has_the_id() {
+    let server = Server::new();
+    server.create(
+        "/api/v1/entities",
+        &json!({"entity_id": "f-1", "entity_type": "film", "attributes": {"year": 1999}}),
+    );
+    let event = json!({
+        "specversion": "1.0", "id": "1", "source": "/shop", "type": "recommend.interaction.recorded.v1",
+        "data": view("cleo", "f-1"),
+    });
+    assert_eq!(server.create("/api/v1/interactions", &view("ada", "f-1"))["entity_type"], "film");
+    let bulk = json!({"interactions": [view("bob", "f-1"), view("bob", "unknown")]});
+    let (status, result) = server.post("/api/v1/interactions/bulk", &bulk);
+    assert_eq!((status, &result["successful"]), (202, &json!(2)), "{result}");
+    let (status, stored) =
+        server.post_as("application/cloudevents+json", "/api/v1/events", event.to_string());
+    assert_eq!(status, 201, "{stored}");
+    for (user, types) in [("ada", vec!["film"]), ("bob", vec!["item", "film"]), ("cleo", vec!["film"])] {
+        let list = server.read(&format!("/api/v1/interactions/user/{user}"));
+        let found: Vec<_> =
+            list.as_array().unwrap().iter().map(|line| line["entity_type"].as_str().unwrap()).collect();
+        assert_eq!(found, types, "{user}");
+    }
+    assert_eq!(server.read("/api/v1/entities/f-1")["attributes"]["year"], 1999, "no other entity has the id");
+
+    server.create(
+        "/api/v1/entities",
+        &json!({"entity_id": "f-1", "entity_type": "book", "attributes": {"year": 2001}}),
+    );
+    let reply = server.post("/api/v1/interactions", &view("ada", "f-1"));
+    refused(&reply, 400, "VALIDATION_ERROR", Some("entity_type"));
+}

@@ -70,7 +70,7 @@ fn a_new_user_gets_a_named_fallback() {
         .iter()
         .map(|line| line["reason"].as_str().unwrap())
         .collect();
-    let expected = ["chosen often in the last 7 days", "popular: 1 interaction", "new in the catalogue"];
+    let expected = ["chosen in the last 7 days", "popular: 1 interaction", "new in the catalogue"];
     assert_eq!(reasons, expected);
     check("ada", "latest", &["unused"]);
 }
@@ -110,9 +110,9 @@ fn lists_have_their_order() {
         answer["recommendations"][0]["reason"].as_str().unwrap().to_owned()
     };
     assert_eq!(reasons("popular"), "popular: 1 interaction");
-    assert_eq!(reasons("trending"), "chosen often in the last 7 days");
+    assert_eq!(reasons("trending"), "chosen in the last 7 days");
     let narrow = server.read("/api/v1/recommendations/trending?window_days=2");
-    assert_eq!(narrow["recommendations"][0]["reason"], "chosen often in the last 2 days");
+    assert_eq!(narrow["recommendations"][0]["reason"], "chosen in the last 2 days");
     let check = |path: &str, field: &str| {
         let answer = server.get(&format!("/api/v1/recommendations/{path}"));
         refused(&answer, 400, "VALIDATION_ERROR", Some(field));
