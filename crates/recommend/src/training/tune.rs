@@ -1,7 +1,7 @@
 //! What of each algorithm is worth searching, and the search for it on the validation part of a split.
 //!
-//! Refuses: popularity and content, which have nothing to find there, and the sequence model, of which one trial takes
-//! longer than all others together. To make one more tunable: its ranges in [`space`].
+//! Refuses: popularity, which has nothing to find there, and the sequence model, of which one trial takes longer than all
+//! others together. To make one more tunable: its ranges in [`space`].
 
 use kernel::{Clock, Result};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use super::kind::Kind;
 use super::report::TrainingProgress;
 use super::set::TrainingSet;
 use super::settings::TrainingSettings;
+use crate::algorithms::content::FamilyWeights;
 use crate::algorithms::{AlgorithmError, Interactions, Recommender};
 use crate::evaluation::Training;
 use crate::evaluation::metrics::Measure;
@@ -119,7 +120,14 @@ fn starts(kind: Kind, space: &Space, settings: &TrainingSettings) -> Result<Vec<
 /// The settings that are searched, by field name; empty where there are none.
 fn space(kind: Kind, is_sparse: bool, is_ordered: bool, has_times: bool) -> Space {
     let mut space: Vec<(&str, Range)> = match kind {
-        Kind::Popularity | Kind::Sequence | Kind::Content => return Space::new(),
+        Kind::Popularity | Kind::Sequence => return Space::new(),
+        Kind::Content => vec![
+            ("weights", Range::Choice(family_weights())),
+            ("feature_vector_dimension", Range::Choice([512, 2_048, 8_192].map(Value::from).to_vec())),
+            ("history_items", Range::LogInteger(10, 1_000)),
+            ("history_half_life_seconds", Range::Log(3_600.0, 1e9)),
+            ("history_half_life_items", Range::Log(3.0, 1_000.0)),
+        ],
         Kind::Neighbours => vec![
             ("weighting", Range::Choice(weightings())),
             ("neighbour_count", Range::LogInteger(20, 1_000)),
@@ -164,7 +172,7 @@ fn space(kind: Kind, is_sparse: bool, is_ordered: bool, has_times: bool) -> Spac
         let half_lives = [1.0, 7.0, 30.0, 180.0].map(|days| json!(days * day_ms));
         space.push(("half_life_ms", Range::Choice([&[Value::Null], &half_lives[..]].concat())));
     }
-    if is_ordered && kind != Kind::Factors && kind != Kind::Transitions {
+    if is_ordered && !matches!(kind, Kind::Factors | Kind::Transitions | Kind::Content) {
         space.push(("age_exponent", Range::Linear(0.0, 1.5)));
     }
     space.into_iter().map(|(name, range)| (name.to_owned(), range)).collect()
@@ -174,6 +182,25 @@ fn space(kind: Kind, is_sparse: bool, is_ordered: bool, has_times: bool) -> Spac
 fn weightings() -> Vec<Value> {
     let bm25 = |b: f64| json!({"bm25": {"k1": f64::from(1.2_f32), "b": b}});
     vec![bm25(0.0), bm25(0.25), bm25(0.5), bm25(0.75), json!("tf_idf"), json!("cosine")]
+}
+
+/// The default first; then what tells more in one catalogue or another.
+fn family_weights() -> Vec<Value> {
+    let weights = |change: fn(&mut FamilyWeights)| {
+        let mut weights = FamilyWeights::default();
+        change(&mut weights);
+        json!(weights)
+    };
+    vec![
+        weights(|_| ()),
+        weights(|weights| weights.text = 0.2),
+        weights(|weights| weights.text = 0.0),
+        weights(|weights| weights.numbers = 1.0),
+        weights(|weights| weights.numbers = 2.0),
+        weights(|weights| (weights.numbers, weights.text) = (1.0, 0.2)),
+        weights(|weights| (weights.numbers, weights.text) = (2.0, 0.2)),
+        weights(|weights| (weights.tags, weights.categories) = (0.3, 0.3)),
+    ]
 }
 
 #[cfg(test)]
