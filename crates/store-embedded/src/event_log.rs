@@ -142,7 +142,7 @@ impl Reading {
 #[async_trait]
 impl EventLog for EmbeddedEventLog {
     fn capabilities(&self) -> LogCapabilities {
-        LogCapabilities { deduplicates: true, retains_at_once: true }
+        LogCapabilities { deduplicates: true, retains_at_once: true, restores: true }
     }
 
     async fn append(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {

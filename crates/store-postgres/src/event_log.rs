@@ -23,6 +23,7 @@ use store::{
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::config::Settings;
@@ -121,9 +122,13 @@ impl PostgresEventLog {
     async fn read_page(&self, reading: &Reading) -> Result<Vec<(Stored, usize)>> {
         if let Some(replica) = &self.replica {
             // One that is behind, or away, has nothing; an event that it has never changes.
-            let found = self.read_from(replica, reading).await.unwrap_or_default();
-            if !found.is_empty() {
-                return Ok(found);
+            match self.read_from(replica, reading).await {
+                Ok(found) if !found.is_empty() => return Ok(found),
+                Ok(_) => {}
+                Err(error) if error.kind().is_retryable() => {
+                    debug!(error = %error.chain(), "the replica does not answer, reading where writes go");
+                }
+                Err(error) => return Err(error),
             }
         }
         self.read_from(&self.database, reading).await
@@ -177,7 +182,7 @@ fn missing() -> Error {
 #[async_trait]
 impl EventLog for PostgresEventLog {
     fn capabilities(&self) -> LogCapabilities {
-        LogCapabilities { deduplicates: true, retains_at_once: true }
+        LogCapabilities { deduplicates: true, retains_at_once: true, restores: true }
     }
 
     async fn append(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {

@@ -111,7 +111,7 @@ impl TopicState {
 #[async_trait]
 impl EventLog for MemoryEventLog {
     fn capabilities(&self) -> LogCapabilities {
-        LogCapabilities { deduplicates: true, retains_at_once: true }
+        LogCapabilities { deduplicates: true, retains_at_once: true, restores: true }
     }
 
     async fn append(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {

@@ -240,6 +240,8 @@ pub struct LogCapabilities {
     pub deduplicates: bool,
     /// Its `retain` removes events at once (others do it in their own time).
     pub retains_at_once: bool,
+    /// It takes a `restore`.
+    pub restores: bool,
 }
 
 /// An append-only log of events in topics and partitions.
