@@ -10,6 +10,7 @@ use std::fmt::Debug;
 
 use kernel::{Error, Result, codes};
 use serde::{Deserialize, Serialize};
+use store::Topic;
 
 use crate::Context;
 
@@ -52,13 +53,15 @@ pub struct Site {
     pub name: &'static str,
     /// Since the state began.
     pub counts: Counts,
+    /// Where it writes to, where it does.
+    pub output: Option<Topic>,
 }
 
 impl Site {
     /// A site that counted nothing.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, counts: Counts::default() }
+        Self { name, counts: Counts::default(), output: None }
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) type Program = Box<dyn Operator<(), Out = ()>>;
 ///         })
 /// })?;
 /// assert_eq!(topology.operators(), ["decode", "once", "daily", "daily_out", "out"]);
+/// assert_eq!(topology.outputs(), [Topic::fixed("highest.1d"), Topic::fixed("normalized")]);
 /// # Ok::<(), kernel::Error>(())
 /// ```
 #[derive(Clone)]
@@ -82,6 +83,7 @@ pub struct Topology {
     pub(crate) event_time: EventTime,
     build: Arc<dyn Fn() -> Program + Send + Sync>,
     operators: Vec<&'static str>,
+    outputs: Vec<Topic>,
 }
 
 impl Debug for Topology {
@@ -106,8 +108,11 @@ impl Topology {
     {
         check_name(name)?;
         let build = move || Box::new(End(build().into_operator())) as Program;
-        let mut operators = Vec::new();
-        build().visit(&mut |part| operators.push(part.site.name));
+        let (mut operators, mut outputs) = (Vec::new(), Vec::new());
+        build().visit(&mut |part| {
+            operators.push(part.site.name);
+            outputs.extend(part.site.output.clone());
+        });
         for (place, operator) in operators.iter().enumerate() {
             check_name(operator)?;
             if operators[..place].contains(operator) {
@@ -123,6 +128,7 @@ impl Topology {
             event_time: EventTime::default(),
             build: Arc::new(build),
             operators,
+            outputs,
         })
     }
 
@@ -172,6 +178,12 @@ impl Topology {
     #[must_use]
     pub fn operators(&self) -> &[&'static str] {
         &self.operators
+    }
+
+    /// The topics that it writes, beside that of its dead letters.
+    #[must_use]
+    pub fn outputs(&self) -> &[Topic] {
+        &self.outputs
     }
 
     pub(crate) fn build(&self) -> Program {

@@ -7,8 +7,11 @@
 //! which is then tried again and told in [`Worker::standings`].
 //!
 //! It writes a punctuation for each tenant that was silent for `idle_after`, and another one each time as long passes.
+//!
+//! Partitions that are added to the topic while it runs are taken like the others. A source that is away is waited for,
+//! also at the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +19,23 @@ use std::time::Duration;
 use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use store::{EventLog, Leases};
+use store::{EventLog, Extent, Leases};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event_time::Punctuation;
-use crate::{Counts, FENCED, Step, Task, TaskParts, TaskSettings, Topology, Totals};
+use crate::{Counts, FENCED, HISTORY_GONE, Step, Task, TaskParts, TaskSettings, Topology, Totals};
 
 /// Keys that are tried until the log puts a punctuation where it belongs.
 const MOST_KEYS: u32 = 1_024;
 
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often it is looked for partitions that were added, and the group is told how far this came.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
 
 /// How a worker runs.
 #[derive(Debug, Clone)]
@@ -41,6 +48,9 @@ pub struct WorkerSettings {
     pub idle_after: Duration,
     /// The most partitions that this process takes.
     pub most_partitions: usize,
+    /// The group under which the log is told how far this came, for tools that show lag. Nothing is read from that: where
+    /// to go on is committed with the state.
+    pub group: Option<String>,
 }
 
 impl Default for WorkerSettings {
@@ -50,6 +60,7 @@ impl Default for WorkerSettings {
             lease: Duration::from_secs(15),
             idle_after: Duration::from_secs(60),
             most_partitions: Semaphore::MAX_PERMITS,
+            group: None,
         }
     }
 }
@@ -93,6 +104,13 @@ struct Silence {
     key: BTreeMap<TenantId, String>,
 }
 
+/// What the group was told last, and when.
+#[derive(Debug, Default)]
+struct Told {
+    next: Option<u64>,
+    at: Option<Duration>,
+}
+
 impl Worker {
     /// A worker that does nothing yet.
     #[must_use]
@@ -116,24 +134,51 @@ impl Worker {
     /// Runs until `stop`. What fails is tried again, and told in [`Worker::standings`].
     ///
     /// # Errors
-    /// Those of the source, when it cannot say which partitions it has.
+    /// Those of the source that do not pass by themselves, when it cannot say at the start which partitions it has.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
         let places = Arc::new(Semaphore::new(self.settings.most_partitions));
-        let mut tasks = JoinSet::new();
-        for extent in self.parts.source.extents().await? {
-            let (worker, places, stop) = (Arc::clone(&self), Arc::clone(&places), stop.clone());
-            tasks.spawn(async move {
-                let run = worker.run_partition(extent.partition, &places);
-                let _ = stop.run_until_cancelled(run).await;
-                worker.give_up(extent.partition).await;
-            });
+        let (mut tasks, mut known) = (JoinSet::new(), BTreeSet::new());
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            let looked = stop.run_until_cancelled(self.parts.source.extents()).await;
+            let found = match looked {
+                None => break,
+                Some(Ok(extents)) => {
+                    pause = LOOK_AROUND;
+                    extents
+                }
+                Some(Err(error)) if known.is_empty() && !error.kind().is_retryable() => return Err(error),
+                Some(Err(error)) => {
+                    pause = (pause * 2).min(LOOK_AROUND);
+                    if known.is_empty() {
+                        let (topology, error) = (self.topology.name(), error.chain());
+                        warn!(
+                            topology,
+                            error, "the source does not say which partitions it has, and is asked again"
+                        );
+                    }
+                    Vec::new()
+                }
+            };
+            for extent in found {
+                if !known.insert(extent.partition) {
+                    continue;
+                }
+                let (worker, places, stop) = (Arc::clone(&self), Arc::clone(&places), stop.clone());
+                tasks.spawn(async move {
+                    let run = worker.run_partition(extent.partition, &places);
+                    let _ = stop.run_until_cancelled(run).await;
+                    worker.give_up(extent.partition).await;
+                });
+            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         while tasks.join_next().await.is_some() {}
         Ok(())
     }
 
     async fn run_partition(&self, partition: u32, places: &Semaphore) {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = FIRST_PAUSE;
         loop {
             let Ok(_place) = places.acquire().await else { return };
             let following = AssertUnwindSafe(self.follow(partition, &mut pause)).catch_unwind();
@@ -183,15 +228,16 @@ impl Worker {
         let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
         let mut task = Task::open(topology, parts, partition, self.settings.task.clone()).await?;
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
-        let mut silence = Silence::default();
+        let (mut silence, mut told) = (Silence::default(), Told::default());
         loop {
             if self.clock.elapsed().saturating_sub(renewed) >= self.settings.lease / 3 {
                 self.renew(partition).await?;
                 renewed = self.clock.elapsed();
             }
             let step = task.step().await?;
-            *pause = Duration::from_millis(50);
+            *pause = FIRST_PAUSE;
             self.note(partition, &mut task).await?;
+            self.tell(partition, task.next_offset(), &mut told).await;
             for tenant in self.silent(&task, &mut silence) {
                 let now_ms = self.clock.now().as_millisecond();
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
@@ -212,7 +258,11 @@ impl Worker {
 
     async fn note(&self, partition: u32, task: &mut Task) -> Result<()> {
         let extents = self.parts.source.extents().await?;
-        let end = extents.iter().find(|extent| extent.partition == partition).map_or(0, |extent| extent.next);
+        let extent = extents.iter().find(|extent| extent.partition == partition);
+        let end = extent.map_or(0, |extent| extent.next);
+        if let Some(extent) = extent.filter(|extent| extent.next < task.next_offset()) {
+            return Err(self.is_shorter(*extent, task.next_offset()));
+        }
         let standing = Standing {
             totals: task.totals(),
             held: task.held(),
@@ -224,6 +274,31 @@ impl Worker {
         };
         self.standings.lock().insert(partition, standing);
         Ok(())
+    }
+
+    /// Events that were taken are no longer there, and those that come would be passed over until it is as long again.
+    fn is_shorter(&self, extent: Extent, next: u64) -> Error {
+        let message = format!(
+            "partition {} of `{}` ends at {} and was taken up to {next}: it was cut at its end, restored from an older \
+             backup, or is another one under the same name; begin a new namespace for it",
+            extent.partition,
+            self.topology.input(),
+            extent.next
+        );
+        Error::new(HISTORY_GONE, message)
+    }
+
+    /// Tells the group how far this came.
+    async fn tell(&self, partition: u32, next: u64, told: &mut Told) {
+        let Some(group) = &self.settings.group else { return };
+        let now = self.clock.elapsed();
+        if told.next == Some(next) || told.at.is_some_and(|at| now.saturating_sub(at) < LOOK_AROUND) {
+            return;
+        }
+        *told = Told { next: Some(next), at: Some(now) };
+        if let Err(error) = self.log.commit(group, self.topology.input(), partition, next).await {
+            warn!(group, partition, error = %error.chain(), "tools that show the lag were not told");
+        }
     }
 
     /// The tenants that did not move for a while.

@@ -4,17 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kernel::{Error, Event, EventDraft, Scope, SystemClock, TenantId, Timestamp};
+use async_trait::async_trait;
+use kernel::{Error, Event, EventDraft, Scope, SystemClock, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::memory::{MemoryEventLog, MemoryRecords};
-use store::{EventLog, Leases, Query, ReadLimit, Records, Retention, Selection, Table, Topic};
+use store::{
+    EventLog, Extent, Leases, Query, ReadLimit, Records, Retention, Selection, Stored, Table, Topic,
+};
 use store_embedded::{EmbeddedStore, Options};
 use stream::{
     Backfill, Deduplication, Emission, EventTime, FENCED, HISTORY_GONE, KeyedFold, Letter, LogSink,
-    LogSource, Partial, Punctuation, Rejection, Selected, Step, TOO_FAR_AHEAD, Task, TaskParts, TaskSettings,
-    Topology, Windows, Worker, WorkerSettings, backfill, decode, identity, read, replay,
+    LogSource, Partial, Punctuation, Rejection, Selected, Source, Step, TOO_FAR_AHEAD, Task, TaskParts,
+    TaskSettings, Topology, Windows, Worker, WorkerSettings, backfill, decode, identity, read, replay,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -437,4 +441,99 @@ async fn workers_share_a_topic_and_close_the_windows_of_who_is_silent() {
     );
     stop_two.cancel();
     second.await.unwrap().map_err(|error: Error| error.chain()).unwrap();
+}
+
+/// A source whose topic has as many partitions as it is told, and that is away while it has none.
+#[derive(Debug)]
+struct Growing {
+    source: LogSource,
+    partitions: AtomicUsize,
+}
+
+#[async_trait]
+impl Source for Growing {
+    async fn read(&self, partition: u32, offset: u64, limit: ReadLimit) -> kernel::Result<Vec<Stored>> {
+        self.source.read(partition, offset, limit).await
+    }
+
+    async fn extents(&self) -> kernel::Result<Vec<Extent>> {
+        match self.partitions.load(Ordering::Relaxed) {
+            0 => Err(Error::new(codes::UNAVAILABLE, "away")),
+            count => Ok(self.source.extents().await?.into_iter().take(count).collect()),
+        }
+    }
+
+    async fn wait(&self, partition: u32, offset: u64) -> kernel::Result<()> {
+        self.source.wait(partition, offset).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_waits_for_its_source_takes_what_is_added_and_tells_the_group() {
+    let mut house = House::new(3);
+    let source = Arc::new(Growing {
+        source: LogSource::new(Arc::clone(&house.log), IN),
+        partitions: AtomicUsize::new(0),
+    });
+    let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
+    let settings = WorkerSettings { group: Some("sums".to_owned()), ..WorkerSettings::default() };
+    let leases = Leases::new(Arc::clone(&house.records), clock.clone(), "one".to_owned());
+    let parts = TaskParts { source: source.clone(), ..house.parts() };
+    let log = Arc::clone(&house.log);
+    let worker = Arc::new(Worker::new(Arc::new(sums()), parts, log, leases, clock, settings));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&worker).run(stop.clone()));
+    for number in 0..30 {
+        house.send(&[(0, &format!("s{number}"), "1")]).await;
+    }
+    let until = async |what: &str, is_so: &dyn Fn() -> bool| {
+        for _ in 0..2_000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}: {:?}", worker.standings());
+    };
+    for count in [1, 3] {
+        source.partitions.store(count, Ordering::Relaxed);
+        until("the partitions are taken", &|| worker.standings().len() == count).await;
+    }
+    let taken = || worker.standings().values().map(|standing| standing.totals.taken).sum::<u64>();
+    until("all events are taken", &|| taken() == 30).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let mut told = 0;
+    for extent in house.log.extents(&IN).await.unwrap() {
+        told += house.log.committed("sums", &IN, extent.partition).await.unwrap();
+    }
+    assert!(told > 0, "the group was told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_shorter_than_what_was_taken_is_told() {
+    let mut house = House::new(1);
+    house.send(&[(0, "a", "1"), (0, "a", "1"), (0, "a", "1")]).await;
+    let mut task = house.open(&sums()).await.unwrap();
+    finish(&mut task).await;
+    // Another log under the same name, which begins anew.
+    let house = House::over(Arc::new(MemoryEventLog::new(1)), Arc::clone(&house.records));
+    let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
+    let leases = Leases::new(Arc::clone(&house.records), clock.clone(), "one".to_owned());
+    let log = Arc::clone(&house.log);
+    let settings = WorkerSettings::default();
+    let worker = Arc::new(Worker::new(Arc::new(sums()), house.parts(), log, leases, clock, settings));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&worker).run(stop.clone()));
+    let mut failure = None;
+    for _ in 0..1_000 {
+        failure = worker.standings().get(&0).and_then(|standing| standing.failure.clone());
+        if failure.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert!(failure.unwrap().contains("was taken up to 3"));
 }

@@ -16,7 +16,7 @@ pub struct To<F> {
 
 impl<F> To<F> {
     pub(crate) fn new(name: &'static str, topic: Topic, encode: F) -> Self {
-        Self { site: Site::new(name), topic, encode }
+        Self { site: Site { output: Some(topic.clone()), ..Site::new(name) }, topic, encode }
     }
 }
 

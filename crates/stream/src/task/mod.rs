@@ -16,6 +16,7 @@ mod changes;
 mod commit;
 mod head;
 mod held;
+mod look;
 mod open;
 mod report;
 mod settings;

@@ -13,6 +13,7 @@ use crate::task::changes::{Change, HELD};
 use crate::task::commit::{fenced, fenced_by};
 use crate::task::head::Head;
 use crate::task::held::Held;
+use crate::task::look::prefix;
 use crate::task::shelf::{Kind, Shelf};
 use crate::task::{Task, TaskParts, TaskSettings};
 use crate::topology::Program;
@@ -31,8 +32,7 @@ impl Task {
     ) -> Result<Self> {
         check_namespace(&settings.namespace)?;
         let (name, input) = (topology.name(), &topology.input);
-        let prefix = format!("{}/{name}/{input}/{partition:04}", settings.namespace);
-        let shelf = Shelf::new(Arc::clone(&parts.records), prefix);
+        let shelf = Shelf::new(Arc::clone(&parts.records), prefix(&topology, &settings, partition));
         let (head, expect) = match shelf.head().await? {
             Some(found) => {
                 let head = Head::read(&found.body, &topology)?;
