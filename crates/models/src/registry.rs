@@ -4,16 +4,24 @@
 //! compare-and-set, so that two promotions at once cannot both win unseen. Loading an alias checks the bytes
 //! against the checksum; where they fail, the newest older version that passes is loaded instead, and the log
 //! says so.
+//!
+//! Each version appears among the registered models too, under the same number, written in the same transaction, with
+//! its metrics and lineage; the alias `production` is the `champion` there. Such a model is managed: callers look at it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::{Error, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
-use store::{Blobs, Document, Expect, IndexValue, PutMode, Query, Records, Repository, Selection, Table};
+use store::{
+    Blobs, Document, Expect, IndexValue, PutMode, Query, Records, Repository, Selection, Table, Write,
+};
 use tracing::warn;
 
 use crate::Artifact;
+use crate::registered::{
+    CHAMPION, Lineage, RegisteredModel, RegisteredVersion, Told, change, point, version_key as registered_key,
+};
 
 /// One immutable version of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,13 +88,26 @@ pub struct Registry {
     blobs: Arc<dyn Blobs>,
     versions: Repository<ModelVersion>,
     aliases: Repository<Alias>,
+    records: Arc<dyn Records>,
+    registered: Repository<RegisteredModel>,
 }
+
+/// The alias of the version that serves.
+const PRODUCTION: &str = "production";
+/// Longer metadata, such as a whole report, is not repeated as a tag.
+const TAG_BYTES_MAX: usize = 500;
 
 impl Registry {
     /// Over the engines.
     #[must_use]
     pub fn new(records: Arc<dyn Records>, blobs: Arc<dyn Blobs>) -> Self {
-        Self { blobs, versions: Repository::new(Arc::clone(&records)), aliases: Repository::new(records) }
+        Self {
+            blobs,
+            versions: Repository::new(Arc::clone(&records)),
+            aliases: Repository::new(Arc::clone(&records)),
+            registered: Repository::new(Arc::clone(&records)),
+            records,
+        }
     }
 
     /// Stores an artifact as the model's next version. The bytes are durable before the version exists.
@@ -127,8 +148,51 @@ impl Registry {
             metrics,
             tags: artifact.metadata.clone(),
         };
-        self.versions.put(scope, &published, Expect::Absent).await?;
+        let write = Repository::write(&published, Expect::Absent)?;
+        self.commit_with_mirror(scope, model, write, now, |registered| {
+            registered.latest_version = registered.latest_version.max(version);
+            let told = Told { action: "model.version_created", to: Some(version), ..Told::default() };
+            let mirrored = mirrored(&published, registered);
+            Ok((told, vec![Repository::write(&mirrored, Expect::Any)?]))
+        })
+        .await?;
         Ok(published)
+    }
+
+    /// Commits a write together with what tells of it among the registered models.
+    async fn commit_with_mirror(
+        &self,
+        scope: &Scope,
+        model: &str,
+        write: Write,
+        now: Timestamp,
+        edit: impl Fn(&mut RegisteredModel) -> Result<(Told<'static>, Vec<Write>)>,
+    ) -> Result<()> {
+        for attempt in 1.. {
+            let found = self.registered.get(scope, model).await?;
+            let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
+            let mut registered = found.map_or_else(|| managed(model, now), |found| found.document);
+            let mut writes = vec![write.clone()];
+            // A caller's own model of that name is left alone.
+            if registered.managed_by.is_some() {
+                let (told, more) = edit(&mut registered)?;
+                writes.extend(more);
+                registered.updated_ms = now.as_millisecond();
+                writes.push(change(scope, &mut registered, now.as_millisecond(), &told)?);
+                writes.push(Repository::write(&registered, expect)?);
+            }
+            match self.records.commit(scope, writes).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.code() == codes::CONFLICT && attempt < MAX_PUBLISHERS => {
+                    let version = self.records.get(scope, write.table(), write.key()).await?;
+                    let version = version.map(|found| found.version);
+                    // The write itself came too late; the mirror alone is tried again.
+                    write.expect().check(write.table(), write.key(), version)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Points an alias at a version that exists.
@@ -152,7 +216,18 @@ impl Registry {
             Some(held) => Expect::Version(held.version),
             None => Expect::Absent,
         };
-        self.aliases.put(scope, &alias, expect).await?;
+        let write = Repository::write(&alias, expect)?;
+        if alias.alias != PRODUCTION {
+            self.records.commit(scope, vec![write]).await?;
+            return Ok(alias);
+        }
+        self.commit_with_mirror(scope, model, write, now, |registered| {
+            let from = registered.aliases.get(CHAMPION).copied();
+            point(registered, CHAMPION, version);
+            let (alias, to) = (Some(CHAMPION), Some(version));
+            Ok((Told { action: "model.promoted", alias, from, to, ..Told::default() }, Vec::new()))
+        })
+        .await?;
         Ok(alias)
     }
 
@@ -221,7 +296,19 @@ impl Registry {
         let mut removed = 0;
         for version in self.versions(scope, model).await?.into_iter().skip(keep) {
             if !held.contains(&version.version) {
-                self.versions.delete(scope, &version.key(), Expect::Any).await?;
+                let (table, key) = (ModelVersion::TABLE, version.key());
+                let mut writes = vec![Write::Delete { table, key, expect: Expect::Any }];
+                if self
+                    .registered
+                    .get(scope, model)
+                    .await?
+                    .is_some_and(|found| found.document.managed_by.is_some())
+                {
+                    let (table, key) =
+                        (RegisteredVersion::TABLE, registered_key(&managed_id(model), version.version));
+                    writes.push(Write::Delete { table, key, expect: Expect::Any });
+                }
+                self.records.commit(scope, writes).await?;
                 self.blobs.delete(scope, &path(model, version.version)).await?;
                 removed += 1;
             }
@@ -240,6 +327,54 @@ impl Registry {
             return Err(Error::new(codes::CORRUPTED, "a model artifact fails its checksum"));
         }
         Artifact::from_bytes(&bytes)
+    }
+}
+
+/// The registered model of a part of Watershed. Its id is no random one, so that nobody has to remember it.
+fn managed(model: &str, now: Timestamp) -> RegisteredModel {
+    RegisteredModel {
+        name: model.to_owned(),
+        id: managed_id(model),
+        created_ms: now.as_millisecond(),
+        updated_ms: now.as_millisecond(),
+        description: "trained and promoted by this server; its artifacts are loaded here and not given out"
+            .to_owned(),
+        managed_by: Some(model.to_owned()),
+        ..RegisteredModel::default()
+    }
+}
+
+fn managed_id(model: &str) -> String {
+    format!("managed-{model}")
+}
+
+fn mirrored(published: &ModelVersion, registered: &RegisteredModel) -> RegisteredVersion {
+    let ModelVersion { model, version, created_at, blake3, size_bytes, metrics, tags } = published;
+    let short = tags.iter().filter(|(_, value)| value.len() <= TAG_BYTES_MAX);
+    let mut tags: BTreeMap<String, String> =
+        short.map(|(key, value)| (format!("watershed.{key}"), value.clone())).collect();
+    tags.insert("watershed.blake3".to_owned(), blake3.clone());
+    tags.insert("watershed.size_bytes".to_owned(), size_bytes.to_string());
+    let basis = ["interactions", "revision"]
+        .map(|name| published.tags.get(name).map(|value| format!("{name}@{value}")));
+    RegisteredVersion {
+        model: model.clone(),
+        model_id: registered.id.clone(),
+        version: *version,
+        id: format!("{model}/{version:010}"),
+        created_ms: created_at.as_millisecond(),
+        updated_ms: created_at.as_millisecond(),
+        user_id: format!("system:{model}"),
+        source: format!("watershed:{model}/{version}"),
+        tags,
+        checksum: blake3.clone(),
+        lineage: Lineage {
+            code_version: Some(format!("watershed {}", env!("CARGO_PKG_VERSION"))),
+            source: Some("watershed train".to_owned()),
+            data: basis.into_iter().flatten().collect(),
+        },
+        metrics: metrics.clone(),
+        ..RegisteredVersion::default()
     }
 }
 

@@ -1,0 +1,93 @@
+//! Removing what is old and of no use: never what an alias points at, nor the newest version, nor the one that a rollback
+//! would go to.
+
+use std::time::Duration;
+
+use kernel::{Error, Permission, Result, Scope};
+use serde::Serialize;
+use store::{Query, Selection};
+
+use super::{PAGE, RegisteredModel, RegisteredModels};
+use crate::files::Swept;
+
+/// A version that was removed, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemovedVersion {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a clean-up removed, or would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CleanedUp {
+    /// Whether nothing was removed.
+    pub dry_run: bool,
+    /// Versions without an alias.
+    pub versions: Vec<RemovedVersion>,
+    /// Runs that were deleted before, with their metrics and artifacts.
+    pub runs: Vec<String>,
+    /// Uploads that broke off.
+    pub uploads: Swept,
+}
+
+impl RegisteredModels {
+    /// Removes versions that no alias points at and runs that were deleted, both more than so many days ago, and uploads
+    /// that broke off; only tells of them in a `dry_run`.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`; those of the engines.
+    pub async fn clean_up(&self, scope: &Scope, days: u32, dry_run: bool) -> Result<CleanedUp> {
+        scope.require(Permission::Admin)?;
+        let age = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
+        let before_ms = self.clock.now().checked_sub(age).map_err(Error::internal)?.as_millisecond();
+        let mut done = CleanedUp { dry_run, ..CleanedUp::default() };
+        let mut query = Query::new(Selection::All, PAGE);
+        loop {
+            let (page, cursor) = self.models.list(scope, &query).await?;
+            for model in page.into_iter().map(|found| found.document) {
+                self.clean_model(scope, &model, before_ms, &mut done).await?;
+            }
+            match cursor {
+                Some(cursor) => query.cursor = Some(cursor),
+                None => break,
+            }
+        }
+        done.runs = self.tracking.remove_deleted(scope, before_ms, dry_run).await?;
+        done.uploads = self.files.sweep(scope, dry_run).await?;
+        Ok(done)
+    }
+
+    async fn clean_model(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        before_ms: i64,
+        done: &mut CleanedUp,
+    ) -> Result<()> {
+        if model.managed_by.is_some() {
+            return Ok(());
+        }
+        let mut kept: Vec<u64> = model.aliases.values().copied().collect();
+        kept.push(model.latest_version);
+        for alias in model.aliases.keys() {
+            kept.extend(self.before(scope, model, alias).await?);
+        }
+        for found in self.all_versions(scope, &model.id).await? {
+            let version = found.document;
+            if version.created_ms >= before_ms || kept.contains(&version.version) {
+                continue;
+            }
+            // An alias that moved there meanwhile is looked at again in the transaction.
+            if !done.dry_run {
+                self.delete_version(scope, &model.name, version.version).await?;
+            }
+            let bytes = version.size_bytes();
+            done.versions.push(RemovedVersion { model: version.model, version: version.version, bytes });
+        }
+        Ok(())
+    }
+}
