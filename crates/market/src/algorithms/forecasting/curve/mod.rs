@@ -1,0 +1,173 @@
+//! Curves some days ahead: how each tenor will have changed.
+//!
+//! - [`CurveForecaster::train`]: learns from the rows before one, and from nothing after it.
+//! - [`ModelType`]: what learns. All forecast changes, so that knowing nothing is "tomorrow equals today".
+//! - [`CurveForecaster::to_json`]: the model file, versioned and with a checksum; read back it predicts the same bits.
+//!
+//! Intervals are split conformal (Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018): how wrong the same settings were
+//! on the last fifth of the history, fitted without it. To add a model: a variant of [`ModelType`] and of `Fitted`.
+
+mod artifact;
+mod columns;
+mod fitted;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::{CurveType, ForecastFault, Panel};
+use fitted::{Fitted, Shape};
+pub use settings::{CurveSettings, ModelType};
+
+/// The nominal coverages of the intervals.
+pub const COVERAGES: [f64; 2] = [0.8, 0.95];
+/// The part of the history that intervals and weights are learned on.
+const HELD_OUT: f64 = 0.2;
+
+/// A trained model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurveForecaster {
+    /// Of what.
+    pub curve_type: CurveType,
+    /// With what.
+    pub settings: CurveSettings,
+    /// The columns that are forecast.
+    pub targets: Vec<String>,
+    /// Further columns that it reads.
+    pub features: Vec<String>,
+    /// The last day that it learned from.
+    pub trained_until: Date,
+    /// BLAKE3 of the data, in hexadecimal.
+    pub snapshot: String,
+    tenors_years: Option<Vec<f64>>,
+    fitted: Fitted,
+    /// Half widths by step, target and coverage; empty where the history was too short for them.
+    widths: Vec<Vec<[f64; COVERAGES.len()]>>,
+}
+
+/// A forecast of one day: by step ahead, then target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CurveForecast {
+    /// Values, step 1 first.
+    pub values: Vec<Vec<f64>>,
+    /// The half width of the interval of each coverage around them; empty where nothing is known.
+    pub half_widths: Vec<Vec<[f64; COVERAGES.len()]>>,
+}
+
+impl CurveForecaster {
+    /// Learns from the rows before `until`.
+    ///
+    /// # Errors
+    /// Settings out of bounds, too short a history, a model that does not fit the curve.
+    pub fn train(
+        panel: &Panel,
+        until: usize,
+        curve_type: CurveType,
+        settings: CurveSettings,
+    ) -> Result<Self, ForecastFault> {
+        let fitted = Fitted::train(panel, until, &settings)?;
+        let split = until - (until as f64 * HELD_OUT) as usize;
+        let shape = Shape::of(panel, &settings);
+        let widths = match Fitted::train(panel, split, &settings) {
+            Ok(earlier) => widths(&earlier, &shape, panel, split..until)?,
+            Err(ForecastFault::TooShort { .. }) => Vec::new(),
+            Err(fault) => return Err(fault),
+        };
+        Ok(Self {
+            curve_type,
+            settings,
+            targets: panel.targets.clone(),
+            features: panel.features.clone(),
+            trained_until: panel.dates[until - 1],
+            snapshot: panel.snapshot.clone(),
+            tenors_years: shape.tenors_years,
+            fitted,
+            widths,
+        })
+    }
+
+    /// What follows after a row, from that row and those before it.
+    ///
+    /// # Errors
+    /// Other columns than those of the training, too few rows before.
+    pub fn predict(&self, panel: &Panel, row: usize) -> Result<CurveForecast, ForecastFault> {
+        if panel.targets != self.targets || panel.features != self.features {
+            let join = |targets: &[String], features: &[String]| [targets, features].concat().join(", ");
+            return Err(ForecastFault::Columns {
+                expected: join(&self.targets, &self.features),
+                found: join(&panel.targets, &panel.features),
+            });
+        }
+        let needed = self.settings.rows_needed();
+        if row + 1 < needed || row >= panel.dates.len() {
+            return Err(ForecastFault::TooShort { needed, found: (row + 1).min(panel.dates.len()) });
+        }
+        let shape = Shape { tenors_years: self.tenors_years.clone(), settings: self.settings };
+        let values = levels(&self.fitted, &shape, panel, row)?;
+        Ok(CurveForecast { values, half_widths: self.widths.clone() })
+    }
+}
+
+/// Forecasts each row of `rows` with a model that is fitted anew before every `refit_rows`-th of them on the rows before
+/// it, once for `None`. By row, step and target.
+///
+/// # Errors
+/// As [`CurveForecaster::train`].
+pub fn walk_forward(
+    panel: &Panel,
+    rows: std::ops::Range<usize>,
+    settings: &CurveSettings,
+    refit_rows: Option<usize>,
+) -> Result<Vec<Vec<Vec<f64>>>, ForecastFault> {
+    if rows.end > panel.dates.len() || rows.is_empty() {
+        return Err(ForecastFault::TooShort {
+            needed: rows.end.max(rows.start + 1),
+            found: panel.dates.len(),
+        });
+    }
+    let shape = Shape::of(panel, settings);
+    let block = refit_rows.unwrap_or_else(|| rows.len()).max(1);
+    let mut out = Vec::with_capacity(rows.len());
+    for start in rows.clone().step_by(block) {
+        let fitted = Fitted::train(panel, start, settings)?;
+        for row in start..(start + block).min(rows.end) {
+            out.push(levels(&fitted, &shape, panel, row)?);
+        }
+    }
+    Ok(out)
+}
+
+/// Today's values and the changes that are forecast.
+fn levels(fitted: &Fitted, shape: &Shape, panel: &Panel, row: usize) -> Result<Vec<Vec<f64>>, ForecastFault> {
+    let today = &panel.values[row];
+    let changes = fitted.changes(panel, row, shape)?;
+    let step = |changes: &[f64]| today.iter().zip(changes).map(|(value, change)| value + change).collect();
+    Ok(changes.chunks(today.len()).map(step).collect())
+}
+
+fn widths(
+    earlier: &Fitted,
+    shape: &Shape,
+    panel: &Panel,
+    rows: std::ops::Range<usize>,
+) -> Result<Vec<Vec<[f64; COVERAGES.len()]>>, ForecastFault> {
+    let (steps, targets) = (shape.settings.forecast_horizon, panel.targets.len());
+    let mut errors = vec![vec![Vec::new(); targets]; steps];
+    for row in rows.start..rows.end.saturating_sub(steps) {
+        for (step, values) in levels(earlier, shape, panel, row)?.iter().enumerate() {
+            let (truth, quoted) = (&panel.values[row + step + 1], &panel.quoted[row + step + 1]);
+            for target in (0..targets).filter(|target| quoted[*target]) {
+                errors[step][target].push((truth[target] - values[target]).abs());
+            }
+        }
+    }
+    let of = |errors: &mut Vec<f64>| COVERAGES.map(|coverage| super::conformal::half_width(errors, coverage));
+    let widths: Vec<Vec<[Option<f64>; 2]>> =
+        errors.iter_mut().map(|step| step.iter_mut().map(of).collect()).collect();
+    let complete =
+        |step: &Vec<[Option<f64>; 2]>| step.iter().map(|[low, high]| Some([(*low)?, (*high)?])).collect();
+    Ok(widths.iter().map(complete).collect::<Option<_>>().unwrap_or_default())
+}

@@ -1,0 +1,35 @@
+//! Forecasts of curves and of day-ahead power prices, and how good they are.
+//!
+//! - [`Panel`]: a table of daily curves. [`curve`]: its next days by ridge, trees, Nelson-Siegel factors, or all of them.
+//! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression.
+//! - [`Report`]: scores by step and target, with persistence and the seasonal naive forecast beside them, and the
+//!   [`diebold_mariano`] test of whether the difference is more than luck.
+//!
+//! A forecast of a row is made of that row and those before it; tests change the future and compare bits. It refuses values
+//! that are not numbers, histories that are too short, and a model file that is damaged.
+//!
+//! To add a curve model: a variant of [`curve::ModelType`], its columns, its fit. To add a power model: a file in `power`
+//! with a `walk`. What does not beat persistence on data before the test does not become a default.
+
+mod chart;
+mod conformal;
+pub mod curve;
+mod diebold_mariano;
+mod fault;
+mod kernel;
+mod lasso;
+mod matrix;
+mod nelson_siegel;
+mod panel;
+pub mod power;
+mod report;
+mod ridge;
+mod scores;
+mod trees;
+
+pub use diebold_mariano::{DieboldMariano, diebold_mariano};
+pub use fault::ForecastFault;
+pub use kernel::KernelSettings;
+pub use panel::{CurveType, Panel};
+pub use report::{Report, StepReport, TargetReport};
+pub use scores::Scores;

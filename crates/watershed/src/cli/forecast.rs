@@ -1,0 +1,80 @@
+//! `train curve-forecaster` and `evaluate curve-forecaster`, with the flags of the ML platform's scripts. One more: its flags
+//! here, its work in `commands::forecast`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::civil::Date;
+use market::algorithms::forecasting::CurveType;
+use market::algorithms::forecasting::curve::ModelType;
+
+/// `train curve-forecaster`
+#[derive(Debug, Args)]
+pub(crate) struct TrainCurve {
+    /// A CSV file with a date column and a column for each tenor
+    #[arg(long, value_name = "FILE")]
+    pub data_path: PathBuf,
+    /// What the curve is of: yield, commodity, fx
+    #[arg(long, default_value = "yield", value_name = "NAME")]
+    pub curve_type: CurveType,
+    /// What learns: ridge, random_forest, gradient_boosting, ensemble, nelson_siegel, nelson_siegel_var
+    #[arg(long, default_value = "random_forest", value_name = "NAME")]
+    pub model_type: ModelType,
+    /// Days whose changes are looked at
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub lookback_days: usize,
+    /// Days ahead
+    #[arg(long, default_value_t = 5, value_name = "DAYS")]
+    pub forecast_horizon: usize,
+    /// Trees of random_forest and gradient_boosting
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
+    pub n_estimators: usize,
+    /// Depth of a tree
+    #[arg(long, default_value_t = 10, value_name = "SPLITS")]
+    pub max_depth: usize,
+    /// What gradient_boosting takes of each tree
+    #[arg(long, default_value_t = 0.1, value_name = "PART")]
+    pub learning_rate: f64,
+    /// Penalty of ridge and of the Nelson-Siegel models, for each row
+    #[arg(long, default_value_t = 1.0, value_name = "PENALTY")]
+    pub alpha: f64,
+    /// Learn from the days up to this one, and compare on those after it; without it the model learns from all days, and
+    /// is compared by one that learned without the last fifth
+    #[arg(long, value_name = "DATE")]
+    pub train_until: Option<Date>,
+    /// In the comparison, fit anew after so many days, on the days before; once where missing
+    #[arg(long, value_name = "DAYS")]
+    pub refit_days: Option<usize>,
+    /// Seed of the trees
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Write the model to this file
+    #[arg(long, default_value = "curve_forecaster.json", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the comparison as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw the comparison as SVG to this file
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// `evaluate curve-forecaster`
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateCurve {
+    /// The file that `train curve-forecaster` wrote
+    #[arg(long, value_name = "FILE")]
+    pub model_path: PathBuf,
+    /// A CSV file with the columns of the training
+    #[arg(long, value_name = "FILE")]
+    pub test_data_path: PathBuf,
+    /// What the curve is of: yield, commodity, fx
+    #[arg(long, default_value = "yield", value_name = "NAME")]
+    pub curve_type: CurveType,
+    /// Write evaluation_report.json to this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub output_dir: Option<PathBuf>,
+    /// Also draw evaluation_report.svg there
+    #[arg(long, requires = "output_dir")]
+    pub create_plots: bool,
+}
