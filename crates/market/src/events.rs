@@ -7,6 +7,8 @@
 //! To add an event: its topic in [`topics`], a struct with the guide's field names, a test that holds them.
 
 mod dead_letter;
+mod kept;
+mod tick;
 
 use kernel::{TenantId, Timestamp};
 use serde::Serialize;
@@ -16,6 +18,26 @@ use crate::algorithms::bars::{Bar, Interval, Ohlcv};
 use crate::algorithms::ticks::{Issues, PriceOrigin, Tick, TickId};
 
 pub use dead_letter::DeadTick;
+pub use kept::{KeptBar, LatestPrice};
+pub use tick::{Labels, TickMessage, TickPayload, TickQuality};
+
+/// The types of events.
+pub mod kinds {
+    /// A raw message of a feed: the one that callers send.
+    pub const RAW_TICK: &str = "market.tick.raw.v1";
+    /// A normalised tick.
+    pub const NORMALISED_TICK: &str = "market.tick.normalized.v1";
+    /// A tick with what is known about it.
+    pub const ENRICHED_TICK: &str = "market.tick.enriched.v1";
+    /// One revision of a bar.
+    pub const BAR: &str = "market.bar.v1";
+    /// A price that is newer than the one before.
+    pub const LATEST_PRICE: &str = "market.price.latest.v1";
+}
+
+/// The extension attribute of a raw message that says when the server took it in. It stands in for the clock, so that a
+/// replay of the log gives the same.
+pub const RECEIVED_AT: &str = "receivedat";
 
 /// The topics of the guide's manifest. Its code defaults differ in four names; the manifest is what its documents use.
 pub mod topics {
@@ -29,12 +51,34 @@ pub mod topics {
     pub const BARS_5M: &str = "aggregated.market.bars.5m.v1";
     /// Bars of an hour.
     pub const BARS_1H: &str = "aggregated.market.bars.1h.v1";
+    /// Bars of a trading day. The guide keeps them and has no topic for them.
+    pub const BARS_1D: &str = "aggregated.market.bars.1d.v1";
     /// Curves.
     pub const CURVE_UPDATES: &str = "pricing.curve.updates.v1";
     /// Latest prices.
     pub const LATEST_PRICES: &str = "served.market.latest_prices.v1";
     /// Messages that are no ticks.
     pub const DEAD_TICKS: &str = "processing.deadletter.market.ticks.v1";
+    /// Ticks that could not be enriched.
+    pub const DEAD_ENRICHMENT: &str = "processing.deadletter.enrichment.v1";
+    /// Ticks that are in no bar: too late for all, or out of range.
+    pub const DEAD_AGGREGATION: &str = "processing.deadletter.aggregation.v1";
+    /// Ticks that could not be projected.
+    pub const DEAD_PROJECTION: &str = "processing.deadletter.projection.v1";
+    /// All of them, as backups and retention see them.
+    pub const ALL: [&str; 11] = [
+        RAW_TICKS,
+        NORMALISED_TICKS,
+        ENRICHED_TICKS,
+        BARS_5M,
+        BARS_1H,
+        BARS_1D,
+        LATEST_PRICES,
+        DEAD_TICKS,
+        DEAD_ENRICHMENT,
+        DEAD_AGGREGATION,
+        DEAD_PROJECTION,
+    ];
 }
 
 /// The version of the normalised tick.
@@ -168,6 +212,8 @@ impl<'a> NormalisedEvent<'a> {
 pub struct BarEvent<'a> {
     /// The instrument.
     pub instrument_id: &'a str,
+    /// Where it was traded; empty where nobody said.
+    pub market: &'a str,
     /// `5m`, `1h`, `1d`.
     pub interval: Interval,
     /// Its first moment, in UTC.
@@ -188,10 +234,11 @@ pub struct BarEvent<'a> {
 impl<'a> BarEvent<'a> {
     /// The bar of an instrument, as it is written.
     #[must_use]
-    pub fn of(tenant: &'a TenantId, instrument: &'a str, bar: &Bar) -> Self {
+    pub fn of(tenant: &'a TenantId, instrument: &'a str, market: &'a str, bar: &Bar) -> Self {
         let moment = |time_us| Timestamp::from_microsecond(time_us).unwrap_or_default();
         Self {
             instrument_id: instrument,
+            market,
             interval: bar.interval,
             interval_start: moment(bar.start_us),
             interval_end: moment(bar.end_us),
@@ -226,9 +273,9 @@ mod tests {
             values,
         };
         let tenant = TenantId::new("desk").unwrap();
-        let found = serde_json::to_value(BarEvent::of(&tenant, "X", &bar)).unwrap();
+        let found = serde_json::to_value(BarEvent::of(&tenant, "X", "PJM", &bar)).unwrap();
         let expected = serde_json::json!({
-            "instrument_id": "X", "interval": "5m", "interval_start": "2024-01-01T00:00:00Z",
+            "instrument_id": "X", "market": "PJM", "interval": "5m", "interval_start": "2024-01-01T00:00:00Z",
             "interval_end": "2024-01-01T00:05:00Z", "revision": 1, "open": 1.0, "high": 3.0, "low": -0.5, "close": 2.0,
             "volume": 7.0, "vwap": 1.5, "trade_count": 4, "tenant_id": "desk", "metadata": {},
         });

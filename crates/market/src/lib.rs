@@ -1,7 +1,9 @@
-//! Market data: raw ticks in; classified instruments, bars, spreads and curves out.
+//! Market data: raw ticks in; prices, classified instruments, bars, spreads and curves out.
 //!
-//! - [`events`]: the wire. What a normalised tick and a dead letter look like, and the topics they travel on.
+//! - [`events`]: the wire. What ticks, bars and dead letters look like, and the topics they travel on.
 //! - [`algorithms`]: pure functions and structs, each with its paper or its rule. Read these first.
+//! - [`topology`]: the stages from raw ticks to bars and latest prices. [`projection`]: what they make, as rows.
+//! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP.
 //!
 //! | question | answer |
 //! |---|---|
@@ -15,7 +17,279 @@
 //! missing stays missing and says so.
 //!
 //! To add a feed: a [`algorithms::ticks::Mapping`] in configuration, no code. To add an algorithm: a file in
-//! `algorithms/`, pure, with a brute-force oracle in its tests.
+//! `algorithms/`, pure, with a brute-force oracle in its tests. To add a stage: see [`topology`].
 
 pub mod algorithms;
 pub mod events;
+pub mod http;
+pub mod metrics;
+pub mod owner;
+pub mod projection;
+pub mod service;
+mod settings;
+#[cfg(test)]
+mod tests;
+pub mod topology;
+pub mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge::http::health::Check;
+use edge::{EventOwner, Ingest};
+use kernel::{Clock, Entropy, Result};
+use prometheus_client::registry::Registry as Metrics;
+use store::{Blobs, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records};
+use stream::{
+    LogSource, Projector, ProjectorParts, ProjectorSettings, StreamMetrics, TaskParts, TaskSettings,
+    Topology, Worker, WorkerSettings,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use utoipa_axum::router::OpenApiRouter;
+
+use http::HttpState;
+use metrics::StageMetrics;
+use owner::MarketOwner;
+use projection::ProjectionSink;
+use service::Service;
+use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
+use views::MarketViews;
+
+pub use settings::{
+    BarSettings, Calendars, InstrumentTerms, KnownSlots, MarketSettings, Rules, StageSettings,
+    TaxonomySettings, TermsTable,
+};
+
+/// Between two tries of what an engine that is away did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Stages that do not wait for time need not be told of it.
+const NEVER: Duration = Duration::from_secs(1 << 40);
+
+/// What the domain works with.
+#[derive(Debug, Clone)]
+pub struct MarketParts {
+    /// Topics.
+    pub log: Arc<dyn EventLog>,
+    /// The state of stages.
+    pub records: Arc<dyn Records>,
+    /// Prices and bars.
+    pub columns: Arc<dyn Columns>,
+    /// Checkpoints of the view.
+    pub blobs: Arc<dyn Blobs>,
+    /// What the view cannot use.
+    pub dead_letters: DeadLetters,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Names of lease holders.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whether no other process can have the records: what this one had before a crash is then its own at once.
+    pub is_alone: bool,
+    /// How the view follows the enriched ticks.
+    pub views: ProjectorSettings,
+}
+
+/// The running domain.
+#[derive(Debug)]
+pub struct Market {
+    owner: Arc<MarketOwner>,
+    service: Arc<Service>,
+    projector: Arc<Projector<MarketViews>>,
+    workers: Vec<(String, Arc<Worker>)>,
+    log: Arc<dyn EventLog>,
+    columns: Arc<dyn Columns>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Market {
+    /// Restores the view and catches up with the enriched ticks.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for settings that make no sense; those of the engines.
+    pub async fn open(parts: MarketParts, settings: &MarketSettings, metrics: &mut Metrics) -> Result<Self> {
+        let rules = Arc::new(settings.rules()?);
+        let views = Arc::new(MarketViews::new(Arc::clone(&rules)));
+        let projector = Projector::start(
+            ProjectorParts {
+                log: Arc::clone(&parts.log),
+                blobs: Arc::clone(&parts.blobs),
+                dead_letters: parts.dead_letters.clone(),
+                clock: Arc::clone(&parts.clock),
+                metrics: StreamMetrics::register(metrics.sub_registry_with_prefix("market")),
+            },
+            ENRICHED_TICKS,
+            Arc::clone(&views),
+            parts.views,
+        )
+        .await?;
+        let workers = workers(&parts, settings, &rules)?;
+        let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
+        metrics.register_collector(Box::new(told));
+        let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.log));
+        Ok(Self {
+            owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&parts.clock))),
+            service: Arc::new(Service::new(rules, views, Arc::clone(&columns), Arc::clone(&log))),
+            projector: Arc::new(projector),
+            workers,
+            log,
+            columns,
+            background: Vec::new(),
+        })
+    }
+
+    /// What the edge asks about this domain's events.
+    #[must_use]
+    pub fn owner(&self) -> Arc<dyn EventOwner> {
+        Arc::clone(&self.owner) as Arc<dyn EventOwner>
+    }
+
+    /// The questions.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// What keeps the view current.
+    #[must_use]
+    pub fn projector(&self) -> &Arc<Projector<MarketViews>> {
+        &self.projector
+    }
+
+    /// The endpoints.
+    pub fn routes(&self, ingest: Ingest) -> OpenApiRouter {
+        http::routes(HttpState { service: Arc::clone(&self.service), ingest })
+    }
+
+    /// What a probe tells of this domain.
+    #[must_use]
+    pub fn check(&self) -> Arc<dyn Check> {
+        Arc::new(MarketCheck { projector: Arc::clone(&self.projector), workers: self.workers.clone() })
+    }
+
+    /// Runs the stages in the background until `stop`, from the first raw tick on.
+    pub fn start(&mut self, stop: &CancellationToken) {
+        for (_, worker) in &self.workers {
+            let (worker, log, stop) = (Arc::clone(worker), Arc::clone(&self.log), stop.clone());
+            let run = async move {
+                if stop.run_until_cancelled(first_tick(log.as_ref())).await.is_some() {
+                    run(worker, &stop).await;
+                }
+            };
+            self.background.push(tokio::spawn(run));
+        }
+    }
+
+    /// Makes the rows of prices and bars again from the topics; returns how many were missing.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub async fn rebuild_rows(&self) -> Result<u64> {
+        projection::rebuild(self.log.as_ref(), self.columns.as_ref()).await
+    }
+
+    /// Writes a last checkpoint and ends. The token given to [`Market::start`] must be cancelled before.
+    pub async fn stop(self) {
+        for background in self.background {
+            let _ = background.await;
+        }
+        self.projector.stop().await;
+    }
+}
+
+/// The stages over these parts.
+fn workers(
+    parts: &MarketParts,
+    settings: &MarketSettings,
+    rules: &Arc<Rules>,
+) -> Result<Vec<(String, Arc<Worker>)>> {
+    let holder =
+        if parts.is_alone { "alone".to_owned() } else { format!("{:016x}", parts.entropy.next_u64()) };
+    let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
+    let sink = Arc::new(ProjectionSink::new(Arc::clone(&parts.log), Arc::clone(&parts.columns)));
+    let events = settings.stages.batch_events;
+    let worker = |topology: Topology| {
+        let name = topology.name().to_owned();
+        let idle = Duration::from_secs(u64::from(settings.stages.idle_after_seconds));
+        let of_stage = WorkerSettings {
+            task: TaskSettings {
+                batch: ReadLimit { events, ..ReadLimit::default() },
+                ..TaskSettings::default()
+            },
+            idle_after: if name == AGGREGATION { idle } else { NEVER },
+            ..WorkerSettings::default()
+        };
+        let source = LogSource::new(Arc::clone(&parts.log), topology.input().clone());
+        let parts_of_task = TaskParts {
+            source: Arc::new(source),
+            sink: Arc::clone(&sink) as Arc<_>,
+            records: Arc::clone(&parts.records),
+        };
+        let (log, clock) = (Arc::clone(&parts.log), Arc::clone(&parts.clock));
+        let worker = Worker::new(Arc::new(topology), parts_of_task, log, leases.clone(), clock, of_stage);
+        (name, Arc::new(worker))
+    };
+    Ok(topology::all(rules)?.into_iter().map(worker).collect())
+}
+
+/// Returns once a raw tick ever came, so that who has no market data pays nothing for it.
+async fn first_tick(log: &dyn EventLog) {
+    loop {
+        match is_used(log).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                warn!(error = %error.chain(), "whether there are ticks is not known yet, trying again");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn is_used(log: &dyn EventLog) -> Result<bool> {
+    let extents = log.extents(&RAW_TICKS).await?;
+    if extents.iter().any(|extent| extent.next > 0) {
+        return Ok(true);
+    }
+    let topic = RAW_TICKS;
+    let waits: Vec<_> = extents.iter().map(|extent| log.wait(&topic, extent.partition, 0)).collect();
+    if waits.is_empty() {
+        return Ok(false);
+    }
+    futures::future::select_all(waits).await.0.map(|()| true)
+}
+
+async fn run(worker: Arc<Worker>, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = Arc::clone(&worker).run(stop.clone()).await {
+            warn!(error = %error.chain(), "a stage does not run, trying again");
+            let _ = stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        }
+    }
+}
+
+/// Tells what does not go on. A server answers what it knows all the same.
+#[derive(Debug)]
+struct MarketCheck {
+    projector: Arc<Projector<MarketViews>>,
+    workers: Vec<(String, Arc<Worker>)>,
+}
+
+impl Check for MarketCheck {
+    fn name(&self) -> &'static str {
+        "market"
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.projector.failure().or_else(|| {
+            self.workers.iter().find_map(|(stage, worker)| {
+                let failure = worker.standings().into_values().find_map(|standing| standing.failure)?;
+                Some(format!("{stage}: {failure}"))
+            })
+        })
+    }
+
+    fn is_needed(&self) -> bool {
+        false
+    }
+}

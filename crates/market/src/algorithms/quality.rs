@@ -14,6 +14,7 @@
 //! A tick from the future is refused, as in the guide, beyond a tolerance for clocks that differ. A spike of the price is
 //! not flagged: the guide's threshold for it was never used.
 
+use schemars::JsonSchema;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize as Derived};
 
@@ -89,7 +90,7 @@ impl Serialize for QualityFlags {
 }
 
 /// The limits.
-#[derive(Debug, Clone, PartialEq, Derived, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Derived, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QualityLimits {
     /// A lower price is `out_of_range`; none does not look.

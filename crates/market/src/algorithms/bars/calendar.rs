@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Span, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BarFault, Interval};
@@ -21,7 +22,7 @@ const MINUTE_US: i64 = 60_000_000;
 const DAY_MINUTES: i32 = 1_440;
 
 /// An exchange, as configured. Minutes count from local midnight of the trading date and may be negative.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CalendarSettings {
     /// IANA name of its time zone.
@@ -33,6 +34,7 @@ pub struct CalendarSettings {
     /// Weekdays without trading, 1 for Monday to 7 for Sunday.
     pub closed_weekdays: Vec<i8>,
     /// Dates without trading.
+    #[schemars(with = "BTreeSet<String>")]
     pub holidays: BTreeSet<Date>,
 }
 

@@ -96,6 +96,12 @@ impl Taxonomy {
         Ok(Self { rules, by_first_word, with_digits })
     }
 
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &TaxonomyRules {
+        &self.rules
+    }
+
     /// What the instrument of that name is.
     #[must_use]
     pub fn classify(&self, name: &str) -> Classification {
@@ -145,6 +151,18 @@ impl Taxonomy {
         numbers.sort_unstable();
         numbers.dedup();
         numbers.into_iter().map(|number| &self.rules.rules[number]).collect()
+    }
+}
+
+impl Method {
+    /// Its name, as it is serialised.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Rules => "rules",
+            Self::Fallback => "fallback",
+        }
     }
 }
 

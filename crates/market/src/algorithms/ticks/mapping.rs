@@ -4,6 +4,7 @@
 //! that travels as JSON text inside it, then at the root of a message without envelope. Of several paths the first that
 //! is there counts. To add a feed: a [`Mapping`] in configuration; nothing here changes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,7 +16,7 @@ const PATHS_MAX: usize = 32;
 const PATH_BYTES_MAX: usize = 200;
 
 /// What a sequence number is unique within.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SequenceScope {
     /// The source: one counter for all its symbols.
@@ -26,7 +27,7 @@ pub enum SequenceScope {
 }
 
 /// Where a feed keeps what. The default understands the feeds of the guide (MISO, CAISO, ERCOT, PJM, NYISO).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mapping {
     /// Last traded or published price.
@@ -162,6 +163,12 @@ impl Normaliser {
     fn insert(&mut self, path: String, role: Role) {
         self.root.insert(&path, role, self.paths.len() as u16);
         self.paths.push(path);
+    }
+
+    /// What a sequence number is unique within.
+    #[must_use]
+    pub fn sequence_scope(&self) -> SequenceScope {
+        self.mapping.sequence_scope
     }
 
     /// The path of that number.

@@ -40,6 +40,25 @@ pub enum RejectionCode {
 }
 
 impl RejectionCode {
+    /// Its name, as it is serialised.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "MALFORMED",
+            Self::TooLarge => "TOO_LARGE",
+            Self::Missing => "MISSING",
+            Self::WrongType => "WRONG_TYPE",
+            Self::Repeated => "REPEATED",
+            Self::Encoding => "ENCODING",
+            Self::TenantMismatch => "TENANT_MISMATCH",
+            Self::BadName => "BAD_NAME",
+            Self::NotFinite => "NOT_FINITE",
+            Self::BadTime => "BAD_TIME",
+            Self::PriceNotAllowed => "PRICE_NOT_ALLOWED",
+            Self::NegativeVolume => "NEGATIVE_VOLUME",
+        }
+    }
+
     /// The code of the guide's dead-letter record.
     #[must_use]
     pub fn wire_name(self) -> &'static str {

@@ -13,6 +13,7 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,7 +22,7 @@ const LATEST_SECOND: i64 = 4_102_444_800; // 2100-01-01
 const MICROSECONDS: i64 = 1_000_000;
 
 /// What the numbers of a feed count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum TimeUnit {
     /// Told by size: see the rules of this file.
     #[default]

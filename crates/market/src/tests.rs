@@ -1,0 +1,316 @@
+//! The stages together, over engines in memory: what comes in is what goes out, whatever happens on the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::{Event, EventDraft, Scope, TenantId, Timestamp};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use store::memory::{MemoryColumns, MemoryEventLog, MemoryRecords};
+use store::{ColumnScan, Columns, EventLog, MAX_TIME_NS, ReadLimit, Records, TimeRange, Topic};
+use stream::{Fold, Letter, LogSource, Punctuation, Step, Task, TaskParts, TaskSettings, Totals, replay};
+
+use crate::events::{RECEIVED_AT, kinds, topics};
+use crate::owner::complete;
+use crate::projection::{PRICES, ProjectionSink, rebuild};
+use crate::service::{BarQuestion, BarState, Service, ToldBar};
+use crate::topology::{self, BAR_KINDS, RAW_TICKS};
+use crate::views::MarketViews;
+use crate::{MarketSettings, Rules};
+
+const START_MS: i64 = 1_704_067_200_000; // 2024-01-01
+const MINUTE_MS: i64 = 60_000;
+
+/// All stages of one process.
+struct Desk {
+    log: Arc<dyn EventLog>,
+    records: Arc<dyn Records>,
+    columns: Arc<dyn Columns>,
+    rules: Arc<Rules>,
+    views: Arc<MarketViews>,
+    seen: BTreeMap<(String, u32), u64>,
+}
+
+fn scope(tenant: &str) -> Scope {
+    Scope::system(TenantId::new(tenant).unwrap(), "test")
+}
+
+impl Desk {
+    fn new(partitions: u32, settings: &MarketSettings) -> Self {
+        let rules = Arc::new(settings.rules().unwrap());
+        Self {
+            log: Arc::new(MemoryEventLog::new(partitions)),
+            records: Arc::new(MemoryRecords::new()),
+            columns: Arc::new(MemoryColumns::default()),
+            views: Arc::new(MarketViews::new(Arc::clone(&rules))),
+            rules,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// A message as the edge appends it, at a time after everything that the tests tell of.
+    async fn send(&self, tenant: &str, message: &Value) -> kernel::Result<()> {
+        let scope = scope(tenant);
+        let text = message.to_string();
+        let draft = EventDraft {
+            specversion: Some("1.0".to_owned()),
+            id: Some(blake3::hash(text.as_bytes()).to_string()),
+            source: Some("/test".to_owned()),
+            kind: Some(kinds::RAW_TICK.to_owned()),
+            data: Some(RawValue::from_string(text).unwrap()),
+            ..EventDraft::default()
+        };
+        let now = Timestamp::from_millisecond(START_MS + 1_000 * MINUTE_MS).unwrap();
+        let mut event = draft.seal(&scope, now).unwrap();
+        complete(&self.rules, &scope, &mut event, now)?;
+        assert!(event.extensions.contains_key(RECEIVED_AT));
+        self.log.append(&scope, &RAW_TICKS, vec![event]).await.map(drop)
+    }
+
+    /// Every stage to the end of its topic, each opened anew; what became of the events, by stage.
+    async fn run(&mut self) -> BTreeMap<String, Totals> {
+        let mut all = BTreeMap::new();
+        for stage in topology::all(&self.rules).unwrap() {
+            let stage = Arc::new(stage);
+            let sink = ProjectionSink::new(Arc::clone(&self.log), Arc::clone(&self.columns));
+            let parts = TaskParts {
+                source: Arc::new(LogSource::new(Arc::clone(&self.log), stage.input().clone())),
+                sink: Arc::new(sink),
+                records: Arc::clone(&self.records),
+            };
+            let mut sum = Totals::default();
+            for extent in self.log.extents(stage.input()).await.unwrap() {
+                let batch = ReadLimit { events: 3, ..ReadLimit::default() };
+                let settings = TaskSettings { batch, ..TaskSettings::default() };
+                let mut task =
+                    Task::open(Arc::clone(&stage), parts.clone(), extent.partition, settings).await.unwrap();
+                while let Step::Took(_) = task.step().await.unwrap() {}
+                let totals = task.totals();
+                let accounted = totals.passed + totals.duplicates + totals.dead_lettered + totals.filtered;
+                assert_eq!(totals.taken, accounted, "{}: {totals:?}", stage.name());
+                sum.taken += totals.taken;
+                sum.passed += totals.passed;
+                sum.duplicates += totals.duplicates;
+                sum.dead_lettered += totals.dead_lettered;
+                sum.filtered += totals.filtered;
+            }
+            all.insert(stage.name().to_owned(), sum);
+        }
+        self.follow().await;
+        all
+    }
+
+    async fn follow(&mut self) {
+        let topic = Topic::fixed(topics::ENRICHED_TICKS);
+        for extent in self.log.extents(&topic).await.unwrap() {
+            let next = self.seen.entry((topic.as_str().to_owned(), extent.partition)).or_default();
+            let batch = self.log.read(&topic, extent.partition, *next, all()).await.unwrap();
+            *next += batch.len() as u64;
+            assert!(self.views.apply(extent.partition, &batch).is_empty());
+        }
+    }
+
+    async fn events(&self, topic: &'static str) -> Vec<Event> {
+        let topic = Topic::fixed(topic);
+        let mut events = Vec::new();
+        for extent in self.log.extents(&topic).await.unwrap() {
+            let found = self.log.read(&topic, extent.partition, 0, all()).await.unwrap();
+            events.extend(found.into_iter().map(|stored| stored.event));
+        }
+        events
+    }
+
+    fn service(&self) -> Service {
+        let (rules, views) = (Arc::clone(&self.rules), Arc::clone(&self.views));
+        Service::new(rules, views, Arc::clone(&self.columns), Arc::clone(&self.log))
+    }
+
+    async fn bars(&self, tenant: &str, kind: usize) -> Vec<ToldBar> {
+        let question = BarQuestion {
+            instrument: "HUB".to_owned(),
+            interval: BAR_KINDS[kind].interval,
+            from: Timestamp::from_millisecond(START_MS).unwrap(),
+            to: Timestamp::from_millisecond(START_MS + 1_440 * MINUTE_MS).unwrap(),
+            market: None,
+            limit: 1_000,
+            has_gaps: false,
+            downsample: None,
+        };
+        self.service().bars(&scope(tenant), &question).await.unwrap().bars
+    }
+}
+
+fn all() -> ReadLimit {
+    ReadLimit { events: usize::MAX, bytes: usize::MAX }
+}
+
+fn tick(sequence: u64, minute: f64, price: impl Into<Value>) -> Value {
+    let time_us = (START_MS as f64 * 1_000.0 + minute * 60e6) as i64;
+    json!({
+        "source_system": "feed", "market": "pjm", "symbol": "HUB", "sequence": sequence, "timestamp": time_us,
+        "price": price.into(), "volume": 2
+    })
+}
+
+fn shown(bars: &[ToldBar]) -> Vec<(i64, f64, u64, Option<u32>, BarState)> {
+    let line = |bar: &ToldBar| {
+        let values = bar.values.unwrap();
+        let minute = (bar.start_us / 1_000 - START_MS) / MINUTE_MS;
+        (minute, values.close, values.trade_count, bar.revision, bar.state)
+    };
+    bars.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn ticks_become_prices_and_bars_and_late_ones_revise_them() {
+    let mut desk = Desk::new(2, &MarketSettings::default());
+    for (sequence, minute, price) in [(1, 0.5, 30.0), (2, 1.5, -36.98), (3, 6.0, 31.0)] {
+        desk.send("desk", &tick(sequence, minute, price)).await.unwrap();
+    }
+    desk.send("other", &tick(1, 2.0, 99.0)).await.unwrap();
+    desk.run().await;
+    let open = BarState::Open;
+    assert_eq!(shown(&desk.bars("desk", 0).await), [(0, -36.98, 2, None, open), (5, 31.0, 1, None, open)]);
+    assert_eq!(desk.service().price(&scope("desk"), "HUB").unwrap().price.price, 31.0);
+    assert_eq!(desk.service().price(&scope("other"), "HUB").unwrap().price.price, 99.0);
+    assert!(desk.service().price(&scope("third"), "HUB").is_err());
+    let as_of = Timestamp::from_millisecond(START_MS + 2 * MINUTE_MS).unwrap();
+    let then = desk.service().price_as_of(&scope("desk"), "HUB", as_of).await.unwrap();
+    assert_eq!((then.price.price, then.price.market.as_str(), then.price.sequence), (-36.98, "PJM", Some(2)));
+
+    // Five minutes of delay: the first bar is told.
+    desk.send("desk", &tick(4, 10.5, 32.0)).await.unwrap();
+    desk.run().await;
+    let closed = BarState::Closed;
+    assert_eq!(shown(&desk.bars("desk", 0).await)[0], (0, -36.98, 2, Some(0), closed));
+    // A late one revises it.
+    desk.send("desk", &tick(5, 1.75, 29.0)).await.unwrap();
+    desk.run().await;
+    let bars = desk.bars("desk", 0).await;
+    assert_eq!(shown(&bars)[0], (0, 29.0, 3, Some(1), closed));
+    assert_eq!((bars[0].market.as_str(), bars[0].values.unwrap().low), ("PJM", -36.98));
+    assert_eq!(shown(&desk.bars("desk", 1).await), [(0, 32.0, 5, None, open)]);
+    assert_eq!(shown(&desk.bars("other", 2).await), [(0, 99.0, 1, None, open)]);
+    // The newest price is by event time, not by arrival.
+    assert_eq!(desk.service().price(&scope("desk"), "HUB").unwrap().price.price, 32.0);
+    let told = desk.events(topics::LATEST_PRICES).await;
+    assert_eq!(told.iter().filter(|event| event.tenant.as_str() == "desk").count(), 4);
+}
+
+#[tokio::test]
+async fn what_comes_in_is_passed_on_dropped_as_known_or_a_dead_letter() {
+    let mut desk = Desk::new(1, &MarketSettings::default());
+    for sequence in 0..40 {
+        desk.send("desk", &tick(sequence, 0.1 * sequence as f64, 30.0 + sequence as f64)).await.unwrap();
+    }
+    // Twice, with another envelope around it.
+    let again = json!({"envelope": {"event_id": "e7", "tenant_id": "desk", "source": "x"}, "payload": tick(7, 0.7, 37.0)});
+    desk.send("desk", &again).await.unwrap();
+    for (sequence, bad) in [(100, json!("NaN")), (101, json!("Infinity")), (102, json!(true))] {
+        desk.send("desk", &tick(sequence, 1.0, bad)).await.unwrap();
+    }
+    // A year ahead: refused, and the watermark stays.
+    desk.send("desk", &tick(103, 525_600.0, 30.0)).await.unwrap();
+    let quote = json!({"source_system": "feed", "symbol": "HUB", "sequence": 104, "timestamp": START_MS, "bid": 1, "ask": 2});
+    desk.send("desk", &quote).await.unwrap();
+    let elsewhere = json!({"tenant_id": "other", "source_system": "feed", "symbol": "HUB", "timestamp": START_MS, "price": 1});
+    assert_eq!(desk.send("desk", &elsewhere).await.unwrap_err().code(), kernel::codes::TENANT_MISMATCH);
+    let totals = desk.run().await;
+    let first = totals["normalization"];
+    assert_eq!((first.taken, first.passed, first.duplicates, first.dead_lettered), (46, 41, 1, 4));
+    assert_eq!((totals["enrichment"].passed, totals["aggregation"].filtered), (41, 1));
+    let letters = desk.events(topics::DEAD_TICKS).await;
+    let codes: Vec<String> = letters.iter().map(|letter| letter.data_as::<Letter>().unwrap().code).collect();
+    assert_eq!(codes, ["NOT_FINITE", "NOT_FINITE", "WRONG_TYPE", "FROM_THE_FUTURE"]);
+    assert_eq!(desk.service().price(&scope("desk"), "HUB").unwrap().quote.unwrap().bid, Some(1.0));
+
+    // Once the mapping is mended, a letter is replayed.
+    desk.rules = Arc::new(
+        toml::from_str::<MarketSettings>("[mapping]\nprice = [\"volume\"]\nvolume = []")
+            .unwrap()
+            .rules()
+            .unwrap(),
+    );
+    replay(&scope("desk"), desk.log.as_ref(), &letters[2], Timestamp::UNIX_EPOCH).await.unwrap();
+    let totals = desk.run().await;
+    assert_eq!((totals["normalization"].taken, totals["normalization"].passed), (47, 42));
+}
+
+#[tokio::test]
+async fn what_the_clock_closed_is_closed_for_the_view_too() {
+    let mut desk = Desk::new(1, &MarketSettings::default());
+    desk.send("desk", &tick(1, 0.5, 30.0)).await.unwrap();
+    desk.run().await;
+    let tenant = TenantId::new("desk").unwrap();
+    let now_ms = START_MS + 5_000 * MINUTE_MS;
+    let event = Punctuation { partition: 0, now_ms, is_idle: true }.event(&tenant, "k").unwrap();
+    desk.log.append(&scope("desk"), &Topic::fixed(topics::ENRICHED_TICKS), vec![event]).await.unwrap();
+    desk.run().await;
+    assert_eq!(shown(&desk.bars("desk", 2).await), [(0, 30.0, 1, Some(0), BarState::Closed)]);
+    desk.send("desk", &tick(2, 0.6, 31.0)).await.unwrap();
+    let totals = desk.run().await;
+    assert_eq!(totals["aggregation"].dead_lettered, 1);
+    assert_eq!(shown(&desk.bars("desk", 0).await), [(0, 30.0, 1, Some(0), BarState::Closed)]);
+    assert_eq!(desk.service().price(&scope("desk"), "HUB").unwrap().price.price, 31.0);
+}
+
+#[tokio::test]
+async fn rows_and_the_view_are_made_again_from_the_topics() {
+    let mut desk = Desk::new(2, &MarketSettings::default());
+    for sequence in 0..60 {
+        desk.send("desk", &tick(sequence, sequence as f64, 30.0)).await.unwrap();
+    }
+    desk.run().await;
+    let bars = desk.bars("desk", 0).await;
+    assert_eq!(bars.len(), 12);
+    let other = MarketViews::new(Arc::clone(&desk.rules));
+    other.decode(&desk.views.encode()).unwrap();
+    assert_eq!(other.encode(), desk.views.encode());
+    assert!(other.decode(b"\xff").is_err());
+    let before = desk.columns.erase(&scope("desk")).await.unwrap();
+    assert_eq!(rebuild(desk.log.as_ref(), desk.columns.as_ref()).await.unwrap(), before);
+    assert_eq!(rebuild(desk.log.as_ref(), desk.columns.as_ref()).await.unwrap(), 0);
+    assert_eq!(desk.bars("desk", 0).await, bars);
+    let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: MAX_TIME_NS };
+    let page = desk.columns.scan(&scope("desk"), PRICES, &ColumnScan::new("HUB", range, 100)).await.unwrap();
+    assert_eq!(page.rows.len(), 60);
+}
+
+#[tokio::test]
+async fn pages_gaps_and_fewer_lines() {
+    let mut desk = Desk::new(1, &MarketSettings::default());
+    for (sequence, minute) in [(1, 1.0), (2, 6.0), (3, 21.0), (4, 26.0), (5, 120.0)] {
+        desk.send("desk", &tick(sequence, minute, 30.0)).await.unwrap();
+    }
+    desk.run().await;
+    let service = desk.service();
+    let at = |minute: i64| Timestamp::from_millisecond(START_MS + minute * MINUTE_MS).unwrap();
+    let question = BarQuestion {
+        instrument: "HUB".to_owned(),
+        interval: BAR_KINDS[0].interval,
+        from: at(0),
+        to: at(60),
+        market: None,
+        limit: 3,
+        has_gaps: false,
+        downsample: None,
+    };
+    let minutes = |bars: &[ToldBar]| -> Vec<i64> {
+        bars.iter().map(|bar| (bar.start_us / 1_000 - START_MS) / MINUTE_MS).collect()
+    };
+    let scope = scope("desk");
+    let first = service.bars(&scope, &question).await.unwrap();
+    assert_eq!((minutes(&first.bars), first.next_from_us), (vec![0, 5, 20], Some(at(25).as_microsecond())));
+    let next = BarQuestion { from: at(25), ..question.clone() };
+    let second = service.bars(&scope, &next).await.unwrap();
+    assert_eq!((minutes(&second.bars), second.next_from_us), (vec![25], None));
+    let marked = BarQuestion { limit: 10, has_gaps: true, ..question.clone() };
+    let marked = service.bars(&scope, &marked).await.unwrap().bars;
+    assert_eq!(minutes(&marked), [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55]);
+    assert_eq!(marked.iter().filter(|bar| bar.state == BarState::Gap).count(), 8);
+    let fewer = BarQuestion { limit: 10, downsample: Some(2), ..question.clone() };
+    let fewer = service.bars(&scope, &fewer).await.unwrap().bars;
+    assert_eq!((minutes(&fewer), fewer[1].values.unwrap().trade_count), (vec![0, 20], 2));
+    let wrong = BarQuestion { to: at(-1), ..question };
+    assert_eq!(service.bars(&scope, &wrong).await.unwrap_err().field(), Some("to"));
+}

@@ -1,0 +1,57 @@
+//! `watershed stream`: the stages of market data, drawn, and how far each has come.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use kernel::{Error, Result};
+use stream::{Task, TaskSettings, Topology};
+
+use crate::app::Ambient;
+use crate::cli::Stream;
+use crate::config::Config;
+use crate::engines::Engines;
+use crate::terminal;
+
+pub(super) async fn run(command: Stream, config: Config) -> Result<()> {
+    let stages = market::topology::all(&Arc::new(config.market.rules()?))?;
+    match command {
+        Stream::Topology => terminal::say(drawing(&stages)?.trim_end()),
+        Stream::Lag => {
+            let engines = Engines::open(&config.storage, &Ambient::of_system()).await?;
+            terminal::say(lag(&engines, &stages).await?.trim_end());
+        }
+    }
+    Ok(())
+}
+
+/// Each stage below the topic that it reads, with its operators and the topics that it writes.
+fn drawing(stages: &[Topology]) -> Result<String> {
+    let mut text = String::new();
+    for stage in stages {
+        let draw = |text: &mut String| -> std::fmt::Result {
+            writeln!(text, "{}", stage.input())?;
+            writeln!(text, "  └─ {}: {}", stage.name(), stage.operators().join(" → "))?;
+            for output in stage.outputs() {
+                writeln!(text, "       ├▶ {output}")?;
+            }
+            writeln!(text, "       └▷ {} (dead letters)", stage.dead_letters())
+        };
+        draw(&mut text).map_err(Error::internal)?;
+    }
+    Ok(text)
+}
+
+async fn lag(engines: &Engines, stages: &[Topology]) -> Result<String> {
+    let mut text = format!("{:<16}{:>10}{:>12}{:>12}{:>12}\n", "stage", "partition", "next", "end", "lag");
+    for stage in stages {
+        for extent in engines.log.extents(stage.input()).await? {
+            let settings = TaskSettings::default();
+            let found = Task::look(stage, &engines.records, &settings, extent.partition).await?;
+            let next = found.map_or(extent.first, |(next, _)| next);
+            let (name, behind) = (stage.name(), extent.next.saturating_sub(next));
+            writeln!(text, "{name:<16}{:>10}{next:>12}{:>12}{behind:>12}", extent.partition, extent.next)
+                .map_err(Error::internal)?;
+        }
+    }
+    Ok(text)
+}
