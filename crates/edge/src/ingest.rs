@@ -19,7 +19,7 @@ use tracing::{Instrument, debug_span, warn};
 use crate::HttpMetrics;
 use crate::metrics::EventLabels;
 
-/// The topic of the events that callers send.
+/// The topic of the events that callers send, unless their owner has one of its own.
 pub const EVENTS: Topic = Topic::fixed("events");
 
 /// The longest type and id that a dead letter is listed with; its body has them whole.
@@ -38,13 +38,18 @@ pub trait EventOwner: Send + Sync + Debug {
     /// The event types it understands.
     fn kinds(&self) -> &'static [&'static str];
 
+    /// The topic that its events go to.
+    fn topic(&self) -> Topic {
+        EVENTS
+    }
+
     /// Passes when the event can be folded; may complete it as it is to be appended.
     ///
     /// # Errors
     /// What is wrong, naming the field. Such an event is left as it was and never appended.
     fn admit(&self, scope: &Scope, event: &mut Event) -> Result<()>;
 
-    /// Returns when the owner's view shows these places, or when its patience ends.
+    /// Returns when the owner's view shows these places of its topic, or when its patience ends.
     async fn settled(&self, places: &[Appended]);
 }
 
@@ -66,6 +71,13 @@ pub struct Ingest {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: HttpMetrics,
+}
+
+/// The events of one owner, and where in the request they stood.
+struct Owned {
+    owner: Arc<dyn EventOwner>,
+    indexes: Vec<usize>,
+    events: Vec<Event>,
 }
 
 /// What [`Ingest`] works with.
@@ -194,30 +206,43 @@ impl Ingest {
         self.owner(event).and_then(|owner| owner.admit(scope, event))
     }
 
-    /// Appends events that are already checked and waits until the views show them.
+    /// Appends events that are already checked and waits until the views show them. One place for each, in order.
     ///
     /// # Errors
     /// Those of the log.
     pub async fn append(&self, scope: &Scope, events: Vec<Event>) -> Result<Vec<Appended>> {
-        let mut owners: BTreeMap<&'static str, Arc<dyn EventOwner>> = BTreeMap::new();
-        for event in &events {
-            let owner = self.owner(event)?;
-            if let Some(first) = owner.kinds().first() {
-                owners.entry(first).or_insert_with(|| Arc::clone(owner));
+        let count = events.len();
+        let mut groups: BTreeMap<&'static str, Owned> = BTreeMap::new();
+        for (index, event) in events.into_iter().enumerate() {
+            let owner = self.owner(&event)?;
+            let Some(first) = owner.kinds().first() else { continue };
+            let new = || Owned { owner: Arc::clone(owner), indexes: Vec::new(), events: Vec::new() };
+            let group = groups.entry(first).or_insert_with(new);
+            group.indexes.push(index);
+            group.events.push(event);
+        }
+        let mut all = vec![None; count];
+        for Owned { owner, indexes, events } in groups.into_values() {
+            let places = self.append_to(scope, &owner.topic(), events).await?;
+            let stored = places.iter().filter(|place| place.outcome == Outcome::New).count();
+            self.count("stored", stored);
+            self.count("duplicate", places.len() - stored);
+            owner.settled(&places).instrument(debug_span!("events.settle")).await;
+            for (index, place) in indexes.into_iter().zip(places) {
+                all[index] = Some(place);
             }
         }
+        let places: Option<Vec<Appended>> = all.into_iter().collect();
+        places.ok_or_else(|| Error::internal("the log returned fewer places than events"))
+    }
+
+    async fn append_to(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {
         let mut places = Vec::with_capacity(events.len());
         let mut events = events.into_iter();
         while events.len() > 0 {
             let batch: Vec<Event> = events.by_ref().take(MAX_APPEND_BATCH).collect();
             let span = debug_span!("events.append");
-            places.extend(self.log.append(scope, &EVENTS, batch).instrument(span).await?);
-        }
-        let stored = places.iter().filter(|place| place.outcome == Outcome::New).count();
-        self.count("stored", stored);
-        self.count("duplicate", places.len() - stored);
-        for owner in owners.values() {
-            owner.settled(&places).instrument(debug_span!("events.settle")).await;
+            places.extend(self.log.append(scope, topic, batch).instrument(span).await?);
         }
         Ok(places)
     }

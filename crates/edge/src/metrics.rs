@@ -138,6 +138,10 @@ pub struct HttpMetrics {
     pub streams_open: Gauge,
     /// Streams of events that were refused or ended.
     pub streams_refused: Family<StreamLabels, Counter>,
+    /// Answers that are streams, such as exports, that are being sent.
+    pub answer_streams_open: Gauge,
+    /// Those that were refused.
+    pub answer_streams_refused: Counter,
 }
 
 impl HttpMetrics {
@@ -153,6 +157,8 @@ impl HttpMetrics {
             events: Family::default(),
             streams_open: Gauge::default(),
             streams_refused: Family::default(),
+            answer_streams_open: Gauge::default(),
+            answer_streams_refused: Counter::default(),
         };
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
         registry.register(
@@ -177,6 +183,16 @@ impl HttpMetrics {
             "event_streams_refused",
             "Streams of events that were refused or ended, by why",
             metrics.streams_refused.clone(),
+        );
+        registry.register(
+            "answer_streams_open",
+            "Exports that are being sent",
+            metrics.answer_streams_open.clone(),
+        );
+        registry.register(
+            "answer_streams_refused",
+            "Exports that were refused, for there were as many as there may be",
+            metrics.answer_streams_refused.clone(),
         );
         // Made at once, because a rate needs a series that was there before the first.
         for reason in ["too_many", "too_slow"] {

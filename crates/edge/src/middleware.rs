@@ -23,7 +23,7 @@ use tracing::{Instrument, Span, debug, error, error_span, field, info, warn};
 
 use crate::leftover::Leftover;
 use crate::sampled::{Failed, Sampled};
-use crate::streams::{StreamLimits, StreamPlace, Streams};
+use crate::streams::{Answers, PlaceLimits, StreamLimits, StreamPlace, Streams};
 use crate::{ApiError, HttpMetrics};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,12 +34,14 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The longest a request may take before it is answered with 504; for a streamed body the longest that each of
-    /// its steps may take. An answer that is a stream is exempt once it began.
+    /// its steps may take, and for a streamed answer the longest that each of its pieces may take to make.
     pub request_timeout: Duration,
     /// Requests answered at once; more are answered with 503 at once.
     pub concurrency: usize,
-    /// Streams have places of their own.
+    /// Streams of events have places of their own.
     pub streams: StreamLimits,
+    /// And so have answers that are streams.
+    pub answers: PlaceLimits,
 }
 
 /// The trace that a request is part of, as W3C Trace Context writes it.
@@ -89,6 +91,7 @@ pub struct Around {
     timeout: Duration,
     places: Arc<Semaphore>,
     streams: Arc<Streams>,
+    answers: Arc<Answers>,
     sampled: Arc<Sampled>,
 }
 
@@ -103,8 +106,20 @@ impl Around {
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency));
         let streams = Streams::new(limits.streams, metrics.clone());
+        let answers = Answers::new(limits.answers, metrics.clone());
         let (timeout, sampled) = (limits.request_timeout, Arc::default());
-        Self { tracing: None, watch: None, metrics, clock, entropy, timeout, places, streams, sampled }
+        Self {
+            tracing: None,
+            watch: None,
+            metrics,
+            clock,
+            entropy,
+            timeout,
+            places,
+            streams,
+            answers,
+            sampled,
+        }
     }
 
     /// The same, with so many places of its own.
@@ -227,10 +242,11 @@ impl Drop for InFlight {
 
 /// What bounds one request, which stands in its extensions.
 #[derive(Debug, Clone)]
-struct Bounds {
-    longest: Duration,
+pub(crate) struct Bounds {
+    pub(crate) longest: Duration,
     held: Arc<Held>,
     streams: Arc<Streams>,
+    pub(crate) answers: Arc<Answers>,
 }
 
 #[derive(Debug)]
@@ -289,8 +305,9 @@ async fn limited(around: &Around, mut request: Request, next: Next) -> Response 
         return ApiError(Error::new(codes::OVERLOADED, message)).into_response();
     };
     let held = Arc::new(Held { by_step: AtomicBool::new(false), place: Mutex::new(Some(place)) });
-    let streams = Arc::clone(&around.streams);
-    request.extensions_mut().insert(Bounds { longest: around.timeout, held: Arc::clone(&held), streams });
+    let (streams, answers) = (Arc::clone(&around.streams), Arc::clone(&around.answers));
+    let bounds = Bounds { longest: around.timeout, held: Arc::clone(&held), streams, answers };
+    request.extensions_mut().insert(bounds);
     let mut answer = std::pin::pin!(next.run(request));
     let response = match tokio::time::timeout(around.timeout, &mut answer).await {
         Ok(response) => response,

@@ -1,37 +1,37 @@
 //! Keys that are made, listed, rotated and revoked while the server runs.
 //!
 //! A key is `ws_ID_SECRET`. Only the BLAKE3 hash of the secret is stored: the secret has 256 random bits, so that
-//! no slow hash is needed. Every server holds all keys in memory and looks for changes twice a second, so that a
-//! request asks no database, a revocation reaches every replica within a second, and answers keep coming while
+//! no slow hash is needed. Every server holds all keys in memory and follows what others change (see `following`), so
+//! that a request asks no database, a revocation reaches every replica within a second, and answers keep coming while
 //! the database is away.
 //!
 //! It refuses: names and tenants from the caller where the credential says otherwise, keys that expired before
-//! they were made.
+//! they were made, and more than 1,000 keys of a tenant that work, 10,000 with those that ended. Replicas that make keys
+//! in the same moment may pass that by one each.
 
-use std::collections::HashMap;
+mod following;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, TenantId, Timestamp, codes};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use store::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use store::{Document, Expect, IndexValue, Records, Repository, Table, Versioned};
 
 use super::Authenticator;
 use crate::audit::{AuditLog, Record};
 
 const PREFIX: &str = "ws";
 const MAX_NAME_BYTES: usize = 100;
-/// Between two looks at what other replicas changed.
-const REFRESH: Duration = Duration::from_millis(500);
-/// Looks between two writes of when keys were used.
-const LOOKS_PER_NOTE: u32 = 60;
-/// How far the clocks of replicas may differ for a change to be seen.
-const CLOCK_DIFFERENCE_MS: i64 = 60_000;
-const PAGE: usize = 1_000;
+/// Keys of a tenant that work. Tests have few.
+const WORKING_MAX: usize = if cfg!(test) { 100 } else { 1_000 };
+/// Keys of a tenant that are kept, also those that work no more.
+const KEPT_MAX: usize = 10_000;
+/// The least difference between two changes of a key: its index has whole milliseconds.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A key as it is stored: without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,11 +63,19 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// When it stopped to work, or will.
+    fn ends_at(&self) -> Option<Timestamp> {
+        [self.revoked_at, self.expires_at].into_iter().flatten().min()
+    }
+
+    fn works(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
+    }
+
     fn accepts(&self, hash: &blake3::Hash, now: Timestamp) -> bool {
         let is = |stored: &str| blake3::Hash::from_hex(stored).is_ok_and(|stored| stored == *hash);
         let earlier = self.previous.as_ref().is_some_and(|(stored, until)| is(stored) && now < *until);
-        let valid = self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at);
-        (is(&self.hash) || earlier) && valid
+        (is(&self.hash) || earlier) && self.works(now)
     }
 }
 
@@ -97,7 +105,11 @@ pub struct NewKey {
 #[derive(Debug)]
 struct Held {
     key: ApiKey,
+    /// That of the record: of two forms of a key the later one counts, whatever the clocks said.
+    version: u64,
     used_ms: AtomicI64,
+    /// The last pass over all keys that it was there in.
+    seen_in: AtomicU64,
 }
 
 /// Every key of every tenant.
@@ -105,6 +117,10 @@ struct Held {
 pub struct KeyRing {
     keys: Repository<ApiKey>,
     held: RwLock<HashMap<String, Arc<Held>>>,
+    /// The pass over all keys that is under way, or was last.
+    pass: AtomicU64,
+    /// Keys that are just being made, by tenant: they count too.
+    making: Mutex<BTreeMap<TenantId, usize>>,
     audit: AuditLog,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -122,7 +138,8 @@ impl KeyRing {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
         let keys = Repository::new(records);
-        let ring = Self { keys, held: RwLock::default(), audit, clock, entropy };
+        let (held, pass, making) = (RwLock::default(), AtomicU64::new(0), Mutex::default());
+        let ring = Self { keys, held, pass, making, audit, clock, entropy };
         ring.refresh(i64::MIN).await?;
         Ok(ring)
     }
@@ -130,11 +147,12 @@ impl KeyRing {
     /// Makes a key for the scope's tenant. The second part is the key itself, which nobody can read again.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; `VALIDATION_ERROR`; those of the engine.
+    /// `PERMISSION_DENIED`; `VALIDATION_ERROR`; `CONFLICT` where there are too many; those of the engine.
     pub async fn create(&self, scope: &Scope, new: NewKey) -> Result<(ApiKey, String)> {
         scope.require(Permission::Admin)?;
         let now = self.clock.now();
         check(&new, now)?;
+        let _room = self.take_room(scope.tenant(), now)?;
         let id = format!("{:016x}", self.entropy.next_u64());
         let (secret, hash) = self.secret();
         let key = ApiKey {
@@ -151,8 +169,8 @@ impl KeyRing {
             previous: None,
         };
         self.note(scope, "key.created", &key).await?;
-        self.keys.put(&system(), &key, Expect::Absent).await?;
-        self.hold(key.clone());
+        let version = self.keys.put(&system(), &key, Expect::Absent).await?;
+        self.hold(Versioned { version, document: key.clone() });
         Ok((key, format!("{PREFIX}_{id}_{secret}")))
     }
 
@@ -167,6 +185,52 @@ impl KeyRing {
         let mut keys: Vec<ApiKey> = own.map(|held| held.shown()).collect();
         keys.sort_by(|one, two| one.created_at.cmp(&two.created_at).then_with(|| one.id.cmp(&two.id)));
         Ok(keys)
+    }
+
+    /// A page of the same, and the cursor of the next one.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`; `VALIDATION_ERROR` for a cursor that is none.
+    pub fn page(
+        &self,
+        scope: &Scope,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<ApiKey>, Option<String>)> {
+        let mut keys = self.list(scope)?;
+        if let Some(cursor) = cursor {
+            let after = place_of(cursor)?;
+            keys.retain(|key| (key.created_at, key.id.as_str()) > after);
+        }
+        let is_last = keys.len() <= limit;
+        keys.truncate(limit);
+        let next = keys.last().filter(|_| !is_last).map(|key| format!("{}_{}", key.created_at, key.id));
+        Ok((keys, next))
+    }
+
+    /// Whether any key of any tenant works.
+    pub fn has_any(&self) -> bool {
+        let now = self.clock.now();
+        self.held.read().values().any(|held| held.key.works(now))
+    }
+
+    /// Room for one more key of the tenant, until it is dropped.
+    fn take_room(&self, tenant: &TenantId, now: Timestamp) -> Result<Room<'_>> {
+        let mut making = self.making.lock();
+        let made = making.get(tenant).copied().unwrap_or(0);
+        let held = self.held.read();
+        let own = || held.values().filter(|held| held.key.tenant == *tenant);
+        let message = if own().filter(|held| held.key.works(now)).count() + made >= WORKING_MAX {
+            format!("a tenant has at most {WORKING_MAX} keys that work; revoke one first")
+        } else if own().count() + made >= KEPT_MAX {
+            format!(
+                "a tenant has at most {KEPT_MAX} keys, with those that ended in the last 30 days; rotate one"
+            )
+        } else {
+            making.insert(tenant.clone(), made + 1);
+            return Ok(Room { ring: self, tenant: tenant.clone() });
+        };
+        Err(Error::new(codes::CONFLICT, message))
     }
 
     /// Ends a key for good: here at once, on every other replica within a second.
@@ -215,10 +279,12 @@ impl KeyRing {
         let found = found.ok_or_else(|| Error::new(codes::NOT_FOUND, format!("there is no key `{id}`")))?;
         let mut key = found.document;
         change(&mut key)?;
-        key.changed_at = self.clock.now();
+        // After the change before, also where that one was made by a clock that is ahead of this one.
+        let after = key.changed_at.checked_add(TICK).map_err(Error::internal)?;
+        key.changed_at = self.clock.now().max(after);
         self.note(scope, action, &key).await?;
-        self.keys.put(&system(), &key, Expect::Version(found.version)).await?;
-        self.hold(key.clone());
+        let version = self.keys.put(&system(), &key, Expect::Version(found.version)).await?;
+        self.hold(Versioned { version, document: key.clone() });
         Ok(key)
     }
 
@@ -236,84 +302,35 @@ impl KeyRing {
         (secret, hash)
     }
 
-    fn hold(&self, key: ApiKey) {
+    /// Takes a key over, unless a later form of it is held.
+    fn hold(&self, found: Versioned<ApiKey>) {
+        let Versioned { version, document: key } = found;
+        let pass = self.pass.load(Ordering::Relaxed);
         let mut held = self.held.write();
         let earlier = held.get(&key.id);
-        if earlier.is_some_and(|earlier| earlier.key.changed_at > key.changed_at) {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.version >= version) {
+            earlier.seen_in.store(pass, Ordering::Relaxed);
             return;
         }
         let stored = key.last_used_at.map_or(0, Timestamp::as_millisecond);
         let used_ms = earlier.map_or(0, |earlier| earlier.used_ms.load(Ordering::Relaxed)).max(stored);
-        held.insert(key.id.clone(), Arc::new(Held { key, used_ms: AtomicI64::new(used_ms) }));
+        let (used_ms, seen_in) = (AtomicI64::new(used_ms), AtomicU64::new(pass));
+        held.insert(key.id.clone(), Arc::new(Held { key, version, used_ms, seen_in }));
     }
+}
 
-    /// Takes in what changed since.
-    async fn refresh(&self, since_ms: i64) -> Result<()> {
-        let changed =
-            Selection::Between("changed_at", IndexValue::Integer(since_ms), IndexValue::Integer(i64::MAX));
-        let mut query = Query::new(changed, PAGE);
-        loop {
-            let (keys, cursor) = self.keys.list(&system(), &query).await?;
-            keys.into_iter().for_each(|found| self.hold(found.document));
-            match cursor {
-                Some(cursor) => query.cursor = Some(cursor),
-                None => return Ok(()),
-            }
-        }
-    }
+/// Counts a key that is being made.
+struct Room<'a> {
+    ring: &'a KeyRing,
+    tenant: TenantId,
+}
 
-    /// Writes down when keys were used.
-    async fn note_use(&self) -> Result<()> {
-        let used: Vec<(String, i64)> = {
-            let held = self.held.read();
-            let fresh = held.values().filter(|held| held.is_fresh());
-            fresh.map(|held| (held.key.id.clone(), held.used_ms.load(Ordering::Relaxed))).collect()
-        };
-        for (id, used_ms) in used {
-            let Some(found) = self.keys.get(&system(), &id).await? else { continue };
-            let mut key = found.document;
-            let used = Timestamp::from_millisecond(used_ms).ok();
-            key.last_used_at = key.last_used_at.max(used);
-            match self.keys.put(&system(), &key, Expect::Version(found.version)).await {
-                Ok(_) => self.hold(key),
-                // Another replica was faster; the next look tries again.
-                Err(error) if error.code() == codes::CONFLICT => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows what other replicas change, and notes when keys were used, until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut looks = 0_u32;
-        let mut failing = false;
-        let mut since_ms = i64::MIN;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(REFRESH) => {}
-            }
-            let began_ms = self.clock.now().as_millisecond();
-            let mut result = self.refresh(since_ms).await;
-            if result.is_ok() {
-                since_ms = began_ms.saturating_sub(CLOCK_DIFFERENCE_MS);
-            }
-            looks = looks.wrapping_add(1);
-            if result.is_ok() && looks.is_multiple_of(LOOKS_PER_NOTE) {
-                result = self.note_use().await;
-            }
-            match result {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    warn!(error = %error.chain(), "changes of keys are not seen for now");
-                    failing = true;
-                }
-                Err(_) => {}
-            }
-        }
-        if let Err(error) = self.note_use().await {
-            warn!(error = %error.chain(), "the last use of keys was not noted");
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let mut making = self.ring.making.lock();
+        match making.get_mut(&self.tenant) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(making.remove(&self.tenant)),
         }
     }
 }
@@ -353,6 +370,13 @@ fn system() -> Scope {
     Scope::system(TenantId::server(), "keys")
 }
 
+/// The key that a page ended with, as its cursor says.
+fn place_of(cursor: &str) -> Result<(Timestamp, &str)> {
+    let fault = || Error::new(codes::VALIDATION_ERROR, "is not one that a page gave").with_field("cursor");
+    let (time, id) = cursor.split_once('_').ok_or_else(fault)?;
+    Ok((time.parse().map_err(|_| fault())?, id))
+}
+
 fn check(new: &NewKey, now: Timestamp) -> Result<()> {
     let fault =
         |field: &str, message: String| Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field));
@@ -366,95 +390,4 @@ fn check(new: &NewKey, now: Timestamp) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use kernel::{ManualClock, SeededEntropy};
-    use store::memory::MemoryRecords;
-
-    use super::*;
-
-    struct Bench {
-        records: Arc<dyn Records>,
-        clock: Arc<ManualClock>,
-        scope: Scope,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
-            let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
-            Self { records: Arc::new(MemoryRecords::default()), clock, scope }
-        }
-
-        async fn ring(&self, seed: u64) -> KeyRing {
-            let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-            let audit = AuditLog::new(Arc::clone(&self.records), Arc::clone(&clock));
-            let entropy = Arc::new(SeededEntropy::new(seed));
-            KeyRing::open(Arc::clone(&self.records), audit, clock, entropy).await.unwrap()
-        }
-    }
-
-    fn new_key(permission: Permission) -> NewKey {
-        NewKey { name: "front end".to_owned(), permission, expires_at: None }
-    }
-
-    #[tokio::test]
-    async fn a_key_speaks_for_its_tenant_until_it_is_revoked() {
-        let bench = Bench::new();
-        let ring = bench.ring(1).await;
-        let (key, secret) = ring.create(&bench.scope, new_key(Permission::Write)).await.unwrap();
-        let scope = ring.scope_of(&secret).unwrap();
-        assert_eq!(scope.tenant().as_str(), "shop");
-        assert!(scope.require(Permission::Write).is_ok() && scope.require(Permission::Admin).is_err());
-        for wrong in ["", "ws", "ws__", &secret[..secret.len() - 1], &secret.replace("ws_", "wx_")] {
-            assert!(ring.scope_of(wrong).is_none(), "{wrong}");
-        }
-        let other = Scope::system(TenantId::new("other").unwrap(), "test");
-        assert!(ring.list(&other).unwrap().is_empty());
-        assert_eq!(ring.revoke(&other, &key.id).await.unwrap_err().code(), codes::NOT_FOUND);
-        ring.revoke(&bench.scope, &key.id).await.unwrap();
-        assert!(ring.scope_of(&secret).is_none());
-        assert_eq!(
-            ring.rotate(&bench.scope, &key.id, Duration::ZERO).await.unwrap_err().code(),
-            codes::CONFLICT
-        );
-        let stored = bench.records.get(&system(), ApiKey::TABLE, &key.id).await.unwrap().unwrap();
-        let own_part = secret.rsplit('_').next().unwrap();
-        assert!(!String::from_utf8_lossy(&stored.body).contains(own_part), "no secret is stored");
-    }
-
-    #[tokio::test]
-    async fn expiry_and_grace_end_on_the_clock() {
-        let bench = Bench::new();
-        let ring = bench.ring(1).await;
-        let expires_at = Some("2026-01-01T01:00:00Z".parse().unwrap());
-        let new = NewKey { expires_at, ..new_key(Permission::Read) };
-        let (key, first) = ring.create(&bench.scope, new.clone()).await.unwrap();
-        let (_, second) = ring.rotate(&bench.scope, &key.id, Duration::from_secs(60)).await.unwrap();
-        let check = |first_works: bool, second_works: bool| {
-            let works = (ring.scope_of(&first).is_some(), ring.scope_of(&second).is_some());
-            assert_eq!(works, (first_works, second_works), "at {}", bench.clock.now());
-        };
-        check(true, true);
-        bench.clock.advance(Duration::from_secs(60));
-        check(false, true);
-        bench.clock.advance(Duration::from_secs(3_540));
-        check(false, false);
-        assert_eq!(ring.create(&bench.scope, new).await.unwrap_err().field(), Some("expires_at"));
-    }
-
-    #[tokio::test]
-    async fn replicas_see_each_others_changes() {
-        let bench = Bench::new();
-        let (one, two) = (bench.ring(1).await, bench.ring(2).await);
-        let (key, secret) = one.create(&bench.scope, new_key(Permission::Read)).await.unwrap();
-        assert!(two.scope_of(&secret).is_none());
-        two.refresh(i64::MIN).await.unwrap();
-        assert!(two.scope_of(&secret).is_some());
-        two.note_use().await.unwrap();
-        bench.clock.advance(Duration::from_secs(1));
-        one.revoke(&bench.scope, &key.id).await.unwrap();
-        two.refresh(i64::MIN).await.unwrap();
-        assert!(two.scope_of(&secret).is_none());
-        assert!(two.list(&bench.scope).unwrap()[0].last_used_at.is_some());
-    }
-}
+mod tests;

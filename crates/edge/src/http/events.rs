@@ -10,6 +10,9 @@
 //! the caller goes on sending enough; one that stalls, trickles or breaks off is told what was taken in until then. What
 //! came is stored each 1,000 lines or 4 MiB, whichever is first.
 
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -159,19 +162,52 @@ pub struct BrokenStream {
         (status = 504, description = "the stream stalled; whole lines until then were taken in", body = BrokenStream,
             content_type = "application/problem+json")))]
 async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Request) -> ApiResult<Response> {
+    take(&Intake { ingest, read: Arc::new(read_draft) }, &scope, request).await
+}
+
+/// What a text says, as an event.
+pub type ReadText = dyn Fn(&str) -> Result<EventDraft> + Send + Sync;
+
+/// Takes in what each text of a request says, for an endpoint whose texts are not events yet.
+#[derive(Clone)]
+pub struct Intake {
+    /// Where events go.
+    pub ingest: Ingest,
+    /// What a text says, as an event. It has at most [`MAX_EVENT_BYTES`].
+    pub read: Arc<ReadText>,
+}
+
+impl Debug for Intake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Intake").field("ingest", &self.ingest).finish_non_exhaustive()
+    }
+}
+
+impl Intake {
+    fn draft(&self, text: &str) -> Result<EventDraft> {
+        sized(text.as_bytes())?;
+        (self.read)(text)
+    }
+}
+
+/// Takes one text, an array of them or a stream of lines in, as `POST /api/v1/events` does.
+///
+/// # Errors
+/// `PERMISSION_DENIED`; what is wrong with the request as a whole, or with its only text; those of the log.
+pub async fn take(intake: &Intake, scope: &Scope, request: Request) -> ApiResult<Response> {
     scope.require(Permission::Write)?;
     check_encoding(request.headers())?;
     let kind = media_type(request.headers()).unwrap_or_else(|| "application/json".to_owned());
     match kind.as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            stream(&ingest, &scope, request).await
+            stream(intake, scope, request).await
         }
         "application/json" | "application/cloudevents+json" | "application/cloudevents-batch+json" => {
             let body = read_all(request, &()).await?;
             if body.trim_ascii_start().starts_with(b"[") {
-                batch(&ingest, &scope, &body).await
+                batch(intake, scope, &body).await
             } else {
-                single(&ingest, &scope, &body).await
+                single(intake, scope, &body).await
             }
         }
         other => {
@@ -184,9 +220,10 @@ async fn post(State(ingest): State<Ingest>, Caller(scope): Caller, request: Requ
     }
 }
 
-async fn single(ingest: &Ingest, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
+async fn single(intake: &Intake, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
     let text = String::from_utf8_lossy(body);
-    let receipts = ingest.accept(scope, vec![(utf8(body).and_then(draft), text.as_ref())]).await?;
+    let draft = utf8(body).and_then(|text| intake.draft(text));
+    let receipts = intake.ingest.accept(scope, vec![(draft, text.as_ref())]).await?;
     match receipts.into_iter().next() {
         Some(Receipt::Refused(error)) => Err(error.into()),
         Some(receipt @ Receipt::Stored(place)) => {
@@ -197,18 +234,20 @@ async fn single(ingest: &Ingest, scope: &Scope, body: &[u8]) -> ApiResult<Respon
     }
 }
 
-async fn batch(ingest: &Ingest, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
+async fn batch(intake: &Intake, scope: &Scope, body: &[u8]) -> ApiResult<Response> {
     let texts = match elements(body) {
         Ok(texts) => texts,
         // Which of its events are good cannot be told, so the letter is of the whole.
-        Err(error) => return Err(ingest.refuse(scope, &String::from_utf8_lossy(body), error).await.into()),
+        Err(error) => {
+            return Err(intake.ingest.refuse(scope, &String::from_utf8_lossy(body), error).await.into());
+        }
     };
     if texts.len() > MAX_APPEND_BATCH {
         let message = format!("a batch has at most {MAX_APPEND_BATCH} events, this one {}", texts.len());
         return Err(Error::new(codes::TOO_LARGE, message).into());
     }
-    let drafts = texts.iter().map(|text| (draft(text.get()), text.get())).collect();
-    let receipts = ingest.accept(scope, drafts).await?;
+    let drafts = texts.iter().map(|text| (intake.draft(text.get()), text.get())).collect();
+    let receipts = intake.ingest.accept(scope, drafts).await?;
     let results: Vec<EventResult> = receipts.iter().map(EventResult::of).collect();
     let count = |status: &str| results.iter().filter(|result| result.status == status).count();
     let (stored, duplicates, refused) = (count("stored"), count("duplicate"), count("refused"));
@@ -221,10 +260,10 @@ fn elements(body: &[u8]) -> Result<Vec<&RawValue>> {
         .map_err(|cause| Error::new(codes::INVALID_REQUEST, format!("the body is not a JSON array: {cause}")))
 }
 
-async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<Response> {
+async fn stream(intake: &Intake, scope: &Scope, request: Request) -> ApiResult<Response> {
     let mut limit = StepLimit::take_over(&request, scope)?;
     let mut told = StreamResult::default();
-    match take_stream(ingest, scope, &mut limit, request.into_body(), &mut told).await {
+    match take_stream(intake, scope, &mut limit, request.into_body(), &mut told).await {
         Ok(()) => {
             let status = if told.refused == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
             Ok((status, Json(told)).into_response())
@@ -238,7 +277,7 @@ async fn stream(ingest: &Ingest, scope: &Scope, request: Request) -> ApiResult<R
 }
 
 async fn take_stream(
-    ingest: &Ingest,
+    intake: &Intake,
     scope: &Scope,
     limit: &mut StepLimit,
     body: Body,
@@ -262,37 +301,37 @@ async fn take_stream(
             break Err(slow);
         }
         while let Some(batch) = lines.take() {
-            append_lines(ingest, scope, limit, &batch, told).await?;
+            append_lines(intake, scope, limit, &batch, told).await?;
         }
     };
     if unread.is_ok() {
         lines.close();
     }
     // A line that was cut is not one that was sent.
-    append_lines(ingest, scope, limit, &lines.whole(), told).await?;
+    append_lines(intake, scope, limit, &lines.whole(), told).await?;
     unread
 }
 
 async fn append_lines(
-    ingest: &Ingest,
+    intake: &Intake,
     scope: &Scope,
     limit: &StepLimit,
     lines: &[(u64, Bytes)],
     told: &mut StreamResult,
 ) -> Result<()> {
-    limit.step("the last lines were not acknowledged", take_lines(ingest, scope, lines, told)).await?
+    limit.step("the last lines were not acknowledged", take_lines(intake, scope, lines, told)).await?
 }
 
 async fn take_lines(
-    ingest: &Ingest,
+    intake: &Intake,
     scope: &Scope,
     lines: &[(u64, Bytes)],
     told: &mut StreamResult,
 ) -> Result<()> {
     let texts: Vec<_> = lines.iter().map(|(_, line)| String::from_utf8_lossy(line)).collect();
-    let drafts =
-        lines.iter().zip(&texts).map(|((_, line), text)| (utf8(line).and_then(draft), text.as_ref()));
-    let receipts = ingest.accept(scope, drafts.collect()).await?;
+    let draft = |line| utf8(line).and_then(|text| intake.draft(text));
+    let drafts = lines.iter().zip(&texts).map(|((_, line), text)| (draft(line), text.as_ref()));
+    let receipts = intake.ingest.accept(scope, drafts.collect()).await?;
     for ((line, _), receipt) in lines.iter().zip(receipts) {
         match receipt {
             Receipt::Stored(place) if place.outcome == Outcome::New => told.stored += 1,
@@ -322,8 +361,7 @@ fn sized(bytes: &[u8]) -> Result<&[u8]> {
     Ok(bytes)
 }
 
-fn draft(text: &str) -> Result<EventDraft> {
-    sized(text.as_bytes())?;
+fn read_draft(text: &str) -> Result<EventDraft> {
     json::read(text).map_err(|fault| {
         let error = not_an_event(match fault.is_data {
             true => fault.message,

@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kernel::{Permission, Timestamp};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{ApiKey, KeyRing, NewKey};
 use crate::openapi::permission;
-use crate::{ApiResult, Body, Caller, Path, Problem};
+use crate::{ApiResult, Body, Caller, Params, Path, Problem, check_range};
 
 const DEFAULT_GRACE_SECS: u64 = 3_600;
 
@@ -103,17 +103,39 @@ pub struct SecretResponse {
     key: KeyResponse,
 }
 
-/// Keys, oldest first.
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListParams {
+    /// Keys a page, 1 to 1,000.
+    #[param(minimum = 1, maximum = 1_000, example = 20)]
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Where an earlier page ended.
+    cursor: Option<String>,
+}
+
+fn default_limit() -> usize {
+    100
+}
+
+/// A page of keys, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = KeyList)]
 pub struct ListResponse {
     keys: Vec<KeyResponse>,
+    /// Pass it as `cursor` to get the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Make a key.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "keys", operation_id = "create_key",
     request_body = CreateRequest,
-    responses((status = 201, body = SecretResponse)))]
+    responses((status = 201, body = SecretResponse),
+        (status = 409, description = "The tenant has as many keys as it may.", body = Problem,
+        content_type = "application/problem+json")))]
 async fn create(
     State(keys): State<Arc<KeyRing>>,
     Caller(scope): Caller,
@@ -124,11 +146,18 @@ async fn create(
     Ok((StatusCode::CREATED, Json(SecretResponse { api_key, key: key.into() })))
 }
 
-/// List the keys, also those that work no more.
+/// List the keys, also those that ended in the last 30 days.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys",
+    params(ListParams),
     responses((status = 200, body = ListResponse)))]
-async fn list(State(keys): State<Arc<KeyRing>>, Caller(scope): Caller) -> ApiResult<Json<ListResponse>> {
-    Ok(Json(ListResponse { keys: keys.list(&scope)?.into_iter().map(KeyResponse::from).collect() }))
+async fn list(
+    State(keys): State<Arc<KeyRing>>,
+    Caller(scope): Caller,
+    Params(request): Params<ListParams>,
+) -> ApiResult<Json<ListResponse>> {
+    check_range(request.limit, 1, 1_000, "limit")?;
+    let (keys, next_cursor) = keys.page(&scope, request.cursor.as_deref(), request.limit)?;
+    Ok(Json(ListResponse { keys: keys.into_iter().map(KeyResponse::from).collect(), next_cursor }))
 }
 
 /// End a key for good.

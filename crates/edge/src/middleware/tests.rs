@@ -17,6 +17,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::Caller;
 use crate::ingest::{EventOwner, Ingest, IngestParts};
+use crate::streams::AnswerStream;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -41,11 +42,18 @@ impl EventOwner for Owner {
     }
 }
 
-const STREAMS: StreamLimits =
-    StreamLimits { per_tenant: 2, in_all: 4, bytes_per_second_min: 0, window: Duration::from_secs(10) };
+const STREAMS: StreamLimits = StreamLimits {
+    places: PlaceLimits { per_tenant: 2, in_all: 4 },
+    bytes_per_second_min: 0,
+    window: Duration::from_secs(10),
+};
+const ANSWERS: PlaceLimits = PlaceLimits { per_tenant: 1, in_all: 2 };
 
 fn server(settles_in: Duration) -> Router {
-    limited_server(settles_in, Limits { request_timeout: LIMIT, concurrency: 4, streams: STREAMS })
+    limited_server(
+        settles_in,
+        Limits { request_timeout: LIMIT, concurrency: 4, streams: STREAMS, answers: ANSWERS },
+    )
 }
 
 fn limited_server(settles_in: Duration, limits: Limits) -> Router {
@@ -121,7 +129,7 @@ const LINES: &str = "application/x-ndjson";
 
 #[tokio::test(start_paused = true)]
 async fn streams_take_no_place_of_other_requests() {
-    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS };
+    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS, answers: ANSWERS };
     let server = limited_server(Duration::ZERO, limits);
     let long: Vec<Part> = (0..20).map(|id| (900, Some(line(id)))).collect();
     let streams = [0, 1].map(|_| tokio::spawn(send(server.clone(), LINES, long.clone())));
@@ -140,7 +148,7 @@ async fn streams_take_no_place_of_other_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_sends_too_little_is_ended_and_told_what_was_taken() {
     let limits = StreamLimits { bytes_per_second_min: 50, ..STREAMS };
-    let limits = Limits { request_timeout: LIMIT, concurrency: 4, streams: limits };
+    let limits = Limits { request_timeout: LIMIT, concurrency: 4, streams: limits, answers: ANSWERS };
     let steady: Vec<Part> = (0..40).map(|id| (900, Some(line(id)))).collect();
     let (status, told) = send(limited_server(Duration::ZERO, limits), LINES, steady).await;
     assert_eq!((status, told["stored"].as_u64()), (200, Some(40)), "{told}");
@@ -205,7 +213,7 @@ async fn an_outage_is_a_line_a_second_and_every_request_is_counted() {
     let manual = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     let clock: Arc<dyn Clock> = Arc::clone(&manual) as _;
     let metrics = HttpMetrics::register(&mut Registry::default());
-    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS };
+    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS, answers: ANSWERS };
     let state = Around::new(metrics.clone(), clock, Arc::new(SeededEntropy::new(1)), limits);
     let away = || async { ApiError(Error::new(codes::UNAVAILABLE, "the database is away")) };
     let fine = || async { "fine" };
@@ -235,7 +243,7 @@ async fn an_outage_is_a_line_a_second_and_every_request_is_counted() {
 async fn a_panic_is_an_answer_and_gives_its_place_back() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     let metrics = HttpMetrics::register(&mut Registry::default());
-    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS };
+    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS, answers: ANSWERS };
     let state = Around::new(metrics.clone(), clock, Arc::new(SeededEntropy::new(1)), limits);
     let defect = || async { if LIMIT.is_zero() { "never" } else { panic!("a defect") } };
     let server = Router::new().route("/", axum::routing::get(defect));
@@ -247,4 +255,50 @@ async fn a_panic_is_an_answer_and_gives_its_place_back() {
         assert!(response.headers().contains_key(&REQUEST_ID));
     }
     assert_eq!(metrics.in_flight.get(), 0);
+}
+
+/// Answers with a piece after each of these milliseconds.
+async fn export(answer: AnswerStream, pauses_ms: Vec<u64>) -> Response {
+    let piece = async |mut pauses: std::vec::IntoIter<u64>| {
+        tokio::time::sleep(Duration::from_millis(pauses.next()?)).await;
+        Some((Ok(Bytes::from_static(b"piece")), pauses))
+    };
+    answer.body(stream::unfold(pauses_ms.into_iter(), piece)).into_response()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_answer_holds_a_place_until_its_body_is_gone() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    let metrics = HttpMetrics::register(&mut Registry::default());
+    let limits = Limits { request_timeout: LIMIT, concurrency: 1, streams: STREAMS, answers: ANSWERS };
+    let state = Around::new(metrics.clone(), clock, Arc::new(SeededEntropy::new(1)), limits);
+    let ask = async |tenant: &str, pauses_ms: &[u64]| {
+        let pauses_ms = pauses_ms.to_vec();
+        let handler = |answer: AnswerStream| export(answer, pauses_ms);
+        let scope = Scope::system(TenantId::new(tenant).unwrap(), "test");
+        let server = Router::new().route("/", axum::routing::get(handler)).layer(Extension(Caller(scope)));
+        let server = server.layer(middleware::from_fn_with_state(state.clone(), around));
+        server.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let refused = |answer: &Response| {
+        let headers = answer.headers();
+        let told = (answer.status().as_u16(), &headers["content-type"], &headers["retry-after"]);
+        assert_eq!(
+            told,
+            (429, &HeaderValue::from_static("application/problem+json"), &HeaderValue::from_static("1"))
+        );
+    };
+    let first = ask("shop", &[900, 900, 900]).await;
+    assert_eq!(first.status(), StatusCode::OK);
+    refused(&ask("shop", &[]).await);
+    let dropped = ask("bar", &[900]).await;
+    refused(&ask("inn", &[]).await);
+    assert_eq!(metrics.answer_streams_open.get(), 2);
+    drop(dropped);
+    let late = ask("inn", &[900, 1_100]).await;
+    assert!(late.into_body().collect().await.is_err(), "a piece that takes too long breaks it off");
+    let whole = first.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(whole.len(), 15, "the whole may take longer than a request");
+    assert_eq!((metrics.answer_streams_open.get(), metrics.answer_streams_refused.get()), (0, 2));
+    assert_eq!(ask("shop", &[]).await.status(), StatusCode::OK, "the place is free again");
 }
