@@ -1,8 +1,9 @@
 //! Who was forgotten: a record of each erasure, and the event that tells every fold of it.
 //!
-//! An erasure empties a person's keys and writes its record in one transaction; then the event is appended, under the
+//! An erasure is prepared, so that it can be noted elsewhere under its id before anything is done. To begin it empties a
+//! person's keys and writes its record in one transaction; then the event is appended, under the
 //! erasure's id so that it is one event however often it is sent; then the empty keys go, which until then keep any
-//! other from being made for that person; then what else speaks of the person. A process that dies between these steps
+//! other from being made for that person; then checkpoints are replaced. A process that dies between these steps
 //! leaves a record that says which is next, and whoever looks takes it up.
 //!
 //! The record and the event name keys, which say nothing any more. Where events of the person are in the log unsealed,
@@ -82,6 +83,21 @@ impl Document for Erasure {
     }
 }
 
+/// An erasure that did not begin yet.
+#[derive(Debug)]
+pub struct Prepared {
+    erasure: Erasure,
+    keys: Vec<Versioned<SubjectKey>>,
+}
+
+impl Prepared {
+    /// What will be written.
+    #[must_use]
+    pub fn erasure(&self) -> &Erasure {
+        &self.erasure
+    }
+}
+
 /// What stands for a person whose events are unsealed.
 #[must_use]
 pub fn person_hash(tenant: &TenantId, user_id: &str) -> String {
@@ -114,13 +130,12 @@ impl Erasures {
         self.keyring.seals()
     }
 
-    /// Drops the keys of a person. `unsealed` says that the log or a view may hold the person in the open. None where
-    /// nothing is known of the person.
+    /// What an erasure of a person would do; nothing is done yet. `unsealed` says that the log or a view may hold the
+    /// person in the open. None where nothing is known of the person.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; `CONFLICT` while the keys are wrapped anew, or others forget the person; those of the engine:
-    /// then nothing was done.
-    pub async fn begin(&self, scope: &Scope, user_id: &str, unsealed: bool) -> Result<Option<Erasure>> {
+    /// `PERMISSION_DENIED`; those of the engine.
+    pub async fn prepare(&self, scope: &Scope, user_id: &str, unsealed: bool) -> Result<Option<Prepared>> {
         scope.require(Permission::Admin)?;
         let mut keys = self.keyring.stored_of(scope, user_id).await?;
         keys.retain(|key| !key.document.is_dropped());
@@ -139,6 +154,19 @@ impl Erasures {
             person: unsealed.then(|| person_hash(scope.tenant(), user_id)),
             progress: Progress::KeysDropped,
         };
+        Ok(Some(Prepared { erasure, keys }))
+    }
+
+    /// Drops the keys of a person.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`; `CONFLICT` while the keys are wrapped anew, or others forget the person; those of the engine:
+    /// then nothing was done.
+    pub async fn begin(&self, scope: &Scope, prepared: Prepared) -> Result<Erasure> {
+        scope.require(Permission::Admin)?;
+        let Prepared { erasure, keys } = prepared;
+        // What was trained since it was prepared knows the person.
+        let erasure = Erasure { at: self.clock.now(), ..erasure };
         let empty = |key: Versioned<SubjectKey>| {
             let emptied = SubjectKey { wrapped: String::new(), ..key.document };
             Repository::write(&emptied, Expect::Version(key.version))
@@ -147,7 +175,7 @@ impl Erasures {
         writes.push(Repository::write(&erasure, Expect::Absent)?);
         self.keyring.records.commit(scope, writes).await?;
         self.keyring.forget(scope.tenant(), &erasure.keys);
-        Ok(Some(erasure))
+        Ok(erasure)
     }
 
     /// Tells every fold; again is harmless.

@@ -46,7 +46,7 @@ mod tests;
 pub use blobs::SealedBlobs;
 pub use cache::SealedCache;
 pub use cipher::MasterKeys;
-pub use erasures::{ERASED, Erased, Erasure, Erasures, Progress, person_hash};
+pub use erasures::{ERASED, Erased, Erasure, Erasures, Prepared, Progress, person_hash};
 pub use keyring::{Keyring, is_used};
 pub use log::{ERASED_MARK, KEY_MARK, Person, Personal, SealedLog, check_marks, is_erased, key_of};
 pub use records::SealedRecords;

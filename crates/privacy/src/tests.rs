@@ -113,7 +113,8 @@ impl Process {
     }
 
     async fn erase(&self, tenant: &str, user: &str) -> Option<Erasure> {
-        let erasure = self.erasures.begin(&scope(tenant), user, false).await.unwrap()?;
+        let prepared = self.erasures.prepare(&scope(tenant), user, false).await.unwrap()?;
+        let erasure = self.erasures.begin(&scope(tenant), prepared).await.unwrap();
         self.erasures.tell(&scope(tenant), &erasure).await.unwrap();
         Some(erasure)
     }

@@ -5,12 +5,14 @@
 //! | the log | the person's keys are dropped; what is unsealed stays for the log's own retention, and counts no more | at once |
 //! | views, answers, exports | by the erasure's event, on every replica | as any event |
 //! | kept states of users | dropped | at once here, within two seconds elsewhere |
-//! | dead letters | those that name the person are removed | at once |
+//! | dead letters | those that name the person are removed | before the keys go |
 //! | checkpoints | a new one is written, and every older one removed | right after |
 //! | kept answers | out of reach at once: they are kept under the history | their time to live |
 //! | models | trained anew, earlier versions removed | `schedule.forget_within_hours` |
 //!
-//! An erasure that was cut off is taken up by the next look of any replica.
+//! What is held of a person is read from the view, so that nothing is decided before the view shows all of the log. The
+//! audit is written first and the dead letters go before the keys: from the moment that the keys are gone, what is left to
+//! do needs no user id, and the next look of any replica takes up an erasure that was cut off.
 //!
 //! What grew too old is said by an event with the day in it, so that views stay folds of the log. Its id is of its
 //! content: of many replicas that say it, one does.
@@ -23,11 +25,11 @@ use std::time::Duration;
 
 use edge::AuditLog;
 use edge::audit::Record;
-use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId};
+use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use privacy::{Erasure, Erasures, Progress};
 use serde_json::Value;
-use store::{DeadLetter, DeadLetters, EventLog};
+use store::{Appended, DeadLetter, DeadLetters, EventLog, Outcome};
 use stream::Projector;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -124,30 +126,58 @@ impl Forgetting {
     /// someone of whom nothing is held does nothing.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; those of the engines: what was begun is completed by a later look, or by asking again.
+    /// `PERMISSION_DENIED`; `UNAVAILABLE` while the view is behind the log, so that it is not known what is held: then nothing
+    /// was done; those of the engines: what was begun is completed by a later look, or by asking again.
     pub async fn forget(&self, scope: &Scope, user_id: &str) -> Result<Forgotten> {
         scope.require(Permission::Admin)?;
         self.take_up(scope).await?;
+        self.caught_up().await?;
         let unsealed = {
             let view = self.parts.views.of(scope);
             let view = view.read();
             let user = view.users.find(user_id).and_then(|index| view.users.get(index));
             user.is_some_and(|user| user.unsealed)
         };
-        let erasure = self.parts.erasures.begin(scope, user_id, unsealed).await?;
-        if let Some(erasure) = &erasure {
-            self.tell(scope, erasure).await?;
+        let letters = letters_about(&self.parts.dead_letters, scope, user_id).await?;
+        let prepared = self.parts.erasures.prepare(scope, user_id, unsealed).await?;
+        if let Some(prepared) = &prepared {
+            self.note(scope, prepared.erasure(), letters.len()).await?;
         }
-        let dead_letters = self.remove_letters(scope, user_id).await?;
-        if let Some(erasure) = &erasure {
-            let details = [("keys", erasure.keys.len()), ("dead_letters", dead_letters)];
-            let details = details.map(|(name, count)| (name.to_owned(), count.to_string()));
-            let (action, subject) = ("person.erased".to_owned(), erasure.id.clone());
-            self.parts.audit.append(scope, Record { action, subject, details: details.into() }).await?;
-            info!(tenant = %scope.tenant(), erasure = erasure.id, "a person was forgotten");
-            self.begun.notify_one();
+        for letter in &letters {
+            self.parts.dead_letters.remove(scope, &letter.id).await?;
         }
-        Ok(Forgotten { erasure, dead_letters, unsealed })
+        let dead_letters = letters.len();
+        let Some(prepared) = prepared else {
+            return Ok(Forgotten { erasure: None, dead_letters, unsealed });
+        };
+        let erasure = self.parts.erasures.begin(scope, prepared).await?;
+        self.tell(scope, &erasure).await?;
+        info!(tenant = %scope.tenant(), erasure = erasure.id, "a person was forgotten");
+        self.begun.notify_one();
+        Ok(Forgotten { erasure: Some(erasure), dead_letters, unsealed })
+    }
+
+    /// Waits until the view shows all that the log holds now.
+    async fn caught_up(&self) -> Result<()> {
+        let extents = self.parts.log.extents(&edge::ingest::EVENTS).await?;
+        let last = |extent: store::Extent| {
+            let offset = extent.next.checked_sub(1)?;
+            Some(Appended { partition: extent.partition, offset, outcome: Outcome::Duplicate })
+        };
+        let ends: Vec<Appended> = extents.into_iter().filter_map(last).collect();
+        self.parts.projector.reached(&ends, PATIENCE).await.map_err(|error| {
+            let message = "this server does not show all of the log yet, so it does not know what is held of the person; \
+                           nothing was done, try again";
+            Error::new(codes::UNAVAILABLE, message).with_source(error)
+        })
+    }
+
+    /// Written before the change: an audit that names what did not happen is better than one that lacks what did.
+    async fn note(&self, scope: &Scope, erasure: &Erasure, dead_letters: usize) -> Result<()> {
+        let details = [("keys", erasure.keys.len()), ("dead_letters", dead_letters)];
+        let details = details.map(|(name, count)| (name.to_owned(), count.to_string()));
+        let (action, subject) = ("person.erased".to_owned(), erasure.id.clone());
+        self.parts.audit.append(scope, Record { action, subject, details: details.into() }).await.map(drop)
     }
 
     /// Tells of every erasure of a tenant again, and writes a checkpoint that is without them. Returns how many.
@@ -185,14 +215,6 @@ impl Forgetting {
             self.tell(scope, erasure).await?;
         }
         Ok(())
-    }
-
-    async fn remove_letters(&self, scope: &Scope, user_id: &str) -> Result<usize> {
-        let found = letters_about(&self.parts.dead_letters, scope, user_id).await?;
-        for letter in &found {
-            self.parts.dead_letters.remove(scope, &letter.id).await?;
-        }
-        Ok(found.len())
     }
 
     /// Completes erasures and says what grew too old, until `stop`.

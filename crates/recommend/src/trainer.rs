@@ -1,8 +1,8 @@
 //! When models are trained: in the background, when enough changed, and after so many hours all the same.
 //!
-//! One training at a time for each tenant, on a pool of threads of its own, so that requests keep their share of the
-//! processors. A training that fails leaves the served model where it is. One that succeeds and cannot be published, because
-//! an engine is away, is kept: publishing is tried again, later and later, before anything is trained anew.
+//! One training at a time, on a pool of threads of its own, so that requests keep their share of the processors; meanwhile
+//! models of other replicas and changes of every catalogue are taken in as ever. A training that fails leaves the served
+//! model where it is. One that succeeds and cannot be published, because an engine is away, is kept: publishing is tried again, later and later, before anything is trained anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use kernel::{Clock, Error, Permission, Result, Scope, TenantId, Timestamp};
 use models::Registry;
 use parking_lot::Mutex;
 use store::Leases;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -83,10 +84,19 @@ struct Notes {
     failures: u32,
     /// When the next training may begin, by the clock's elapsed time.
     not_before: Duration,
-    /// Whether an engine did not answer at the last look.
-    is_away: bool,
+    /// Whether an engine did not answer at the last look, and at the last training.
+    is_away: [bool; 2],
+    /// Whether a model of this process is on its way from the registry to its place.
+    is_swapping: bool,
     /// A model that was trained and is not published yet.
     unpublished: Option<Unpublished>,
+}
+
+/// What is done for a tenant again and again.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Look,
+    Training,
 }
 
 /// A trained model on its way to the registry.
@@ -147,22 +157,32 @@ impl Trainer {
         let Some(promoted) = self.parts.registry.resolve(scope, MODEL, PRODUCTION).await? else {
             return Ok(());
         };
-        let served = self.parts.service.served(scope).and_then(|served| served.current());
-        let served = served.map_or(0, |served| served.version);
         // Once for each promotion: where its artifact is damaged an older one was loaded, and stays.
-        let is_new = self.notes.lock().entry(scope.tenant().clone()).or_default().followed < promoted.version;
-        if served >= promoted.version || !is_new {
+        let is_ours_or_old = {
+            let mut notes = self.notes.lock();
+            let notes = notes.entry(scope.tenant().clone()).or_default();
+            notes.is_swapping || notes.followed >= promoted.version
+        };
+        if is_ours_or_old || self.served_version(scope) >= promoted.version {
             return Ok(());
         }
         if let Some(model) = self.promoted(scope).await?
-            && model.version > served
+            && model.version > self.served_version(scope)
         {
             self.warm(scope, &model, stop).await?;
-            info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
-            self.serve(scope, model);
+            // A training of this process may have been quicker.
+            if model.version > self.served_version(scope) {
+                info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
+                self.serve(scope, model);
+            }
         }
         self.notes.lock().entry(scope.tenant().clone()).or_default().followed = promoted.version;
         Ok(())
+    }
+
+    fn served_version(&self, scope: &Scope) -> u64 {
+        let served = self.parts.service.served(scope).and_then(|served| served.current());
+        served.map_or(0, |served| served.version)
     }
 
     /// Trains a model on what the view holds, publishes and promotes it, serves it. Where an earlier one could not be
@@ -179,10 +199,26 @@ impl Trainer {
         let _turn = self.turn.lock().await;
         let began = self.parts.clock.elapsed();
         let kept = self.notes.lock().entry(scope.tenant().clone()).or_default().unpublished.take();
-        let mut model = match kept {
+        let model = match kept {
             Some(kept) => kept,
             None => self.fit(scope, progress).await?,
         };
+        self.swapping(scope, true);
+        let served = self.publish_and_serve(scope, model).await;
+        self.swapping(scope, false);
+        let report = served?;
+        self.prune(scope).await?;
+        let took = self.parts.clock.elapsed().saturating_sub(began);
+        self.parts.metrics.training_seconds.set(took.as_secs_f64());
+        info!(version = report.version, seconds = took.as_secs_f64(), "trained");
+        Ok(report)
+    }
+
+    fn swapping(&self, scope: &Scope, is_swapping: bool) {
+        self.notes.lock().entry(scope.tenant().clone()).or_default().is_swapping = is_swapping;
+    }
+
+    async fn publish_and_serve(&self, scope: &Scope, mut model: Unpublished) -> Result<TrainingReport> {
         let published = self.publish(scope, &mut model).await;
         let version = match published {
             Ok(version) => version,
@@ -196,11 +232,7 @@ impl Trainer {
         // Before it answers, so that a swap makes nobody wait for a state.
         self.warm(scope, &model, &CancellationToken::new()).await?;
         self.serve(scope, model);
-        self.prune(scope).await?;
-        let took = self.parts.clock.elapsed().saturating_sub(began);
-        self.parts.metrics.training_seconds.set(took.as_secs_f64());
         report.version = version;
-        info!(version, seconds = took.as_secs_f64(), "trained");
         Ok(report)
     }
 
@@ -309,36 +341,56 @@ impl Trainer {
         }
     }
 
-    /// Looks every few seconds for a newer model and whether a training is due, until `stop`.
+    /// Looks every few seconds for a newer model and whether a training is due, until `stop`; then waits for the end of
+    /// the training that runs, which gives up.
     pub async fn run(self, stop: CancellationToken) {
         let pause = Duration::from_secs(self.parts.settings.schedule.incremental_update_interval_secs);
         self.warm_all(&stop).await;
-        loop {
+        let mut training: Option<JoinHandle<()>> = None;
+        while !stop.is_cancelled() {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
             for tenant in self.parts.views.tenants() {
                 let scope = Scope::system(tenant, "trainer");
                 let looked = self.look_after(&scope, &stop).await;
-                self.tell(&scope, looked);
+                self.tell(&scope, Work::Look, looked);
                 if stop.is_cancelled() {
-                    return;
+                    break;
                 }
             }
+            if self.duties.trains && training.as_ref().is_none_or(JoinHandle::is_finished) {
+                ended(training.take()).await;
+                training = Some(tokio::spawn(self.clone().train_due(stop.clone())));
+            }
+        }
+        ended(training).await;
+    }
+
+    /// Trains for every tenant where that is due, one after the other, until `stop`.
+    async fn train_due(self, stop: CancellationToken) {
+        for tenant in self.parts.views.tenants() {
+            if stop.is_cancelled() {
+                return;
+            }
+            let scope = Scope::system(tenant, "trainer");
+            let trained = self.train_where_due(&scope, &stop).await;
+            self.tell(&scope, Work::Training, trained);
         }
     }
 
     /// Says what went wrong; an engine that is away once, until it answers again.
-    fn tell(&self, scope: &Scope, looked: Result<()>) {
+    fn tell(&self, scope: &Scope, work: Work, done: Result<()>) {
         let mut notes = self.notes.lock();
         let notes = notes.entry(scope.tenant().clone()).or_default();
-        let was_away = std::mem::take(&mut notes.is_away);
-        match looked {
+        let is_away = &mut notes.is_away[work as usize];
+        let was_away = std::mem::take(is_away);
+        match done {
             Ok(()) if was_away => info!(tenant = %scope.tenant(), "models are looked after again"),
             Ok(()) => {}
             Err(error) if error.kind().is_retryable() => {
-                notes.is_away = true;
+                *is_away = true;
                 if !was_away {
                     let error = error.chain();
                     warn!(tenant = %scope.tenant(), error, "models are not looked after for now, the served one stays");
@@ -348,13 +400,15 @@ impl Trainer {
         }
     }
 
-    /// Takes in what changed, and trains where that is due and no other replica is at it.
+    /// Takes in what changed.
     async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         self.follow(scope, stop).await?;
         self.refresh(scope);
-        if !self.duties.trains {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Trains where that is due and no other replica is at it.
+    async fn train_where_due(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         let (not_before, is_kept) = {
             let mut notes = self.notes.lock();
             let notes = notes.entry(scope.tenant().clone()).or_default();
@@ -443,6 +497,15 @@ impl Trainer {
         let view = view.read();
         let first = view.erasures_ms().iter().rev().take_while(|at_ms| **at_ms >= trained_ms).last();
         first.is_some_and(|at_ms| *at_ms <= latest_ms)
+    }
+}
+
+/// Waits for the end of a task, which may have ended badly.
+async fn ended(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task
+        && let Err(error) = task.await
+    {
+        error!(%error, "the task that trains failed");
     }
 }
 

@@ -5,18 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use edge::{ApiResult, Caller, Path};
-use futures::{StreamExt, TryStreamExt, stream};
+use edge::{AnswerStream, ApiResult, Caller, Path};
+use futures::{StreamExt, stream};
 use kernel::{Error, Event, Id, Permission, Result, Scope, Timestamp};
 use privacy::Personal;
 use serde::Serialize;
 use store::{DeadLetter, ReadLimit};
-use tracing::error;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -104,6 +102,7 @@ async fn export(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Path(id): Path<String>,
+    answer: AnswerStream,
 ) -> ApiResult<Response> {
     scope.require(Permission::Admin)?;
     let id = user_id(&id)?;
@@ -121,12 +120,11 @@ async fn export(
     });
     let end = stream::once(std::future::ready(Ok(Bytes::from_static(b"]}\n"))));
     let text = stream::once(std::future::ready(Ok(Bytes::from(head)))).chain(events).chain(end);
-    let text = text.inspect_err(|error| error!(error = %error.chain(), "an export of a person broke off"));
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"person.json\""),
     ];
-    Ok((headers, Body::from_stream(text)).into_response())
+    Ok((headers, answer.body(text)).into_response())
 }
 
 /// The document up to its first event.

@@ -2,21 +2,19 @@
 //!
 //! Rows are read in small pieces while they are sent, so that an export of any size needs little memory and
 //! holds no lock for long. An export that fails half-way breaks the connection off, so that no one takes a part
-//! for the whole.
+//! for the whole. A tenant may have so many at once (see [`edge::AnswerStream`]).
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use edge::{ApiResult, Caller, Params};
-use futures::{Stream, TryStreamExt, stream};
+use edge::{AnswerStream, ApiResult, Caller, Params};
+use futures::{Stream, stream};
 use kernel::{Error, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::ReadLimit;
-use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -134,6 +132,7 @@ async fn entities(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<EntityParams>,
+    answer: AnswerStream,
 ) -> ApiResult<Response> {
     scope.require(Permission::Read)?;
     check_tenant(&scope, params.tenant_id.as_deref())?;
@@ -155,7 +154,7 @@ async fn entities(
         };
         std::future::ready(piece)
     });
-    Ok(respond("entities", params.format, pieces))
+    Ok(respond(answer, "entities", params.format, pieces))
 }
 
 /// Export the users.
@@ -167,6 +166,7 @@ async fn users(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<UserParams>,
+    answer: AnswerStream,
 ) -> ApiResult<Response> {
     scope.require(Permission::Read)?;
     check_tenant(&scope, params.tenant_id.as_deref())?;
@@ -187,7 +187,7 @@ async fn users(
         };
         std::future::ready(piece)
     });
-    Ok(respond("users", params.format, pieces))
+    Ok(respond(answer, "users", params.format, pieces))
 }
 
 /// Export the interactions, in the order they arrived.
@@ -200,6 +200,7 @@ async fn interactions(
     State(state): State<HttpState>,
     Caller(scope): Caller,
     Params(params): Params<InteractionParams>,
+    answer: AnswerStream,
 ) -> ApiResult<Response> {
     scope.require(Permission::Read)?;
     check_tenant(&scope, params.tenant_id.as_deref())?;
@@ -218,7 +219,7 @@ async fn interactions(
         let rows = interaction_rows(&reader, events)?;
         Ok(Some((rows, (whole, reader))))
     });
-    Ok(respond("interactions", format, pieces))
+    Ok(respond(answer, "interactions", format, pieces))
 }
 
 fn interaction_rows(
@@ -278,6 +279,7 @@ impl Columns for UserRow {
 }
 
 fn respond<R: Columns>(
+    answer: AnswerStream,
     name: &str,
     format: Format,
     pieces: impl Stream<Item = Result<Vec<R>>> + Send + 'static,
@@ -291,11 +293,7 @@ fn respond<R: Columns>(
         (header::CONTENT_TYPE, media_type.to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.{ending}\"")),
     ];
-    let text = written(format, pieces).inspect_err(|error| {
-        // The caller sees no more than that the connection ends.
-        error!(error = %error.chain(), "an export broke off");
-    });
-    (headers, Body::from_stream(text)).into_response()
+    (headers, answer.body(written(format, pieces))).into_response()
 }
 
 /// The rows as text, piece by piece, with what begins and ends the whole.
@@ -378,7 +376,8 @@ mod tests {
         };
         for format in [Format::Json, Format::Ndjson, Format::Csv] {
             let check = async |pieces: Vec<Result<Vec<UserRow>>>, whole: bool| {
-                let body = respond("users", format, stream::iter(pieces)).into_body();
+                let body =
+                    respond(AnswerStream::default(), "users", format, stream::iter(pieces)).into_body();
                 assert_eq!(axum::body::to_bytes(body, usize::MAX).await.is_ok(), whole, "{format:?}");
             };
             check(vec![Ok(vec![row()]), Ok(vec![row()])], true).await;

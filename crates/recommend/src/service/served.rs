@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kernel::Result;
 use models::Live;
+use parking_lot::Mutex;
 
 use super::cursor::{self, Pin};
 use crate::serving::Recommenders;
@@ -13,17 +14,20 @@ use crate::serving::Recommenders;
 pub struct Served {
     current: Live<Recommenders>,
     previous: Live<Recommenders>,
+    /// Held by who changes them.
+    turn: Mutex<()>,
 }
 
 impl Default for Served {
     fn default() -> Self {
-        Self { current: Live::empty(), previous: Live::empty() }
+        Self { current: Live::empty(), previous: Live::empty(), turn: Mutex::default() }
     }
 }
 
 impl Served {
     /// Serves another snapshot from now on.
     pub fn swap(&self, recommenders: Arc<Recommenders>) {
+        let _turn = self.turn.lock();
         if let Some(before) = self.current.get() {
             before.forget_states();
             self.previous.swap(before);
@@ -33,6 +37,7 @@ impl Served {
 
     /// Serves the same version with a newer catalogue, unless another version came in between.
     pub(super) fn refresh(&self, recommenders: Arc<Recommenders>) {
+        let _turn = self.turn.lock();
         if self.current.get().is_some_and(|current| current.version == recommenders.version) {
             self.current.swap(recommenders);
         }

@@ -130,9 +130,9 @@ impl TrainingSettings {
                 Kind::Factors => self.factors()?.validate().map_err(refused)?,
                 Kind::Graph => self.graph()?.validate().map_err(refused)?,
                 Kind::Transitions => self.transitions()?.validate().map_err(refused)?,
-                // Those have checks of their own, which fitting makes.
+                // That has checks of its own, which fitting makes.
                 Kind::Sequence => self.sequence().map(|_| ())?,
-                Kind::Content => self.content().map(|_| ())?,
+                Kind::Content => self.content()?.validate().map_err(refused)?,
             }
         }
         Ok(())
@@ -174,6 +174,7 @@ mod tests {
         check(json!({"linear": {"lambda": 1.0}}), Some(&field("linear")));
         check(json!({"linear": {"l2": -1.0}}), Some(&field("linear")));
         check(json!({"factors": {"factor_count": "many"}}), Some(&field("factors")));
+        check(json!({"content": {"similarity_threshold": 1.5}}), Some(&field("content")));
         check(json!({"magic": {}}), Some("recommend.training.algorithm_settings"));
         check(json!({"popularity": {"half_life": 1}}), Some("recommend.training.algorithm_settings"));
     }

@@ -65,8 +65,9 @@ impl House {
             let view = view.read();
             view.users.find(user).and_then(|index| view.users.get(index)).is_some_and(|user| user.unsealed)
         };
-        let erasure = self.erasures.begin(&scope(tenant), user, unsealed).await.unwrap();
-        if let Some(erasure) = erasure {
+        let prepared = self.erasures.prepare(&scope(tenant), user, unsealed).await.unwrap();
+        if let Some(prepared) = prepared {
+            let erasure = self.erasures.begin(&scope(tenant), prepared).await.unwrap();
             self.erasures.tell(&scope(tenant), &erasure).await.unwrap();
         }
     }

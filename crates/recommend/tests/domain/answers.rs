@@ -28,7 +28,7 @@ impl Shop {
     async fn new(settings: RecommendSettings) -> Self {
         let log = Arc::new(MemoryEventLog::new(1));
         let clock = Arc::new(ManualClock::at(NOW.parse::<Timestamp>().unwrap()));
-        let parts = parts(&log, clock).await;
+        let parts = parts(log.clone(), clock).await;
         let mut metrics = prometheus_client::registry::Registry::default();
         let recommend = Recommend::open(parts, settings, &mut metrics).await.unwrap();
         let scope = Scope::system(TenantId::new("shop").unwrap(), "test");

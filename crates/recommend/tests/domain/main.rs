@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
 mod answers;
+mod background;
 mod embedder;
+mod erasures;
 mod publish;
 mod replaced_view;
 
@@ -27,12 +29,11 @@ fn entity(scope: &Scope, title: &str) -> Event {
 }
 
 /// All in memory.
-async fn parts(log: &Arc<MemoryEventLog>, clock: Arc<dyn Clock>) -> RecommendParts {
+async fn parts(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> RecommendParts {
     let records = Arc::new(MemoryRecords::new());
     let entropy = Arc::new(SeededEntropy::new(1));
     let keyring =
         Keyring::open(records.clone(), MasterKeys::default(), false, entropy.clone()).await.unwrap();
-    let log = Arc::clone(log) as Arc<dyn EventLog>;
     RecommendParts {
         erasures: Erasures::new(Arc::new(keyring), log.clone(), edge::ingest::EVENTS, clock.clone()),
         audit: edge::AuditLog::new(records.clone(), clock.clone()),
@@ -49,7 +50,7 @@ async fn parts(log: &Arc<MemoryEventLog>, clock: Arc<dyn Clock>) -> RecommendPar
 }
 
 async fn open(log: &Arc<MemoryEventLog>, embedder: Option<Arc<dyn ItemEmbedder>>) -> Recommend {
-    let parts = RecommendParts { embedder, ..parts(log, Arc::new(SystemClock::new())).await };
+    let parts = RecommendParts { embedder, ..parts(log.clone(), Arc::new(SystemClock::new())).await };
     let mut settings = RecommendSettings::default();
     settings.schedule.incremental_update_interval_secs = 1;
     Recommend::open(parts, settings, &mut prometheus_client::registry::Registry::default()).await.unwrap()

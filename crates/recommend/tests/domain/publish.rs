@@ -76,7 +76,7 @@ async fn a_publish_that_fails_wastes_no_training() {
     let blobs = Arc::new(Away { inner: Arc::new(memory_blobs()), left: AtomicUsize::new(2) });
     let parts = RecommendParts {
         blobs: Arc::clone(&blobs) as Arc<dyn Blobs>,
-        ..parts(&log, Arc::new(SystemClock::new())).await
+        ..parts(log.clone(), Arc::new(SystemClock::new())).await
     };
     let mut registry = Registry::default();
     let quick = r#"{"training": {"blend_users": 50, "algorithms": {"sequence": false}}}"#;
