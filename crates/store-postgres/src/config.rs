@@ -10,6 +10,7 @@ use std::time::Duration;
 use kernel::{Error, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use store::Secret;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::tls::Verification;
@@ -165,7 +166,8 @@ pub struct Settings {
     /// How often a waiter looks for events that no notification told of.
     pub poll_seconds: f64,
     /// At most so many vectors (of one tenant, under a filter) are searched exactly, and more where many others share their
-    /// index; the rest through that index. 0: always through the index.
+    /// index; the rest through that index. 0: always through the index. The server asks for no vectors yet; it is for
+    /// programs that use this crate.
     pub exact_search_vectors: u64,
 }
 
@@ -239,6 +241,17 @@ impl Settings {
             None => Ok(()),
             Some((name, _, most)) => Err(invalid(name, format!("must be 0.01 to {most} seconds"))),
         }
+    }
+
+    /// The passwords in the URLs, by the name of the setting; none of a URL that cannot be read.
+    #[must_use]
+    pub fn passwords(&self) -> Vec<(&'static str, Secret)> {
+        let password = |name: &'static str, url: &Option<DatabaseUrl>| {
+            let address = url.as_ref()?.parse().ok()?;
+            let password = String::from_utf8_lossy(address.config.get_password()?).into_owned();
+            Some((name, Secret::new(password)))
+        };
+        [password("url", &self.url), password("read_url", &self.read_url)].into_iter().flatten().collect()
     }
 
     pub(crate) fn write_address(&self) -> Result<Address> {

@@ -121,12 +121,23 @@ impl PostgresStore {
         Arc::clone(&self.columns) as Arc<dyn Columns>
     }
 
-    /// Asks the server that takes writes for a sign of life, for readiness.
+    /// Asks the server that takes writes for a sign of life, over the pool: one that is busy gives none in time. Whether the
+    /// server is away the heartbeat says ([`PoolFigures::is_open_circuit`]).
     ///
     /// # Errors
     /// `UNAVAILABLE` or `TIMED_OUT` when there is none within `limit`; at once while the circuit is open.
     pub async fn ping(&self, limit: Duration) -> Result<()> {
         self.database.ping(limit).await
+    }
+
+    /// Asks the replica for a sign of life, and whether it has the schema. Nothing where there is no replica.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` or `TIMED_OUT` when there is no sign within `limit`, or no schema.
+    pub async fn ping_replica(&self, limit: Duration) -> Result<()> {
+        let Some(replica) = &self.replica else { return Ok(()) };
+        replica.ping(limit).await?;
+        replica.read("SELECT 1 FROM partitions LIMIT 1", &[]).await.map(drop)
     }
 
     /// The figures of the pool of the server that takes writes.

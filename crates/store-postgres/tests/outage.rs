@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::proxy::{Line, Proxy};
-use common::{ALL, Schema, TOPIC, connect, event, scope};
+use common::{ALL, Schema, TOPIC, connect, event, scope, url};
 use kernel::{Clock, ErrorKind, SystemClock, SystemEntropy, codes};
 use store::{Expect, Outcome, Table, Write};
 use store_postgres::{DatabaseUrl, Migrator, PostgresStore, Settings};
@@ -352,4 +352,45 @@ async fn a_replica_may_be_away() {
         assert_eq!(log.read(&TOPIC, 0, 0, ALL).await.unwrap().len(), 1);
     }
     assert!(store.read_pool().unwrap().is_open_circuit && !store.pool().is_open_circuit);
+    let limit = Duration::from_millis(500);
+    assert!(store.ping_replica(limit).await.unwrap_err().kind().is_retryable());
+    store.ping(limit).await.unwrap();
+}
+
+/// Another database in place of the replica: where it lacks the schema its pulse says so; what it says wrongly is an error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_none_is_noticed() {
+    let schema = Schema::migrated().await;
+    let name = &schema.settings.schema;
+    let here = connect().await;
+    here.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await.unwrap();
+    let mut address: Vec<String> = url().split('/').map(str::to_owned).collect();
+    *address.last_mut().unwrap() = name.clone();
+    let address = address.join("/");
+    let store =
+        schema.open_with(|settings| settings.read_url = Some(DatabaseUrl::new(address.clone()))).await;
+    let log = store.event_log();
+    log.append(&scope(), &TOPIC, vec![event(0)]).await.unwrap();
+    assert_eq!(log.read(&TOPIC, 0, 0, ALL).await.unwrap().len(), 1);
+    let told = store.ping_replica(Duration::from_secs(5)).await.unwrap_err();
+    assert!(told.message().contains("the schema is not there"), "{told}");
+
+    let (there, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let tables = format!(
+        "CREATE SCHEMA \"{name}\"; SET search_path = \"{name}\"; \
+         CREATE TABLE partitions AS SELECT 1 AS topic, 0 AS partition, 0::bigint AS first_offset, 1::bigint AS next_offset; \
+         CREATE TABLE events AS SELECT 1 AS topic, 0 AS partition, 0::bigint AS place, 7 AS checksum, '{{}}'::bytea AS body"
+    );
+    there.batch_execute(&tables).await.unwrap();
+    store.ping_replica(Duration::from_secs(5)).await.unwrap();
+    let number: i32 = schema.client().await.query_one("SELECT number FROM topics", &[]).await.unwrap().get(0);
+    there
+        .batch_execute(&format!("UPDATE partitions SET topic = {number}; UPDATE events SET topic = {number}"))
+        .await
+        .unwrap();
+    let read = log.read(&TOPIC, 0, 0, ALL).await;
+    assert_eq!(read.unwrap_err().code(), codes::CORRUPTED);
+    drop((there, log, store));
+    here.batch_execute(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await.unwrap();
 }

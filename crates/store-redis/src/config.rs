@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Secret;
 
+use crate::address::Address;
+
 /// How the servers at the address stand together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -115,6 +117,15 @@ impl Settings {
             return Err(invalid("prefix", "is 1 to 64 characters of a-z A-Z 0-9 _ - ."));
         }
         Ok(())
+    }
+
+    /// The passwords, by the name of the setting; none of an address that cannot be read.
+    #[must_use]
+    pub fn passwords(&self) -> Vec<(&'static str, Secret)> {
+        let of_servers = Address::parse(&self.url, self.mode).ok().map(|address| ("url", address.password));
+        let of_sentinels = ("sentinel_password", self.sentinel_password.clone());
+        let given = |(_, password): &(&str, Secret)| !password.is_empty();
+        of_servers.into_iter().chain([of_sentinels]).filter(given).collect()
     }
 
     pub(crate) fn connection_timeout(&self) -> Duration {
