@@ -20,6 +20,18 @@ ROUNDS_PER_RECOVERY_KILL = 3
 RECOVERY_SECONDS_MAX = 0.3
 
 
+def ids_in(out):
+    """The ids in the lines of a writer."""
+    ids = []
+    # What follows the last line's end is no acknowledgement that anybody saw whole; `end` is none at all.
+    for line in out.decode().split("\n")[:-1]:
+        words = line.split(" ")
+        if len(words) == 3:
+            prefix, first, count = words[0], int(words[1]), int(words[2])
+            ids += [f"{prefix}-{number}" for number in range(first, first + count)]
+    return ids
+
+
 def acknowledged_by(writer, seconds):
     """The ids in the lines of the writer, once it has ended."""
     try:
@@ -28,16 +40,9 @@ def acknowledged_by(writer, seconds):
         writer.kill()
         writer.communicate()
         raise CannotMeasure("the writer did not notice that the server is gone") from expired
-    ids = []
-    for line in out.decode().splitlines():
-        words = line.split(" ")
-        # The last line may be cut; it is not an acknowledgement that anybody saw.
-        if len(words) == 3:
-            prefix, first, count = words[0], int(words[1]), int(words[2])
-            ids += [f"{prefix}-{number}" for number in range(first, first + count)]
     if writer.returncode != 0:
         raise CannotMeasure(f"the writer failed: {fault.decode()[-500:]}")
-    return ids
+    return ids_in(out)
 
 
 def present(server):

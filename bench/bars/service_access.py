@@ -17,9 +17,17 @@ NAME = "service-access"
 WHAT = "every endpoint unauthenticated, unauthorised and from another tenant, against the built binary"
 BAR = "every endpoint, both ways"
 
-ADMINISTRATORS = ("/api/v1/audit", "/api/v1/dead-letters", "/api/v1/keys", "/api/v1/webhook")
+ADMINISTRATORS = (
+    "/api/v1/audit",
+    "/api/v1/dead-letters",
+    "/api/v1/keys",
+    "/api/v1/market/dead-letters",
+    "/api/v1/webhook",
+)
+# Moving what serves is for administrators, looking at it for everybody.
+PROMOTIONS = ("/promote", "/rollback")
 # They write nothing.
-READ_BY_POST = ("/api/v1/recommendations/session",)
+READ_BY_POST = ("/api/v1/recommendations/session", "/api/v1/market/validate")
 # Of the operator's tenant alone; not in the document.
 OPERATORS = ("/api/config", "/debug/pprof/profile?seconds=1")
 # What time alone changes: of an answer, of a key that its owner uses, of a webhook that is sent meanwhile.
@@ -30,7 +38,7 @@ PASSING = (
 
 
 def needed(operation):
-    if operation.path.startswith(ADMINISTRATORS):
+    if operation.path.startswith(ADMINISTRATORS) or operation.path.endswith(PROMOTIONS):
         return "admin"
     return "read" if operation.method == "GET" or operation.path in READ_BY_POST else "write"
 

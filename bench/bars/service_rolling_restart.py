@@ -1,5 +1,8 @@
 """Three replicas behind HAProxy, restarted one after the other, again and again, under the mixed load of `service-load`.
 
+Before each restart the schema is looked at and migrated by the binary, as an upgrade does it beside live servers. There is
+no step that the schema lacks, so that what is shown is that this harms nobody, not that a step does not.
+
 A request counts as failed where its caller sees no answer, one of 500 or more, or one that is not what was asked for.
 """
 
@@ -11,7 +14,7 @@ from harness.service import Service
 from harness.service_engines import Engines
 
 NAME = "service-rolling-restart"
-WHAT = "3 replicas behind HAProxy (deploy/haproxy), restarted in turn under the mixed load"
+WHAT = "3 replicas behind HAProxy (deploy/haproxy), migrated and restarted in turn under the mixed load"
 BAR = "0 failed requests of >= 100,000"
 
 REPLICAS = 3
@@ -26,9 +29,19 @@ class Roller:
     def __init__(self, service, proxy):
         self.service, self.proxy = service, proxy
         self.count, self.longest_seconds = 0, 0.0
+        self.migrations, self.changes = 0, []
+
+    def migrate(self, server):
+        """`migrate plan`, then `migrate up`, with the settings of a server."""
+        for command in ("plan", "up"):
+            told = self.service.workbench.watershed("--config", server.config, "migrate", command).strip()
+            if told and not told.startswith(("nothing to do", "-- nothing")):
+                self.changes.append(f"migrate {command}: {told[:200]}")
+        self.migrations += 1
 
     def restart_next(self):
         server = self.service.servers[self.count % REPLICAS]
+        self.migrate(server)
         began = time.monotonic()
         server.stop()
         if server.exit_code != 0:
@@ -66,6 +79,8 @@ def measure(workbench):
         Figure("failed requests", total["failed"] + total["refused"], at_most=0),
         Figure("requests", total["sent"], at_least=wanted),
         Figure("restarts", roller.count, at_least=REPLICAS),
+        Figure("migrations beside the servers", roller.migrations, at_least=roller.count),
+        Figure("migrations that had something to do", len(roller.changes), at_most=0),
         Figure("acknowledged events that are lost", sum(counts[id] == 0 for id in acknowledged), at_most=0),
         Figure("acknowledged events that are there twice", sum(counts[id] > 1 for id in acknowledged), at_most=0),
         Figure("requests a second", rate, "req/s"),
@@ -73,4 +88,4 @@ def measure(workbench):
         Figure("longest wait", max(one[kind]["most_ms"] for one in told for kind in KINDS), "ms"),
         Figure("longest restart, from SIGTERM to taken by the proxy again", roller.longest_seconds, "s"),
     ]
-    return Measured(figures, [f"failure: {failure}" for one in told for failure in one["failures"]])
+    return Measured(figures, [*roller.changes, *(f"failure: {failure}" for one in told for failure in one["failures"])])

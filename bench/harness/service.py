@@ -165,7 +165,8 @@ class Load:
 
 
 class Watch:
-    """Looks at a server again and again: whether it is ready, and how many requests it counted alone."""
+    """Looks at a server again and again: whether it is ready, how many requests it counted alone, and how many answers its
+    cache had."""
 
     def __init__(self, server):
         self.server = server
@@ -194,14 +195,24 @@ class Watch:
         except urllib.error.HTTPError as refused:
             status, told = refused.code, json.load(refused)
         except OSError:
-            return None, None, None
+            return None, None, None, None
         try:
             with urllib.request.urlopen(f"{base}/metrics", timeout=2) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
-            return status, told.get("reason"), None
+            return status, told.get("reason"), None, None
         count = [line.split()[1] for line in lines if line.startswith("rate_limit_local_total ")]
-        return status, told.get("reason"), float(count[0]) if count else None
+        hits = sum(float(line.split()[1]) for line in lines if line.startswith("redis_cache_hits_total{"))
+        return status, told.get("reason"), float(count[0]) if count else None, hits
+
+    def without_hit(self, begin):
+        """The longest time from `begin` on in which the cache had no answer, in seconds; none where it had none before."""
+        hits = [(sample[0], sample[4]) for sample in self.samples if sample[4] is not None]
+        grown = [late[0] for early, late in zip(hits, hits[1:]) if late[1] > early[1]]
+        if not grown or grown[0] >= begin:
+            return None
+        moments = [begin, *(at for at in grown if at > begin), hits[-1][0]]
+        return max(late - early for early, late in zip(moments, moments[1:]))
 
     def not_ready(self):
         """The samples of a server that said no."""
@@ -287,6 +298,13 @@ class Outage:
         span = self.watch.counted_alone_until()
         seconds = span[1] - span[0] if span else 0.0
         return Figure("limits counted by the server alone for", seconds, "s", at_most=longest)
+
+    def without_hit(self, longest):
+        """For how long the cache had no answer at all."""
+        seconds = self.watch.without_hit(self.broken)
+        if seconds is None:
+            raise CannotMeasure("the cache had no answer before anything broke")
+        return Figure("longest time without an answer from the cache", seconds, "s", at_most=longest)
 
     def alone_after_return(self):
         span = self.watch.counted_alone_until()

@@ -16,8 +16,11 @@ PERMISSIONS = ("read", "write", "admin")
 SECRET = "bench-secret-of-more-than-thirty-two-bytes"
 CONFIG = f'[auth.jwt]\nsecret = "{SECRET}"\n'
 
-# Method, path and body; `MARK` is the tenant's own word.
+# Whose things are asked for by names that their makers choose: there is no list of them at this address.
+MODELS = "/api/v1/models"
+# Method, path and body; `MARK` is the tenant's own word, `TENANT` its name.
 PLANTED = [
+    ("POST", "/api/2.0/mlflow/registered-models/create", {"name": "model-of-TENANT", "description": "MARK"}),
     ("PUT", "/api/v1/users/ada", {"attributes": {"mark": "MARK"}}),
     ("POST", "/api/v1/entities", {"entity_id": "film-1", "entity_type": "film", "attributes": {"mark": "MARK"}}),
     ("POST", "/api/v1/entities", {"entity_id": "MARK-film", "entity_type": "film", "attributes": {"mark": "MARK"}}),
@@ -31,6 +34,11 @@ PLANTED = [
     ("POST", "/api/v1/keys", {"name": "MARK", "permission": "read"}),
     ("POST", "/api/v1/webhooks", {"url": "https://MARK.example.com/", "events": ["model.updated"]}),
     ("POST", "/api/v1/webhooks/{id}/test", None),
+    ("POST", "/api/v1/market/ticks", {"source_system": "MARK", "market": "MISO", "symbol": "MISO_INDIANA_HUB",
+                                      "timestamp": "2024-01-01T00:00:00Z", "price": 31.2}),
+    # Not a number, and so a dead letter of the stage.
+    ("POST", "/api/v1/market/ticks", {"source_system": "MARK", "symbol": "MARK", "timestamp": "2024-01-01T00:00:00Z",
+                                      "price": "NaN"}),
     # Refused, and so a dead letter.
     ("POST", "/api/v1/events", {"specversion": "1.0", "id": "MARK", "source": "/MARK",
                                 "type": "recommend.user.put.v1", "data": {"nobody": "MARK"}}),
@@ -131,12 +139,14 @@ class Tenant:
     def plant(self):
         for method, path, body in PLANTED:
             path = path.replace("{id}", self.identity(path.split("/{")[0]) or "") if "{" in path else path
-            body = body and json.dumps(body).replace("MARK", self.mark).encode()
+            body = body and json.dumps(body).replace("MARK", self.mark).replace("TENANT", self.name).encode()
             kind = "application/cloudevents+json" if path == "/api/v1/events" else "application/json"
             self.as_admin(method, path, body, kind)
 
     def identity(self, collection):
         """The id of this tenant's newest thing in a list; none where it has none."""
+        if collection == MODELS:
+            return f"model-of-{self.name}"
         listed = json.loads(self.as_admin("GET", collection).text)
         things = next((part for part in listed.values() if isinstance(part, list)), []) if listed else []
         return things[-1]["id"] if things else None

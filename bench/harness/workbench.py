@@ -130,6 +130,8 @@ class Workbench:
         same. Returns a copy that may be changed."""
         digest = hashlib.sha256(self.binary("watershed").read_bytes())
         digest.update(json.dumps([recipe, self.quick]).encode())
+        # A trial leaves the prepared data of a measurement where it is.
+        name = f"quick-{name}" if self.quick else name
         kept = CACHE / "bench" / f"{name}-{digest.hexdigest()[:16]}"
         if not kept.exists():
             for old in kept.parent.glob(f"{name}-*"):
