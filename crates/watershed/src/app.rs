@@ -1,7 +1,7 @@
 //! Mounts the domains on the edge: one list of parts, one router, one OpenAPI document.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,20 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use edge::auth::{Authenticator, Tokens};
+use edge::browsers;
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
-use edge::streams::StreamLimits;
+use edge::streams::{PlaceLimits, StreamLimits};
 use edge::{
     AccessMetrics, ApiError, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing,
     StaticKey,
 };
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, SystemClock, SystemEntropy, TenantId, codes};
+use market::{Market, MarketParts};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
+use registry::{ModelRegistry, RegistryParts};
 use stream::{HISTORY_GONE, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -27,7 +30,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use webhooks::Webhooks;
 
-use crate::config::{AuthSettings, Config, Engine, JwtSettings, Role, Roles};
+use crate::config::{Config, Engine, JwtSettings, Role, Roles};
 use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
@@ -66,6 +69,9 @@ pub(crate) struct App {
     pub access_metrics: AccessMetrics,
     pub ingest: Ingest,
     pub recommend: Recommend,
+    pub models: ModelRegistry,
+    /// None where `market.enabled` says so.
+    pub market: Option<Market>,
     pub audit: AuditLog,
     pub keys: Arc<KeyRing>,
     pub webhooks: Arc<Webhooks>,
@@ -117,7 +123,9 @@ impl App {
             HISTORY_GONE => error.with_field("storage.accept_partial_history"),
             _ => error,
         })?;
-        let owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
+        let market = open_market(config, &engines, &guarded, &ambient, roles, &mut registry).await?;
+        let mut owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
+        owners.extend(market.as_ref().map(Market::owner));
         let ingest = Ingest::new(
             IngestParts {
                 log: Arc::clone(&guarded.log),
@@ -128,6 +136,7 @@ impl App {
             },
             &owners,
         );
+        let models = models(config, &engines, &guarded, &ambient, audit.clone());
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
         let is_alone = config.storage.chosen().records == Engine::Embedded;
         let notes = (!is_alone).then(|| Arc::clone(&engines.records));
@@ -141,6 +150,8 @@ impl App {
             access_metrics,
             ingest,
             recommend,
+            models,
+            market,
             audit,
             keys,
             webhooks,
@@ -149,12 +160,15 @@ impl App {
     }
 
     fn api_routes(&self) -> OpenApiRouter {
+        let market = self.market.as_ref().map(|market| market.routes(self.ingest.clone()));
         OpenApiRouter::new()
+            .merge(market.unwrap_or_default())
             .merge(events::routes(self.ingest.clone()))
             .merge(dead_letters::routes(self.guarded.dead_letters.clone()))
             .merge(http::keys::routes(Arc::clone(&self.keys)))
             .merge(http::audit::routes(self.audit.clone()))
             .merge(webhooks::http::routes(Arc::clone(&self.webhooks)))
+            .merge(registry::http::routes(self.models.clone()))
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
@@ -179,14 +193,21 @@ impl App {
     ///
     /// # Errors
     /// `VALIDATION_ERROR` for limits that make no sense.
-    fn guarded(&self, config: &Config, static_key: StaticKey, tokens: Option<Arc<Tokens>>) -> Result<Router> {
-        let mut kinds: Vec<Arc<dyn Authenticator>> = vec![Arc::clone(&self.keys) as _, Arc::new(static_key)];
+    fn guarded(
+        &self,
+        config: &Config,
+        static_key: Option<StaticKey>,
+        tokens: Option<Arc<Tokens>>,
+    ) -> Result<Router> {
+        let mut kinds: Vec<Arc<dyn Authenticator>> = vec![Arc::clone(&self.keys) as _];
+        kinds.extend(static_key.map(|key| Arc::new(key) as _));
         kinds.extend(tokens.map(|tokens| tokens as _));
         let authenticators = Authenticators::new(kinds);
         let (api, document) = api(self.api_routes());
         let document = Arc::new(document);
         let api = api
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
+            .merge(registry::mlflow::routes(self.models.clone()))
             .route("/api/config", get(show_config).with_state(Arc::new(config.clone())));
         #[cfg(feature = "profile")]
         let api = api.merge(crate::profile::routes(config.clone()));
@@ -207,19 +228,21 @@ impl App {
     pub(crate) fn router(
         &mut self,
         config: &Config,
-        static_key: StaticKey,
+        static_key: Option<StaticKey>,
         tokens: Option<Arc<Tokens>>,
         tracing: Option<Arc<dyn Tracing>>,
         stopping: CancellationToken,
     ) -> Result<Router> {
         let api = if config.server.roles.has(Role::Api) {
-            Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found)
+            let api = Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found);
+            api.layer(middleware::from_fn(registry::mlflow::translate))
         } else {
             let names = config.server.roles.names();
             Router::new().fallback(move || std::future::ready(not_answered_here(&names)))
         };
         let registry = Arc::new(std::mem::take(&mut self.registry));
         let mut checks = vec![self.recommend.check()];
+        checks.extend(self.market.as_ref().map(Market::check));
         checks.push(Arc::clone(&self.crew) as _);
         checks.extend(self.engines.pulses.iter().map(|pulse| Arc::clone(pulse) as Arc<dyn health::Check>));
         let probes = health::Health::new(checks, stopping, registry);
@@ -227,10 +250,16 @@ impl App {
             request_timeout: Duration::from_millis(config.server.request_timeout_ms),
             concurrency: config.server.max_concurrent_requests,
             streams: StreamLimits {
-                per_tenant: config.server.max_streams_per_tenant,
-                in_all: config.server.max_concurrent_requests,
+                places: PlaceLimits {
+                    per_tenant: config.server.max_streams_per_tenant,
+                    in_all: config.server.max_concurrent_requests,
+                },
                 bytes_per_second_min: config.server.stream_min_bytes_per_sec,
                 window: STREAM_WINDOW,
+            },
+            answers: PlaceLimits {
+                per_tenant: config.server.max_exports_per_tenant,
+                in_all: config.server.max_exports,
             },
         };
         let ambient = &self.ambient;
@@ -240,7 +269,14 @@ impl App {
         // Probes have places of their own: a server with much to do is alive.
         let apart = state.clone().with_places(PROBES_AT_ONCE);
         let probes = health::routes(probes).layer(middleware::from_fn_with_state(apart, around));
-        Ok(api.layer(middleware::from_fn_with_state(state, around)).merge(probes))
+        let api = api.layer(middleware::from_fn_with_state(state, around));
+        let api = if config.server.compression { api.layer(browsers::compression()) } else { api };
+        // Outermost, so that pages may read refusals too.
+        let api = match config.server.cors.layer()? {
+            Some(cors) => api.layer(cors),
+            None => api,
+        };
+        Ok(api.merge(probes))
     }
 }
 
@@ -250,6 +286,37 @@ fn not_answered_here(roles: &str) -> ApiError {
         "this server answers no requests but probes, for its roles are: {roles}; ask one that has the role `api`"
     );
     ApiError(Error::new(codes::UNAVAILABLE, message))
+}
+
+/// Market data, where the settings have it.
+async fn open_market(
+    config: &Config,
+    engines: &Engines,
+    guarded: &Guarded,
+    ambient: &Ambient,
+    roles: &Roles,
+    registry: &mut Registry,
+) -> Result<Option<Market>> {
+    if !config.market.enabled {
+        return Ok(None);
+    }
+    // Ticks are of nobody: the engines hold them as they are.
+    let parts = MarketParts {
+        log: Arc::clone(&engines.log),
+        records: Arc::clone(&engines.records),
+        columns: Arc::clone(&engines.columns),
+        blobs: Arc::clone(&engines.blobs),
+        dead_letters: guarded.dead_letters.clone(),
+        clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
+        is_alone: config.storage.chosen().records == Engine::Embedded,
+        views: ProjectorSettings {
+            accept_partial_history: config.storage.accept_partial_history,
+            writes_shared: roles.has(Role::Stream),
+            ..ProjectorSettings::default()
+        },
+    };
+    Market::open(parts, &config.market, registry).await.map(Some)
 }
 
 /// The process is the operator's: administrators of other tenants see theirs only.
@@ -296,7 +363,10 @@ pub(crate) async fn openapi_json() -> Result<String> {
     let app = App::open(&config).await?;
     let document = api(app.api_routes()).1;
     app.recommend.stop().await;
-    drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks));
+    if let Some(market) = app.market {
+        market.stop().await;
+    }
+    drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks, app.models));
     // What cannot be removed from a temporary folder is the system's to tidy.
     let _ = std::fs::remove_dir_all(folder);
     document.to_pretty_json().map_err(Error::internal)
@@ -313,22 +383,43 @@ pub(crate) async fn access(engines: &Engines, ambient: &Ambient) -> Result<(Audi
     Ok((audit, Arc::new(keys)))
 }
 
-/// The key of the settings; makes and keeps one in the data folder where the settings have none.
+/// Experiments, runs and models, with their artifacts sealed like everything that may be personal.
+pub(crate) fn models(
+    config: &Config,
+    engines: &Engines,
+    guarded: &Guarded,
+    ambient: &Ambient,
+    audit: AuditLog,
+) -> ModelRegistry {
+    let parts = RegistryParts {
+        records: Arc::clone(&engines.records),
+        blobs: Arc::clone(&guarded.blobs),
+        audit,
+        clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
+    };
+    ModelRegistry::new(parts, &config.registry)
+}
+
+/// The key of the settings. Where they have none and records are in the data folder, one is made and kept in a file there;
+/// where records are shared there is none: replicas must have the same keys.
 ///
 /// # Errors
 /// `VALIDATION_ERROR` for a short key; `UNAVAILABLE` when the key file cannot be written.
 pub(crate) fn static_key(
-    settings: &AuthSettings,
-    data_dir: &Path,
+    config: &Config,
     entropy: &dyn Entropy,
-) -> Result<(StaticKey, Option<std::path::PathBuf>)> {
-    let tenant = TenantId::new(&settings.tenant)?;
-    if let Some(key) = &settings.api_key {
-        return Ok((StaticKey::new(key, tenant)?, None));
+) -> Result<(Option<StaticKey>, Option<PathBuf>)> {
+    let tenant = TenantId::new(&config.auth.tenant)?;
+    if let Some(key) = &config.auth.api_key {
+        return Ok((Some(StaticKey::new(key, tenant)?), None));
     }
-    let path = data_dir.join("api-key");
+    if config.storage.chosen().records != Engine::Embedded {
+        return Ok((None, None));
+    }
+    let path = config.storage.data_dir.join("api-key");
     let key = kept_key(&path, entropy)?;
-    Ok((StaticKey::new(&key, tenant)?, Some(path)))
+    Ok((Some(StaticKey::new(&key, tenant)?), Some(path)))
 }
 
 /// The key in a file; makes one where there is none.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup::{BackupMetrics, Options, Rules, Shipper, Source, Target, Vault};
+use edge::ApiKey;
 use kernel::{Error, Result, codes};
 use object_store::local::LocalFileSystem;
 use prometheus_client::registry::Registry;
-use store::{Blobs, Leases, ObjectBlobs};
+use store::{Blobs, Document, Leases, ObjectBlobs};
 
 use crate::app::Ambient;
 use crate::config::Config;
@@ -22,11 +23,14 @@ const S3: &str = "s3://";
 /// What belongs to a backup.
 pub(crate) fn rules() -> Rules {
     Rules {
-        topics: vec![edge::ingest::EVENTS],
+        topics: std::iter::once(edge::ingest::EVENTS)
+            .chain(market::events::topics::ALL.map(store::Topic::fixed))
+            .collect(),
         // Leases and roles are of processes; objects that a database keeps in records come as objects.
         tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],
-        // The keys of a person who was forgotten must not come back with a backup from before, nor what quotes them.
-        tables_kept_once: [&privacy::TABLES[..], &["dead_letters"]].concat(),
+        // The keys of a person who was forgotten must not come back with a backup from before, nor what quotes them, nor
+        // an API key that was revoked since.
+        tables_kept_once: [&privacy::TABLES[..], &["dead_letters", ApiKey::TABLE.name]].concat(),
         folders_left_out: vec![stream::Checkpoints::FOLDER],
         written_once: vec!["models"],
         checkpoints: stream::Checkpoints::FOLDER,

@@ -1,10 +1,18 @@
 //! What can be asked of the binary.
 
+mod forecast;
+mod models;
+mod stream;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use kernel::Permission;
+
+pub(crate) use forecast::{EvaluateCurve, TrainCurve};
+pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
+pub(crate) use stream::{Dlq, Projection, Stream};
 
 /// Turns streams of events into ranked decisions.
 #[derive(Debug, Parser)]
@@ -46,6 +54,14 @@ pub(crate) enum Command {
     Train(Train),
     /// Compare how algorithms rank held-out data
     Evaluate(Box<Evaluate>),
+    /// Point an alias of a registered model at a version
+    Promote(Promote),
+    /// Point an alias of a registered model back at where it pointed before
+    Rollback(Rollback),
+    /// Print what was done to a registered model
+    History(History),
+    /// Remove versions without an alias, deleted runs and broken uploads that are old
+    CleanupArtifacts(CleanupArtifacts),
     /// Print recommendations for a user
     Recommend(Recommend),
     /// Move the database's schema
@@ -59,6 +75,15 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Look at the stages of market data
+    #[command(subcommand)]
+    Stream(Stream),
+    /// Look at what the stages of market data refused, and send it through them again
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Look after the rows of prices and bars
+    #[command(subcommand)]
+    Projection(Projection),
     /// Look after the keys that personal data is sealed under
     #[command(subcommand)]
     Encryption(Encryption),
@@ -145,16 +170,45 @@ pub(crate) struct Import {
 
 /// `train`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Train {
+    /// Something other than the recommender
+    #[command(subcommand)]
+    pub of: Option<TrainOf>,
     /// Leave out the sequence model, which takes most of the time
     #[arg(long)]
     pub fast: bool,
 }
 
+/// `train`, of what
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrainOf {
+    /// Forecast the next days of a curve, compare with persistence, write the model to a file
+    CurveForecaster(TrainCurve),
+}
+
+const EVALUATE_HELP: &str = "\
+Algorithms: popularity (popular in tables, and always there), neighbours, linear (ease), factors (als), graph \
+(graph_filter), transitions, sequence, content (content_based), hybrid. Both names are taken. neighbours and graph are \
+off in recommend.training.algorithms where nothing else is set: name them to see them.
+
+Nothing is chosen on the test part. --tune fits each algorithm on the training part, compares settings by NDCG at the \
+longest cutoff on the validation part (of at most 5,000 users), and begins with the settings in force; then the \
+algorithm is fitted anew with the best. It searches linear, factors, neighbours, graph and transitions; sequence takes \
+too long, popularity and content have nothing to find. The table and the JSON tell what was found; \
+recommend.training.algorithm_settings trains with it.
+
+Where targets come after the history (last-item-out, temporal, and given with later or ordered lists) the order counts: \
+transitions and sequence are compared, and tuning may let old history fade. Under liang, and given without order, it \
+does not.";
+
 /// `evaluate`
 #[derive(Debug, Args)]
-#[command(after_long_help = EVALUATE_HELP)]
+#[command(after_long_help = EVALUATE_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Evaluate {
+    /// Something other than recommendations
+    #[command(subcommand)]
+    pub of: Option<EvaluateOf>,
     /// Evaluate on this data set instead of on what was taken in
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
@@ -216,20 +270,12 @@ pub(crate) struct Evaluate {
     pub export_split: Option<PathBuf>,
 }
 
-const EVALUATE_HELP: &str = "\
-Algorithms: popularity (popular in tables, and always there), neighbours, linear (ease), factors (als), graph \
-(graph_filter), transitions, sequence, content (content_based), hybrid. Both names are taken. neighbours and graph are \
-off in recommend.training.algorithms where nothing else is set: name them to see them.
-
-Nothing is chosen on the test part. --tune fits each algorithm on the training part, compares settings by NDCG at the \
-longest cutoff on the validation part (of at most 5,000 users), and begins with the settings in force; then the \
-algorithm is fitted anew with the best. It searches linear, factors, neighbours, graph and transitions; sequence takes \
-too long, popularity and content have nothing to find. The table and the JSON tell what was found; \
-recommend.training.algorithm_settings trains with it.
-
-Where targets come after the history (last-item-out, temporal, and given with later or ordered lists) the order counts: \
-transitions and sequence are compared, and tuning may let old history fade. Under liang, and given without order, it \
-does not.";
+/// `evaluate`, of what
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvaluateOf {
+    /// Score a curve forecaster on days that it did not learn from, beside persistence
+    CurveForecaster(EvaluateCurve),
+}
 
 /// What a search for settings may cost for each algorithm.
 #[derive(Debug, Clone, Copy, PartialEq)]

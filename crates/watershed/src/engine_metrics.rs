@@ -4,7 +4,7 @@
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "kafka", feature = "redis"))]
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
@@ -26,6 +26,14 @@ impl Collector for EngineMetrics {
             told.gauge("database_pool_waiting", "Callers that wait for a connection", pool.waiting)?;
             let open = usize::from(pool.is_open_circuit);
             told.gauge("database_circuit_open", "Whether calls are refused at once", open)?;
+            if let Some(pool) = postgres.read_pool() {
+                let open = usize::from(pool.is_open_circuit);
+                told.gauge("database_read_pool_idle_connections", "The same, to the replica", pool.idle)?;
+                told.gauge("database_read_pool_active_connections", "The same, to the replica", pool.in_use)?;
+                told.gauge("database_read_pool_max_connections", "The same, to the replica", pool.max)?;
+                told.gauge("database_read_pool_waiting", "The same, to the replica", pool.waiting)?;
+                told.gauge("database_read_circuit_open", "Whether the replica is passed over", open)?;
+            }
         }
         #[cfg(feature = "redis")]
         if let Some(redis) = &self.0.redis {
@@ -47,6 +55,25 @@ impl Collector for EngineMetrics {
                 local_calls,
             )?;
         }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.0.kafka {
+            let figures = kafka.figures();
+            told.gauge(
+                "kafka_answering",
+                "Whether the last call was answered",
+                usize::from(figures.is_answering),
+            )?;
+            told.counter("kafka_records_appended", "Records that brokers acknowledged", figures.appended)?;
+            told.counter(
+                "kafka_records_not_appended",
+                "Records that brokers did not take",
+                figures.append_failures,
+            )?;
+            told.counter("kafka_records_read", "Records that were read", figures.read)?;
+            told.counter("kafka_records_foreign", "Records read that were no events", figures.foreign)?;
+            told.counter("kafka_records_unusable", "Records passed over as too large", figures.unusable)?;
+            told.counter("kafka_calls_failed", "Calls that no broker answered", figures.failures)?;
+        }
         told.gauge("engines_expected", "Servers this process stands on", self.0.pulses.len())?;
         told.gauge("engines_answering", "Servers this process stands on that answer", self.0.answering())
     }
@@ -60,7 +87,7 @@ impl Told<'_, '_> {
         gauge.encode(self.0.encode_descriptor(name, help, None, gauge.metric_type())?)
     }
 
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "kafka", feature = "redis"))]
     fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)

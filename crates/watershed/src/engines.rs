@@ -7,13 +7,13 @@ use std::sync::Arc;
 use edge::http::health::Check;
 use kernel::{Error, Result, codes};
 use store::memory::MemoryLimiter;
-use store::{Blobs, Cache, EventLog, Limiter, Records};
+use store::{Blobs, Cache, Columns, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Ambient;
 use crate::config::{Engine, StorageSettings};
-#[cfg(any(feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3"))]
 use crate::pulse::Pace;
 use crate::pulse::Pulse;
 
@@ -24,12 +24,16 @@ pub(crate) struct Engines {
     pub log: Arc<dyn EventLog>,
     pub blobs: Arc<dyn Blobs>,
     pub cache: Arc<dyn Cache>,
+    pub columns: Arc<dyn Columns>,
     pub limiter: Arc<dyn Limiter>,
     /// The same, where it is shared with other processes.
     #[cfg(feature = "redis")]
     pub shared_limiter: Option<Arc<store::SharedOrLocal>>,
     /// Whether the servers that these ports stand on answer.
     pub pulses: Vec<Arc<Pulse>>,
+    /// The brokers whose topics streams read and write, where there are some.
+    #[cfg(feature = "kafka")]
+    pub kafka: Option<store_kafka::KafkaStore>,
     #[cfg(feature = "postgres")]
     pub postgres: Option<store_postgres::PostgresStore>,
     #[cfg(feature = "redis")]
@@ -40,6 +44,8 @@ pub(crate) struct Engines {
 #[derive(Default)]
 struct Opened {
     embedded: Option<EmbeddedStore>,
+    #[cfg(feature = "kafka")]
+    kafka: Option<store_kafka::KafkaStore>,
     #[cfg(feature = "postgres")]
     postgres: Option<store_postgres::PostgresStore>,
     #[cfg(feature = "redis")]
@@ -66,11 +72,14 @@ impl Engines {
             log: opened.log(chosen.log)?,
             blobs: opened.blobs(chosen.blobs, ambient)?,
             cache: opened.cache(chosen.cache, ambient),
+            columns: opened.columns(chosen.columns)?,
             limiter,
             #[cfg(feature = "redis")]
             shared_limiter,
             pulses: opened.pulses(),
             records,
+            #[cfg(feature = "kafka")]
+            kafka: opened.kafka,
             #[cfg(feature = "postgres")]
             postgres: opened.postgres,
             #[cfg(feature = "redis")]
@@ -130,6 +139,10 @@ impl Opened {
             let variables = crate::config::aws_variables();
             opened.s3 = Some(store_s3::S3Store::open(s3, variables, Arc::clone(&ambient.entropy))?);
         }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = settings.kafka.as_ref().filter(|kafka| !kafka.url.is_empty()) {
+            opened.kafka = Some(store_kafka::KafkaStore::open(kafka, Arc::clone(&ambient.clock))?);
+        }
         Ok(opened)
     }
 
@@ -149,6 +162,15 @@ impl Opened {
             _ => self.embedded.as_ref().map(EmbeddedStore::event_log),
         }
         .ok_or_else(|| not_open("storage.log"))
+    }
+
+    fn columns(&self, engine: Engine) -> Result<Arc<dyn Columns>> {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::columns),
+            _ => self.embedded.as_ref().map(EmbeddedStore::columns),
+        }
+        .ok_or_else(|| not_open("storage.columns"))
     }
 
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "only for blobs in a database"))]
@@ -191,15 +213,26 @@ impl Opened {
 
     fn pulses(&self) -> Vec<Arc<Pulse>> {
         #[cfg_attr(
-            not(any(feature = "postgres", feature = "redis", feature = "s3")),
+            not(any(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")),
             expect(unused_mut, reason = "nothing to add")
         )]
         let mut pulses = Vec::new();
         #[cfg(feature = "postgres")]
         if let Some(postgres) = self.postgres.clone() {
-            pulses.push(Pulse::new("database", true, Pace::QUICK, move |limit| {
+            // The verdict of the pool's heartbeat, which has a connection of its own: a pool that is busy is not away.
+            pulses.push(Pulse::new("database", true, Pace::QUICK, move |_| {
+                let is_away = postgres.pool().is_open_circuit;
+                let away =
+                    || Error::new(codes::UNAVAILABLE, "the database is away; it is tried again every second");
+                Box::pin(std::future::ready(if is_away { Err(away()) } else { Ok(()) }))
+            }));
+        }
+        // Without it everything is read where writes go.
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = self.postgres.clone().filter(|postgres| postgres.read_pool().is_some()) {
+            pulses.push(Pulse::new("database_replica", false, Pace::QUICK, move |limit| {
                 let postgres = postgres.clone();
-                Box::pin(async move { postgres.ping(limit).await })
+                Box::pin(async move { postgres.ping_replica(limit).await })
             }));
         }
         #[cfg(feature = "redis")]
@@ -214,6 +247,13 @@ impl Opened {
             pulses.push(Pulse::new("bucket", false, Pace::SLOW, move |_| {
                 let s3 = s3.clone();
                 Box::pin(async move { s3.ping().await })
+            }));
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = self.kafka.clone() {
+            pulses.push(Pulse::new("brokers", false, Pace::QUICK, move |limit| {
+                let kafka = kafka.clone();
+                Box::pin(async move { kafka.ping(limit).await })
             }));
         }
         pulses

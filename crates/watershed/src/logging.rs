@@ -4,6 +4,7 @@
 //! the request that it happened in. It refuses to write a body, a header or a query: secrets travel in those.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use edge::middleware::Tracing;
 use kernel::{Error, Result, codes};
@@ -19,7 +20,7 @@ use crate::traces::Traces;
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
 /// The crates of the workspace, as log lines name them.
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 17] = [
     "backup",
     "edge",
     "kernel",
@@ -27,8 +28,10 @@ const TARGETS: [&str; 15] = [
     "models",
     "privacy",
     "recommend",
+    "registry",
     "store",
     "store_embedded",
+    "store_kafka",
     "store_postgres",
     "store_redis",
     "store_s3",
@@ -83,11 +86,12 @@ impl Telemetry {
         }
     }
 
-    /// Sends what is left. Waits a little at most.
-    pub(crate) fn end(self) {
+    /// Sends what is left, within the limit.
+    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "there is nothing to send"))]
+    pub(crate) fn end(self, limit: Duration) {
         #[cfg(feature = "otlp")]
         if let Some(traces) = self.traces {
-            traces.end();
+            traces.end(limit);
         }
     }
 }

@@ -34,8 +34,6 @@ use crate::config::TraceSettings;
 const TARGETS: [&str; 3] = ["edge", "recommend", "stream"];
 /// One batch is given up after so long.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
-/// The last batch has so long at the end of the process.
-const LAST_EXPORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The open connection to the collector.
 #[derive(Debug)]
@@ -58,7 +56,7 @@ impl Traces {
     /// # Errors
     /// `VALIDATION_ERROR` when the address cannot be used.
     pub(crate) fn open(settings: &TraceSettings) -> Result<Option<Self>> {
-        let Some(endpoint) = &settings.endpoint else { return Ok(None) };
+        let Some(endpoint) = settings.collector() else { return Ok(None) };
         if CryptoProvider::get_default().is_none() {
             // The client takes the provider of the process. Who set another one before has the say.
             let _ = ring::default_provider().install_default();
@@ -106,9 +104,9 @@ impl Traces {
         registry.register("trace_spans_lost", "Spans that could not be sent", self.counts.lost.clone());
     }
 
-    /// Sends what is left.
-    pub(crate) fn end(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT_LIMIT) {
+    /// Sends what is left, within the limit.
+    pub(crate) fn end(self, limit: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(limit) {
             debug!(%error, "the last spans were not sent");
         }
     }

@@ -95,10 +95,11 @@ fn names(app: &App, scope: &Scope) -> (String, String) {
 /// The page of curl lines.
 fn page(served: &serve::Served, (user, entity): &(String, String)) -> String {
     let base = format!("{}://{}", served.scheme, served.address);
-    let key = served.key_file.as_ref().map_or_else(
-        || "export KEY=$API_KEY".to_owned(),
-        |path| format!("export KEY=$(cat {})", path.display()),
-    );
+    let key = match &served.key_file {
+        Some(path) => format!("export KEY=$(cat {})", path.display()),
+        None if served.has_key => "export KEY=$API_KEY".to_owned(),
+        None => "export KEY=$(watershed keys create --name demo --permission admin)".to_owned(),
+    };
     format!(
         r#"
 Watershed is ready at {base}. In another terminal:

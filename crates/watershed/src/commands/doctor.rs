@@ -18,11 +18,17 @@ use crate::cli::Doctor;
 use crate::config::Config;
 use crate::terminal;
 
+/// How long a first connection may take.
+#[cfg(feature = "kafka")]
+const BROKER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     terminal::say(format!("data folder     {}", config.storage.data_dir.display()));
     terminal::say("settings        read and lawful");
     let app = App::open(&config).await?;
     let mut wrong = machine::check(&config, app.ambient.clock.now());
+    #[cfg(feature = "kafka")]
+    wrong.extend(broker_fault(&app).await);
     let checked = check(&app, &doctor, &config, &mut wrong).await;
     app.recommend.stop().await;
     checked?;
@@ -65,6 +71,15 @@ async fn check(app: &App, doctor: &Doctor, config: &Config, wrong: &mut Vec<Stri
         if letters.len() == 1_000 { "1000 or more".to_owned() } else { letters.len().to_string() }
     ));
     if doctor.rebuild { rebuild(app).await } else { Ok(()) }
+}
+
+/// What is wrong where the brokers do not answer.
+#[cfg(feature = "kafka")]
+async fn broker_fault(app: &App) -> Option<String> {
+    let kafka = app.engines.kafka.as_ref()?;
+    let fault = kafka.ping(BROKER_PATIENCE).await.err();
+    terminal::say(format!("brokers         {}", if fault.is_none() { "answer" } else { "do not answer" }));
+    fault.map(|error| format!("storage.kafka: {}", error.message()))
 }
 
 /// What is wrong where the promoted model is not the one that is served.

@@ -4,35 +4,41 @@ mod audit;
 mod backup;
 mod completions;
 mod demo;
+mod dlq;
 mod doctor;
 mod encryption;
 mod evaluate;
+mod forecast;
 mod import;
 mod keys;
 #[cfg(feature = "postgres")]
 mod migrate;
+mod models;
 mod progress;
+mod projection;
 mod recommend;
 mod restore;
 mod serve;
 mod settings;
+mod shutdown;
+mod stream;
 mod train;
 
 use std::time::Duration;
 
 use kernel::{Error, Result, Scope, TenantId, codes};
 use toml::Value;
+use tracing::warn;
 
-use crate::cli::{Cli, Command, Common, Keys};
+use crate::cli::{self, Cli, Command, Common, Evaluate, EvaluateOf, Keys, Train, TrainOf};
 use crate::config::{Config, Environment, Override};
 use crate::engines::Engines;
 use crate::logging::Telemetry;
 use crate::terminal;
+use shutdown::Shares;
 
 /// The file that is read where no other is named.
 const DEFAULT_FILE: &str = "watershed.toml";
-/// Work beside the one that is done has so long to end.
-const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Does what was asked.
 ///
@@ -47,25 +53,44 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         command => {
             let config = load(&cli.common, &command)?;
             let telemetry = Telemetry::start(&config)?;
-            let done = run_configured(command, config, &telemetry);
-            telemetry.end();
+            if matches!(command, Command::Serve(_) | Command::Demo(_)) {
+                for (variable, why) in Environment::of_process().without_effect(&config) {
+                    warn!(variable, why, "a variable that is known does not do what it says");
+                }
+            }
+            let shares = Shares::of(Duration::from_secs(config.server.shutdown_timeout_secs));
+            let done = run_configured(command, config, &telemetry, shares.last_work);
+            telemetry.end(shares.last_spans);
             done
         }
     }
 }
 
-fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Result<()> {
+fn run_configured(
+    command: Command,
+    config: Config,
+    telemetry: &Telemetry,
+    last_work: Duration,
+) -> Result<()> {
     if needs_folder(&command) {
         Engines::require_folder(&config.storage)?;
     }
     let runtime = runtime(&config)?;
     let done = match command {
         Command::Config(_) => settings::effective(&config),
-        Command::Evaluate(evaluate) => runtime.block_on(evaluate::run(*evaluate, config)),
+        Command::Evaluate(evaluate) => match *evaluate {
+            Evaluate { of: Some(EvaluateOf::CurveForecaster(asked)), .. } => forecast::evaluate(&asked),
+            evaluate => runtime.block_on(evaluate::run(evaluate, config)),
+        },
         Command::Serve(serve) => runtime.block_on(serve::run(serve, config, telemetry)),
         Command::Demo(demo) => runtime.block_on(demo::run(demo, config, telemetry)),
         Command::Import(import) => runtime.block_on(import::run(import, config)),
+        Command::Train(Train { of: Some(TrainOf::CurveForecaster(asked)), .. }) => forecast::train(&asked),
         Command::Train(train) => runtime.block_on(train::run(train, config)),
+        Command::Promote(promote) => runtime.block_on(models::promote(promote, config)),
+        Command::Rollback(rollback) => runtime.block_on(models::rollback(rollback, config)),
+        Command::History(history) => runtime.block_on(models::history(history, config)),
+        Command::CleanupArtifacts(cleanup) => runtime.block_on(models::clean_up(cleanup, config)),
         Command::Recommend(recommend) => runtime.block_on(recommend::run(recommend, config)),
         #[cfg(feature = "postgres")]
         Command::Migrate(migrate) => runtime.block_on(migrate::run(migrate, config)),
@@ -78,20 +103,28 @@ fn run_configured(command: Command, config: Config, telemetry: &Telemetry) -> Re
         Command::Restore(restore) => runtime.block_on(restore::run(restore, config)),
         Command::Keys(keys) => runtime.block_on(keys::run(keys, config)),
         Command::Audit(audit) => runtime.block_on(audit::run(audit, config)),
+        Command::Stream(stream) => runtime.block_on(stream::run(stream, config)),
+        Command::Dlq(dlq) => runtime.block_on(dlq::run(dlq, config)),
+        Command::Projection(projection) => runtime.block_on(projection::run(&projection, config)),
         Command::Encryption(encryption) => runtime.block_on(encryption::run(encryption, config)),
         Command::Doctor(doctor) => runtime.block_on(doctor::run(doctor, config)),
         Command::Completions { .. } | Command::Openapi => Ok(()),
     };
     // A training that was given up still runs beside; its result is of no use to anyone.
-    runtime.shutdown_timeout(LAST_WORK);
+    runtime.shutdown_timeout(last_work);
     done
 }
 
 /// Whether it works with what others took in, so that a folder it would make were a mistyped one.
 fn needs_folder(command: &Command) -> bool {
     match command {
-        Command::Train(_) | Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
-        Command::Evaluate(evaluate) => evaluate.data.is_none(),
+        Command::Promote(_) | Command::Rollback(_) | Command::History(_) | Command::CleanupArtifacts(_) => {
+            true
+        }
+        Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
+        Command::Train(train) => train.of.is_none(),
+        Command::Evaluate(evaluate) => evaluate.data.is_none() && evaluate.of.is_none(),
+        Command::Dlq(_) | Command::Projection(_) | Command::Stream(cli::Stream::Lag) => true,
         Command::Keys(keys) => !matches!(keys, Keys::Create { .. }),
         _ => false,
     }
@@ -132,6 +165,7 @@ fn runtime(config: &Config) -> Result<tokio::runtime::Runtime> {
     if config.server.worker_threads > 0 {
         builder.worker_threads(config.server.worker_threads);
     }
+    builder.max_blocking_threads(config.server.max_blocking_threads);
     builder.enable_all().build().map_err(Error::internal)
 }
 

@@ -41,8 +41,19 @@ pub(super) async fn run(command: Restore, config: Config) -> Result<()> {
     drop(engines);
     let app = App::open(&config).await?;
     let forgotten = app.recommend.forget_again().await;
+    // Rows are no part of a backup: the topics have what they are made of.
+    let rows = match &app.market {
+        Some(market) => market.rebuild_rows().await,
+        None => Ok(0),
+    };
     app.recommend.stop().await;
-    let forgotten = forgotten?;
+    if let Some(market) = app.market {
+        market.stop().await;
+    }
+    let (forgotten, rows) = (forgotten?, rows?);
+    if rows > 0 {
+        terminal::say(format!("rebuilt          {rows} prices and bars"));
+    }
     if forgotten > 0 {
         terminal::say(format!("forgotten        {forgotten} persons, as the newest backup says"));
     }
@@ -110,6 +121,7 @@ fn tell_outcome(restored: &Restored, plan: &Plan, now: Timestamp, times: [Durati
         written - verified,
         whole - written
     ));
+    terminal::note("API keys are as in the newest backup: one that was revoked since works no more");
     terminal::note(
         "a key that the settings or the file `api-key` hold is in no backup; set API_KEY as it was",
     );

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::shutdown::Shares;
 use crate::app::{self, Ambient, App};
 use crate::backups;
 use crate::cli::Serve;
@@ -23,8 +24,6 @@ use crate::logging::Telemetry;
 use crate::retention::Keeper;
 use crate::{open_files, startup};
 
-/// Writing what is in memory may take so long even when the requests took all the time there was.
-const LAST_WRITE: Duration = Duration::from_secs(5);
 /// What a shell says of a process that SIGTERM ended.
 const ENDED_AT_ONCE: i32 = 143;
 
@@ -52,8 +51,8 @@ impl Serving<'_> {
     pub(super) async fn run(self, serve: &Serve, ready: impl FnOnce(&Served)) -> Result<()> {
         let Self { mut app, config, telemetry, stopping } = self;
         telemetry.register(&mut app.registry);
-        let (static_key, key_file) =
-            app::static_key(&config.auth, &config.storage.data_dir, app.ambient.entropy.as_ref())?;
+        let (static_key, key_file) = app::static_key(config, app.ambient.entropy.as_ref())?;
+        let has_key = static_key.is_some();
         let [answers, streams, trains] =
             [Role::Api, Role::Stream, Role::Trainer].map(|role| config.server.roles.has(role));
         let tokens = if answers { app.tokens(&config.auth.jwt).await? } else { None };
@@ -67,6 +66,9 @@ impl Serving<'_> {
         let listener = server::listen(app::listen_address(config)?).await?;
         let address = listener.local_addr().map_err(Error::internal)?;
         app.recommend.start(Duties { trains, answers }, stopping.clone());
+        if let Some(market) = app.market.as_mut().filter(|_| streams) {
+            market.start(&stopping);
+        }
         app.engines.watch(&stopping);
         tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
         let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
@@ -88,6 +90,8 @@ impl Serving<'_> {
         info!(%address, roles = config.server.roles.names(), "serving");
         if let Some(path) = &key_file {
             info!(path = %path.display(), "no API key is configured; callers use the one in this file");
+        } else if answers && !has_key {
+            tell_of_keys(app.keys.has_any() || config.auth.jwt.is_enabled());
         }
         if let Some(path) = &serve.address_file {
             std::fs::write(path, format!("{address}\n")).map_err(|cause| {
@@ -95,11 +99,10 @@ impl Serving<'_> {
             })?;
         }
         let scheme = if connections.tls.is_some() { "https" } else { "http" };
-        ready(&Served { address, scheme, key_file });
-        let times = ShutdownTimes {
-            delay: Duration::from_secs(config.server.shutdown_delay_secs),
-            longest: Duration::from_secs(config.server.shutdown_timeout_secs),
-        };
+        ready(&Served { address, scheme, has_key, key_file });
+        let shares = Shares::of(Duration::from_secs(config.server.shutdown_timeout_secs));
+        let delay = Duration::from_secs(config.server.shutdown_delay_secs).min(shares.requests);
+        let times = ShutdownTimes { delay, longest: shares.requests };
         let left = server::serve(listener, router, connections, stopping, times).await;
         ended.cancel();
         let end = async {
@@ -107,12 +110,15 @@ impl Serving<'_> {
                 keeper.await.map_err(Error::internal)?;
             }
             app.recommend.stop().await;
+            if let Some(market) = app.market {
+                market.stop().await;
+            }
             for task in [keys, hooks, shipping].into_iter().flatten() {
                 task.await.map_err(Error::internal)?;
             }
-            Result::Ok(())
+            Ok::<(), Error>(())
         };
-        match tokio::time::timeout(left.max(LAST_WRITE), end).await {
+        match tokio::time::timeout(left + shares.last_write, end).await {
             Ok(ended) => ended?,
             Err(_) => {
                 warn!(
@@ -122,6 +128,18 @@ impl Serving<'_> {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Replicas must have the same keys: none is made where records are shared.
+fn tell_of_keys(lets_anyone_in: bool) {
+    let what_to_do = "set API_KEY or run `watershed keys create`";
+    if lets_anyone_in {
+        info!(
+            "the settings hold no API key: callers use keys that were made, or tokens; for one more {what_to_do}"
+        );
+    } else {
+        warn!("no key lets anyone in; {what_to_do}");
     }
 }
 
@@ -167,6 +185,8 @@ pub(super) struct Served {
     pub address: std::net::SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Whether there is a key of the settings or of a file.
+    pub has_key: bool,
     pub key_file: Option<std::path::PathBuf>,
 }
 

@@ -1,11 +1,14 @@
 //! The environment: the names that operators know, and the setting that each one sets.
 //!
-//! To add one: a line in [`NAMES`], then `make generate` for `docs/generated/configuration.md`.
+//! To add one: a line in [`NAMES`], or in [`IGNORED`] with the reason where there is nothing to set, then `make generate` for
+//! `docs/generated/configuration.md`.
 
 use std::collections::BTreeMap;
 
 use kernel::{Error, Result, codes};
 use toml::{Table, Value};
+
+use super::Config;
 
 /// How the text of a variable becomes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +19,46 @@ pub(crate) enum Kind {
     Boolean,
     /// Texts with commas between them.
     List,
+    /// The address of a collector of traces: the port that speaks gRPC stands for the one that speaks HTTP.
+    Collector,
 }
+
+const TRACING_ENDPOINT: &str = "TRACING_ENDPOINT";
+const K_NEIGHBORS: &str = "COLLABORATIVE_K_NEIGHBORS";
+/// Ports of a collector: OTLP over gRPC, and over HTTP.
+const COLLECTOR_PORTS: [&str; 2] = [":4317", ":4318"];
+
+/// Names that operators know and that set nothing here: the value that asks for what is done in any case, and why.
+pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
+    ("REQUIRE_API_KEY", "true", "every request but the probes needs a key or a token"),
+    ("ENABLE_MULTI_TENANCY", "true", "the key or the token says whose data a request is about"),
+    ("METRICS_ENABLED", "true", "`/metrics` is always answered, and shows no data of tenants"),
+    ("METRICS_PORT", "", "`/metrics` is answered on the server's own port"),
+    (
+        "DRAIN_REQUESTS_ON_SHUTDOWN",
+        "true",
+        "requests in flight are always finished, for `SHUTDOWN_TIMEOUT_SECS`",
+    ),
+    ("WEBHOOK_URL", "", "each tenant makes its webhooks with `POST /api/v1/webhooks`"),
+    ("WEBHOOK_SECRET", "", "each webhook has its own secret, made from `WEBHOOK_SECRET_KEYS`"),
+    ("USER_PREFERENCE_CACHE_TTL_SECS", "", "what users like is in memory, and always as it is now"),
+    (
+        "ENTITY_FEATURE_CACHE_TTL_SECS",
+        "",
+        "the features of entities are in memory, and always as they are now",
+    ),
+    ("TRENDING_UPDATE_INTERVAL_HOURS", "", "what trends is counted with every interaction"),
+    ("POPULAR_ENTITIES_COUNT", "", "every entity is counted; a request says how many it wants"),
+    ("COLLABORATIVE_MIN_SIMILARITY", "", "the strongest neighbours are kept, however similar they are"),
+    ("MODEL_UPDATE_BATCH_SIZE", "", "a training reads all that there is"),
+    ("BULK_IMPORT_BATCH_SIZE", "", "what comes in one request is written at once"),
+    (
+        "BULK_IMPORT_MAX_RECORDS",
+        "",
+        "`MAX_REQUEST_SIZE_MB` bounds a request, and streams of events have no end",
+    ),
+    ("BULK_EXPORT_BATCH_SIZE", "", "exports are streams"),
+];
 
 /// Variable, the setting that it sets, the kind of its value.
 pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
@@ -25,6 +67,10 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("HOST", "server.host", Kind::Text),
     ("PORT", "server.port", Kind::Integer),
     ("WORKER_THREADS", "server.worker_threads", Kind::Integer),
+    ("MAX_BLOCKING_THREADS", "server.max_blocking_threads", Kind::Integer),
+    ("ENABLE_COMPRESSION", "server.compression", Kind::Boolean),
+    ("ENABLE_CORS", "server.cors.enabled", Kind::Boolean),
+    ("CORS_ALLOWED_ORIGINS", "server.cors.allowed_origins", Kind::List),
     ("MAX_REQUEST_SIZE_MB", "server.max_request_size_mb", Kind::Integer),
     ("SHUTDOWN_TIMEOUT_SECS", "server.shutdown_timeout_secs", Kind::Integer),
     ("MAX_CONNECTIONS", "server.max_connections", Kind::Integer),
@@ -67,6 +113,13 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("REDIS_CONNECTION_TIMEOUT_SECS", "storage.redis.connection_timeout_secs", Kind::Integer),
     ("S3_BUCKET", "storage.s3.bucket", Kind::Text),
     ("S3_ENDPOINT", "storage.s3.endpoint", Kind::Text),
+    ("DATA_PROC_KAFKA_BOOTSTRAP", "storage.kafka.url", Kind::Text),
+    ("DATA_PROC_KAFKA_AUTO_OFFSET_RESET", "storage.kafka.auto_offset_reset", Kind::Text),
+    ("DATA_PROC_KAFKA_AUTO_COMMIT", "storage.kafka.auto_commit", Kind::Boolean),
+    ("DATA_PROC_KAFKA_MAX_POLL_RECORDS", "storage.kafka.max_poll_records", Kind::Integer),
+    ("DATA_PROC_KAFKA_SESSION_TIMEOUT_MS", "storage.kafka.session_timeout_ms", Kind::Integer),
+    ("DATA_PROC_KAFKA_FETCH_MIN_BYTES", "storage.kafka.fetch_min_bytes", Kind::Integer),
+    ("DATA_PROC_KAFKA_FETCH_MAX_WAIT_MS", "storage.kafka.fetch_max_wait_ms", Kind::Integer),
     ("ENCRYPT_PERSONAL", "compliance.encrypt_personal", Kind::Boolean),
     ("ENCRYPTION_KEYS", "compliance.encryption_keys", Kind::List),
     ("ENCRYPTION_KEY", "compliance.encryption_keys", Kind::List),
@@ -76,9 +129,29 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("LOG_LEVEL", "log.level", Kind::Text),
     ("RUST_LOG", "log.filter", Kind::Text),
     ("LOG_FORMAT", "log.format", Kind::Text),
+    ("TRACING_ENABLED", "trace.enabled", Kind::Boolean),
+    // Before the standard's name, which wins.
+    (TRACING_ENDPOINT, "trace.endpoint", Kind::Collector),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "trace.endpoint", Kind::Text),
     ("OTEL_SERVICE_NAME", "trace.service_name", Kind::Text),
     ("OTEL_TRACES_SAMPLER_ARG", "trace.sample_ratio", Kind::Number),
+    (
+        "SIMILARITY_THRESHOLD",
+        "recommend.training.algorithm_settings.content.similarity_threshold",
+        Kind::Number,
+    ),
+    (
+        "FEATURE_VECTOR_DIMENSION",
+        "recommend.training.algorithm_settings.content.feature_vector_dimension",
+        Kind::Integer,
+    ),
+    ("USE_TFIDF_FOR_TEXT", "recommend.training.algorithm_settings.content.use_tfidf_for_text", Kind::Boolean),
+    (
+        "NORMALIZE_NUMERICAL_FEATURES",
+        "recommend.training.algorithm_settings.content.normalize_numerical_features",
+        Kind::Boolean,
+    ),
+    (K_NEIGHBORS, "recommend.training.algorithm_settings.neighbours.neighbour_count", Kind::Integer),
     ("DEFAULT_RECOMMENDATION_COUNT", "recommend.answers.default_count", Kind::Integer),
     ("MAX_RECOMMENDATION_COUNT", "recommend.answers.max_count", Kind::Integer),
     ("COLLABORATIVE_WEIGHT", "recommend.answers.collaborative_weight", Kind::Number),
@@ -95,6 +168,13 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
         Kind::Integer,
     ),
     ("FULL_REBUILD_INTERVAL_HOURS", "recommend.schedule.full_rebuild_interval_hours", Kind::Integer),
+    ("DATA_PROC_TENANT_ID", "auth.tenant", Kind::Text),
+    ("DATA_PROC_NORMALIZATION_MIN_PRICE", "market.quality.price_min", Kind::Number),
+    ("DATA_PROC_NORMALIZATION_MAX_PRICE", "market.quality.price_max", Kind::Number),
+    ("DATA_PROC_NORMALIZATION_MAX_BATCH_SIZE", "market.stages.batch_events", Kind::Integer),
+    ("DATA_PROC_AGGREGATION_WATERMARK_DELAY", "market.bars.watermark_delay_seconds", Kind::Integer),
+    ("DATA_PROC_AGGREGATION_LATE_DATA_THRESHOLD", "market.bars.allowed_lateness_seconds", Kind::Integer),
+    ("NORMALIZE_TICKS_IDEMPOTENCY_TTL_SECONDS", "market.stages.deduplication_seconds", Kind::Integer),
     ("WEBHOOK_ENABLED", "webhooks.enabled", Kind::Boolean),
     ("WEBHOOK_SECRET_KEYS", "webhooks.secret_keys", Kind::List),
     ("WEBHOOK_RETRY_MAX_ATTEMPTS", "webhooks.max_attempts", Kind::Integer),
@@ -109,15 +189,36 @@ impl Environment {
     /// What the process was started with. Empty variables count as not set.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub(crate) fn of_process() -> Self {
-        let read = |(name, _, _): &(&'static str, _, _)| {
-            std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (*name, value))
-        };
-        Self(NAMES.iter().filter_map(read).collect())
+        let names = NAMES.iter().map(|known| known.0).chain(IGNORED.iter().map(|known| known.0));
+        let read =
+            |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (name, value));
+        Self(names.filter_map(read).collect())
     }
 
     #[cfg(test)]
     pub(crate) fn of(variables: &[(&'static str, &str)]) -> Self {
         Self(variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
+    }
+
+    /// The variables that are set and do not do what they say, and why; operators are to be told.
+    pub(crate) fn without_effect(&self, config: &Config) -> Vec<(&'static str, &'static str)> {
+        let asks_otherwise = |(name, wanted, _): &&(&str, &str, &str)| {
+            self.0.get(*name).is_some_and(|value| wanted.is_empty() || !value.eq_ignore_ascii_case(wanted))
+        };
+        let mut told: Vec<_> =
+            IGNORED.iter().filter(asks_otherwise).map(|known| (known.0, known.2)).collect();
+        if self.0.contains_key(K_NEIGHBORS) && !config.recommend.training.algorithms.neighbours {
+            told.push((
+                K_NEIGHBORS,
+                "`recommend.training.algorithms.neighbours` is off, for others are better",
+            ));
+        }
+        let is_grpc =
+            self.0.get(TRACING_ENDPOINT).is_some_and(|endpoint| endpoint.ends_with(COLLECTOR_PORTS[0]));
+        if is_grpc && config.trace.collector().is_some() {
+            told.push((TRACING_ENDPOINT, "spans go over HTTP, to port 4318; 4317 speaks gRPC"));
+        }
+        told
     }
 
     pub(super) fn apply(&self, table: &mut Table) -> Result<()> {
@@ -142,6 +243,11 @@ fn value_of(name: &str, text: &str, kind: Kind) -> Result<Value> {
     };
     match kind {
         Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::Collector => {
+            let [grpc, http] = COLLECTOR_PORTS;
+            let host = text.strip_suffix(grpc);
+            Ok(Value::String(host.map_or_else(|| text.to_owned(), |host| format!("{host}{http}"))))
+        }
         Kind::List => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))

@@ -9,7 +9,7 @@ use kernel::{Error, Permission, Result, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sections::{Deployment, is_known_secret, require};
+use super::sections::require;
 
 /// Tokens of an identity provider. They are taken where there is a secret or a place of published keys.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,8 +72,6 @@ impl fmt::Debug for JwtSettings {
 
 const LEEWAY_SECONDS_MAX: u32 = 300;
 const SECRET_BYTES_MIN: usize = 32;
-/// Fewer different bytes are a pattern and no secret.
-const SECRET_VARIETY_MIN: usize = 8;
 
 impl JwtSettings {
     /// Whether tokens are taken at all.
@@ -86,7 +84,7 @@ impl JwtSettings {
         self.jwks_url.is_some() || self.jwks_file.is_some()
     }
 
-    pub(super) fn validate(&self, environment: Deployment) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let is_used = self.is_enabled() || *self == Self::default();
         require(is_used, "auth.jwt", "takes no token without `secret`, `jwks_url` or `jwks_file`; give one")?;
         let both = self.jwks_url.is_some() && self.jwks_file.is_some();
@@ -103,11 +101,7 @@ impl JwtSettings {
         if let Some(url) = &self.jwks_url {
             jwks_url(url)?;
         }
-        let secret = self.secret.as_deref().unwrap_or_default();
-        let is_guessable =
-            !secret.is_empty() && (is_known_secret(secret) || variety(secret) < SECRET_VARIETY_MIN);
-        let rule = "is a secret that is easily guessed; make another for production, such as `openssl rand -base64 32`";
-        require(environment != Deployment::Production || !is_guessable, "auth.jwt.secret", rule)
+        Ok(())
     }
 
     /// What tokens must be.
@@ -123,10 +117,6 @@ impl JwtSettings {
             roles: self.roles.clone(),
         }
     }
-}
-
-fn variety(secret: &str) -> usize {
-    secret.bytes().collect::<std::collections::BTreeSet<_>>().len()
 }
 
 /// The address of published keys: whoever can change them on the way can make tokens, so that plain HTTP stays on this
@@ -159,21 +149,16 @@ mod tests {
     #[test]
     fn faults_name_the_setting() {
         let good = "Zk3vX9pQ2mL7sT4yB8wR1cN6hJ5dF0gA".to_owned();
-        let check = |change: &dyn Fn(&mut JwtSettings), environment: Deployment, field: Option<&str>| {
+        let check = |change: &dyn Fn(&mut JwtSettings), field: Option<&str>| {
             let mut settings = JwtSettings { secret: Some(good.clone()), ..JwtSettings::default() };
             change(&mut settings);
-            let fault = settings.validate(environment).err();
+            let fault = settings.validate().err();
             assert_eq!(fault.as_ref().and_then(Error::field), field, "{fault:?}");
             assert!(!format!("{settings:?}").contains(&good));
         };
-        let fine = |change: &dyn Fn(&mut JwtSettings)| check(change, Deployment::Production, None);
+        let fine = |change: &dyn Fn(&mut JwtSettings)| check(change, None);
         let bad = |change: &dyn Fn(&mut JwtSettings), field: &str| {
-            check(change, Deployment::Development, Some(&format!("auth.jwt{field}")));
-        };
-        let guessable = |secret: &'static str| {
-            let change = move |settings: &mut JwtSettings| settings.secret = Some(secret.to_owned());
-            check(&change, Deployment::Development, None);
-            check(&change, Deployment::Production, Some("auth.jwt.secret"));
+            check(change, Some(&format!("auth.jwt{field}")));
         };
         fine(&|_| {});
         fine(&|settings| *settings = JwtSettings::default());
@@ -199,7 +184,5 @@ mod tests {
         {
             bad(&|settings| settings.jwks_url = Some(url.into()), ".jwks_url");
         }
-        guessable("your-256-bit-secret-goes-in-here");
-        guessable("0101010101010101010101010101010101");
     }
 }

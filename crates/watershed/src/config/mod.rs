@@ -5,10 +5,12 @@
 //! then `make generate` for the schema and `docs/generated/configuration.md`.
 
 mod backup;
+mod browsers;
 mod environment;
 mod jwt;
 mod reference;
 mod roles;
+mod secrets;
 mod sections;
 mod storage;
 mod tls;
@@ -16,8 +18,10 @@ mod tls;
 use std::path::Path;
 
 use kernel::{Error, Result, codes};
+use market::MarketSettings;
 use privacy::PrivacySettings;
 use recommend::RecommendSettings;
+use registry::RegistrySettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -31,7 +35,7 @@ pub(crate) use jwt::{JwtSettings, jwks_url};
 pub(crate) use reference::page as reference;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, TraceSettings};
-use sections::{Deployment, is_known_secret, require};
+use sections::{Deployment, require};
 pub(crate) use storage::{Engine, StorageSettings};
 
 /// The whole configuration.
@@ -52,6 +56,10 @@ pub(crate) struct Config {
     pub trace: TraceSettings,
     /// Recommendations.
     pub recommend: RecommendSettings,
+    /// Experiments, runs and models.
+    pub registry: RegistrySettings,
+    /// Market data.
+    pub market: MarketSettings,
     /// How personal data is kept.
     pub compliance: PrivacySettings,
     /// Messages about what happened, sent to addresses that tenants name.
@@ -89,24 +97,26 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         self.server.validate()?;
-        self.auth.validate(self.server.environment)?;
+        self.auth.validate()?;
         self.storage.validate()?;
         self.backup.validate()?;
         self.trace.validate()?;
         self.recommend.validate()?;
+        self.registry.validate()?;
+        self.market.validate()?;
         self.compliance.validate()?;
         self.validate_keys()?;
-        self.webhooks.validate()
+        self.webhooks.validate()?;
+        secrets::validate(self)
     }
 
-    /// In production, keys that everyone knows are refused, and so is one that lies beside what it seals.
+    /// In production, a key that lies beside what it seals is refused.
     fn validate_keys(&self) -> Result<()> {
         let keys = &self.compliance.encryption_keys;
         let in_production = self.server.environment == Deployment::Production;
-        let is_known = keys.iter().any(|key| is_known_secret(key));
         let has_keys = !keys.is_empty() || !self.compliance.encrypt_personal;
-        let rule = "must be given in production, and be none that everyone knows; `openssl rand -base64 32` makes one";
-        require(!in_production || (has_keys && !is_known), "compliance.encryption_keys", rule)?;
+        let rule = "must be given in production; `openssl rand -base64 32` makes one";
+        require(!in_production || has_keys, "compliance.encryption_keys", rule)?;
         let is_shared = self.storage.chosen().records != Engine::Embedded;
         let rule = "must be given, the same on every replica; `openssl rand -base64 32` makes one";
         require(!is_shared || has_keys, "compliance.encryption_keys", rule)
@@ -158,6 +168,59 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_earlier_system_set_what_they_say() {
+        let environment = Environment::of(&[
+            ("SIMILARITY_THRESHOLD", "0.7"),
+            ("FEATURE_VECTOR_DIMENSION", "256"),
+            ("USE_TFIDF_FOR_TEXT", "false"),
+            ("NORMALIZE_NUMERICAL_FEATURES", "no"),
+            ("COLLABORATIVE_K_NEIGHBORS", "40"),
+            ("MAX_BLOCKING_THREADS", "64"),
+            ("ENABLE_CORS", "true"),
+            ("CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+            ("ENABLE_COMPRESSION", "true"),
+            ("TRACING_ENABLED", "false"),
+            ("REQUIRE_API_KEY", "true"),
+            ("BULK_IMPORT_BATCH_SIZE", "1000"),
+        ]);
+        let config = Config::load(None, &environment, vec![]).unwrap();
+        let settings = &config.recommend.training.algorithm_settings;
+        let set: Vec<_> =
+            settings.values().flatten().map(|(name, value)| format!("{name} {value}")).collect();
+        let expected = [
+            "feature_vector_dimension 256",
+            "normalize_numerical_features false",
+            "similarity_threshold 0.7",
+            "use_tfidf_for_text false",
+            "neighbour_count 40",
+        ];
+        assert_eq!(set, expected);
+        assert!(config.server.compression && config.server.cors.enabled && !config.trace.enabled);
+        assert_eq!(config.server.cors.allowed_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.server.max_blocking_threads, 64);
+        let told: Vec<_> = environment.without_effect(&config).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(told, ["BULK_IMPORT_BATCH_SIZE", "COLLABORATIVE_K_NEIGHBORS"]);
+    }
+
+    #[cfg(feature = "otlp")]
+    #[test]
+    fn a_collector_of_the_earlier_system_is_asked_over_http() {
+        let check = |variables: &[(&'static str, &str)], endpoint: &str, told: usize| {
+            let environment = Environment::of(variables);
+            let config = Config::load(None, &environment, vec![]).unwrap();
+            assert_eq!(config.trace.endpoint.as_deref(), Some(endpoint));
+            assert_eq!(environment.without_effect(&config).len(), told);
+        };
+        check(&[("TRACING_ENDPOINT", "http://collector:4317")], "http://collector:4318", 1);
+        check(&[("TRACING_ENDPOINT", "http://collector:4318")], "http://collector:4318", 0);
+        let both = [
+            ("TRACING_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4318"),
+        ];
+        check(&both, "http://other:4318", 0);
+    }
+
+    #[test]
     fn a_variable_may_hold_a_list() {
         let secret = "Zk3vX9pQ2mL7sT4yB8wR1cN6hJ5dF0gA";
         let environment = Environment::of(&[("JWT_SECRET", secret), ("JWT_ALGORITHM", "HS256, HS512")]);
@@ -205,6 +268,22 @@ mod tests {
         check("", &[("ENVIRONMENT", "production"), ("ENCRYPT_PERSONAL", "true")], keys);
         let known = "change-me-to-a-key-of-32-characters-or-more";
         check("", &[("ENVIRONMENT", "production"), ("ENCRYPTION_KEYS", known)], keys);
+        let production = |name, secret| [("ENVIRONMENT", "production"), (name, secret)];
+        check("", &production("API_KEY", "aaaaaaaaaaaaaaaa"), "auth.api_key");
+        check("", &production("WEBHOOK_SECRET_KEYS", known), "webhooks.secret_keys");
+        check("", &[("SIMILARITY_THRESHOLD", "2")], "recommend.training.algorithm_settings.content");
+        check("", &[("MAX_BLOCKING_THREADS", "1")], "server.max_blocking_threads");
+        check("", &[("ENABLE_CORS", "true")], "server.cors.allowed_origins");
+        let wrong = [("ENABLE_CORS", "true"), ("CORS_ALLOWED_ORIGINS", "*,https://a.example")];
+        check("", &wrong, "server.cors.allowed_origins");
+        for endpoint in
+            ["http://user:hunter2@collector:4318", "http://collector/?token=hunter2", "collector:4318"]
+        {
+            let found = Config::load(None, &Environment::of(&[("TRACING_ENDPOINT", endpoint)]), vec![]);
+            let error = found.unwrap_err();
+            assert_eq!(error.field(), Some("trace.endpoint"), "{endpoint}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
         check("[recommend.retention_days]\nview = 0", &[], "recommend.retention_days");
         check("", &[("OTEL_TRACES_SAMPLER_ARG", "1.5")], "trace.sample_ratio");
         check("", &[("RECOMMENDATION_CACHE_TTL_SECS", "-1")], "recommend.cache.recommendation_ttl_secs");

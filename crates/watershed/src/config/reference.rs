@@ -5,11 +5,21 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::Config;
-use super::environment::NAMES;
+use super::environment::{IGNORED, NAMES};
 
 const HEAD: &str = "# Settings
 
 A TOML file (`watershed.toml`, or `--config FILE`), over it the environment, over it the flags. Made by `make generate`.
+";
+
+const IGNORED_HEAD: &str = "
+## Variables without a setting
+
+They are known from other systems, and nothing is to be set. A server that is started with one says so, unless its value asks
+for what is done in any case.
+
+| variable | why |
+|---|---|
 ";
 
 /// Every setting: its name, its variable, its default, what it is.
@@ -17,6 +27,10 @@ pub(crate) fn page() -> String {
     let schema = schemars::schema_for!(Config).to_value();
     let mut page = HEAD.to_owned();
     section(&mut page, "", &schema, &schema);
+    page.push_str(IGNORED_HEAD);
+    for (name, _, why) in IGNORED {
+        let _ = writeln!(page, "| `{name}` | {why} |");
+    }
     page
 }
 
@@ -34,8 +48,11 @@ fn section(page: &mut String, path: &str, node: &Value, schema: &Value) {
     }
     for (name, property) in settings {
         let full = join(path, name);
+        // Of a map, those that set something in it too.
+        let is_of =
+            |set: &str| set.strip_prefix(&full).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let variables: Vec<_> =
-            NAMES.iter().filter(|known| known.1 == full).map(|known| format!("`{}`", known.0)).collect();
+            NAMES.iter().filter(|known| is_of(known.1)).map(|known| format!("`{}`", known.0)).collect();
         let default = property.get("default").filter(|value| !value.is_null());
         let default = default.map(|value| format!("`{value}`")).unwrap_or_default();
         let what = what(property, target(property, schema));

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{Limiter, Rate};
 
+use super::browsers::CorsSettings;
 use super::jwt::JwtSettings;
 use super::roles::Roles;
 use super::tls::TlsSettings;
@@ -23,7 +24,7 @@ pub(crate) enum Deployment {
     Development,
     /// Trying out what will serve users.
     Staging,
-    /// Serving users: a secret that everyone knows is refused.
+    /// Serving users: secrets that everyone knows, or guesses soon, are refused.
     Production,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct ServerSettings {
     pub port: u16,
     /// Threads that answer requests; 0 takes one for each processor.
     pub worker_threads: usize,
+    /// Threads for what waits for a disk, made when they are needed; at least 8.
+    pub max_blocking_threads: usize,
     /// The largest body of a request, in MiB. Streams of events have no limit.
     pub max_request_size_mb: usize,
     /// The longest a request may take, in milliseconds.
@@ -55,18 +58,30 @@ pub(crate) struct ServerSettings {
     /// Bytes a second that a stream of events must send on average in each minute that it is waited for; one that sends
     /// less is ended with 408. 0 lets it send as little as it likes.
     pub stream_min_bytes_per_sec: u64,
+    /// Exports that one tenant may have open at once; more are refused with 429. They are streams too, which last as long as
+    /// their readers like.
+    pub max_exports_per_tenant: usize,
+    /// Exports of all tenants at once.
+    pub max_exports: usize,
     /// Connections at once; more are refused with 503. Each takes a file of the process's limit, which is raised to fit.
     pub max_connections: usize,
     /// Seconds that a connection may wait for its next request, whether it answers pings or not. Longer than what a load balancer in front waits, so
     /// that it never sends into a connection that is just being closed.
     pub idle_timeout_secs: u64,
-    /// Seconds that requests in flight have to finish at shutdown, the delay included.
+    /// Seconds that a shutdown takes at most, the delay included. Requests in flight have all of it but 8 s, and at least
+    /// half; the rest is for the last checkpoint or backup and the last spans. Give the process a little longer than that
+    /// before it is killed.
     pub shutdown_timeout_secs: u64,
     /// Seconds after SIGTERM in which new connections are still taken, for load balancers that only learn from `/ready`
     /// that this server is going. Leave it at 0 where something waits before SIGTERM, as a `preStop` hook does.
     pub shutdown_delay_secs: u64,
     /// How many requests may be sent.
     pub rate_limit: RateLimitSettings,
+    /// Compress answers of 1 KiB and more (gzip) for callers who accept that. It takes processor time, which a load balancer in
+    /// front may rather spend.
+    pub compression: bool,
+    /// Which pages of other origins may ask.
+    pub cors: CorsSettings,
     /// Certificates; without them it serves in the open.
     pub tls: TlsSettings,
 }
@@ -123,22 +138,29 @@ impl Default for ServerSettings {
             host: "0.0.0.0".to_owned(),
             port: 8080,
             worker_threads: 0,
+            max_blocking_threads: 512,
             max_request_size_mb: 10,
             request_timeout_ms: 30_000,
             max_concurrent_requests: 1_024,
             max_streams_per_tenant: 32,
             stream_min_bytes_per_sec: 64,
+            max_exports_per_tenant: 8,
+            max_exports: 64,
             max_connections: 16_384,
             idle_timeout_secs: 75,
             shutdown_timeout_secs: 30,
             shutdown_delay_secs: 0,
             rate_limit: RateLimitSettings::default(),
+            compression: false,
+            cors: CorsSettings::default(),
             tls: TlsSettings::default(),
         }
     }
 }
 
 const MAX_CONNECTIONS: usize = 1_000_000;
+const MIN_BLOCKING_THREADS: usize = 8;
+const MAX_BLOCKING_THREADS: usize = 100_000;
 
 impl ServerSettings {
     pub(super) fn validate(&self) -> Result<()> {
@@ -154,10 +176,16 @@ impl ServerSettings {
         require(self.request_timeout_ms >= 1, "server.request_timeout_ms", "must be at least 1")?;
         require(self.max_concurrent_requests >= 1, "server.max_concurrent_requests", "must be at least 1")?;
         require(self.max_streams_per_tenant >= 1, "server.max_streams_per_tenant", "must be at least 1")?;
+        require(self.max_exports_per_tenant >= 1, "server.max_exports_per_tenant", "must be at least 1")?;
+        require(self.max_exports >= 1, "server.max_exports", "must be at least 1")?;
+        let threads = MIN_BLOCKING_THREADS..=MAX_BLOCKING_THREADS;
+        let rule = "must be between 8 and 100000";
+        require(threads.contains(&self.max_blocking_threads), "server.max_blocking_threads", rule)?;
         let connections = 1..=MAX_CONNECTIONS;
         let rule = "must be between 1 and 1000000";
         require(connections.contains(&self.max_connections), "server.max_connections", rule)?;
         require(self.idle_timeout_secs >= 1, "server.idle_timeout_secs", "must be at least 1")?;
+        self.cors.layer()?;
         self.tls.validate()
     }
 }
@@ -166,8 +194,9 @@ impl ServerSettings {
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AuthSettings {
-    /// The key that callers send, at least 16 characters. Where missing, one is made at the first start and kept
-    /// in the file `api-key` in the data folder.
+    /// The key that callers send, at least 16 characters. Where missing, and records are kept in the data folder, one is made
+    /// at the first start and kept there in the file `api-key`. Where records are shared there is none: make keys with
+    /// `watershed keys create`.
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
     /// The tenant that the key speaks for.
@@ -182,29 +211,15 @@ impl Default for AuthSettings {
     }
 }
 
-/// Parts of secrets that are in examples and defaults everywhere.
-const KNOWN_SECRETS: [&str; 9] =
-    ["changeme", "change-me", "change_me", "secret", "password", "example", "default", "test", "your-"];
-
 impl AuthSettings {
-    pub(super) fn validate(&self, environment: Deployment) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         require(
             !self.tenant.starts_with('_'),
             "auth.tenant",
             "names that begin with `_` are the server's own",
         )?;
-        let is_known = is_known_secret(self.api_key.as_deref().unwrap_or_default());
-        let rule =
-            "is a secret that everyone knows; make another for production, such as `openssl rand -hex 32`";
-        require(environment != Deployment::Production || !is_known, "auth.api_key", rule)?;
-        self.jwt.validate(environment)
+        self.jwt.validate()
     }
-}
-
-/// Whether a part of it is in examples and defaults everywhere.
-pub(super) fn is_known_secret(secret: &str) -> bool {
-    let secret = secret.to_ascii_lowercase();
-    KNOWN_SECRETS.iter().any(|known| secret.contains(known))
 }
 
 impl fmt::Debug for AuthSettings {
@@ -247,8 +262,10 @@ impl Default for LogSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TraceSettings {
+    /// Whether traces are sent where there is a collector.
+    pub enabled: bool,
     /// The address of an OpenTelemetry collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. There are
-    /// no traces without one.
+    /// no traces without one. `TRACING_ENDPOINT` with the port 4317, which speaks gRPC, means port 4318.
     pub endpoint: Option<String>,
     /// What the collector knows this server as.
     pub service_name: String,
@@ -259,18 +276,35 @@ pub(crate) struct TraceSettings {
 
 impl Default for TraceSettings {
     fn default() -> Self {
-        Self { endpoint: None, service_name: "watershed".to_owned(), sample_ratio: 1.0 }
+        Self { enabled: true, endpoint: None, service_name: "watershed".to_owned(), sample_ratio: 1.0 }
     }
 }
 
 impl TraceSettings {
+    /// Where traces go, where they are to go anywhere.
+    pub(crate) fn collector(&self) -> Option<&str> {
+        self.endpoint.as_deref().filter(|_| self.enabled)
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
-        let is_built = cfg!(feature = "otlp") || self.endpoint.is_none();
+        let is_built = cfg!(feature = "otlp") || self.collector().is_none();
         let rule = "this build sends no traces; build with `cargo build --features otlp`";
         require(is_built, "trace.endpoint", rule)?;
-        let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
-        let rule = "must begin with http:// or https://";
-        require(self.endpoint.as_ref().is_none_or(is_http), "trace.endpoint", rule)?;
+        let Some(endpoint) = &self.endpoint else { return self.validate_ratio() };
+        let fault = |rule: &str| Error::new(codes::VALIDATION_ERROR, rule).with_field("trace.endpoint");
+        let url = url::Url::parse(endpoint).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        let url = url.ok_or_else(|| fault("must be an address that begins with http:// or https://"))?;
+        // It is shown, in `watershed config` and `/api/config`.
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        if has_credentials || url.query().is_some() || url.fragment().is_some() {
+            return Err(fault(
+                "must not hold a user, a password or a query; OTEL_EXPORTER_OTLP_HEADERS takes what the collector asks for",
+            ));
+        }
+        self.validate_ratio()
+    }
+
+    fn validate_ratio(&self) -> Result<()> {
         require((0.0..=1.0).contains(&self.sample_ratio), "trace.sample_ratio", "must be between 0 and 1")
     }
 }

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::sections::require;
 
+#[cfg(feature = "kafka")]
+pub(crate) type KafkaSettings = store_kafka::Settings;
+#[cfg(not(feature = "kafka"))]
+pub(crate) type KafkaSettings = not_built::NotBuilt<not_built::Kafka>;
 #[cfg(feature = "postgres")]
 pub(crate) type PostgresSettings = store_postgres::Settings;
 #[cfg(not(feature = "postgres"))]
@@ -56,8 +60,11 @@ pub(crate) struct StorageSettings {
     pub log: Engine,
     /// What may vanish: `auto`, `embedded` or `redis`.
     pub cache: Engine,
-    /// Nearest neighbours: `auto`, `embedded` or `postgres`.
+    /// Nearest neighbours: `auto`, `embedded` or `postgres`. Nothing in the server asks for them yet, so that this
+    /// changes no answer.
     pub vectors: Engine,
+    /// Rows by series and time, such as prices and bars: `auto`, `embedded` or `postgres`.
+    pub columns: Engine,
     /// Artifacts and checkpoints: `auto`, `embedded`, `postgres` or `s3`.
     pub blobs: Engine,
     /// Days that events stay in the log, by their own time; for ever where missing. Views, models and answers keep what
@@ -73,6 +80,9 @@ pub(crate) struct StorageSettings {
     pub redis: Option<RedisSettings>,
     /// The bucket.
     pub s3: Option<S3Settings>,
+    /// The brokers whose topics streams read and write. They do not serve `log`: what a caller sends twice must be taken
+    /// once, and brokers do not drop what they have.
+    pub kafka: Option<KafkaSettings>,
 }
 
 impl Default for StorageSettings {
@@ -84,12 +94,14 @@ impl Default for StorageSettings {
             log: Engine::Auto,
             cache: Engine::Auto,
             vectors: Engine::Auto,
+            columns: Engine::Auto,
             blobs: Engine::Auto,
             log_retention_days: None,
             accept_partial_history: false,
             postgres: None,
             redis: None,
             s3: None,
+            kafka: None,
         }
     }
 }
@@ -101,6 +113,7 @@ pub(crate) struct Chosen {
     pub log: Engine,
     pub cache: Engine,
     pub vectors: Engine,
+    pub columns: Engine,
     pub blobs: Engine,
 }
 
@@ -111,18 +124,18 @@ impl Chosen {
         expect(dead_code, reason = "there is one engine")
     )]
     pub(crate) fn uses(&self, engine: Engine) -> bool {
-        [self.records, self.log, self.cache, self.vectors, self.blobs].contains(&engine)
+        [self.records, self.log, self.cache, self.vectors, self.columns, self.blobs].contains(&engine)
     }
 
     /// Whether any port is served by a server that a start cannot do without.
     pub(crate) fn needs_servers(&self) -> bool {
-        let needed = [self.records, self.log, self.vectors, self.blobs];
+        let needed = [self.records, self.log, self.vectors, self.columns, self.blobs];
         needed.iter().any(|engine| *engine != Engine::Embedded)
     }
 
     /// Whether any port is served from the data folder.
     pub(crate) fn needs_folder(&self) -> bool {
-        [self.records, self.log, self.vectors, self.blobs].contains(&Engine::Embedded)
+        [self.records, self.log, self.vectors, self.columns, self.blobs].contains(&Engine::Embedded)
     }
 }
 
@@ -142,6 +155,7 @@ impl StorageSettings {
             log: first(self.log, &[postgres]),
             cache: first(self.cache, &[(self.is_configured(Engine::Redis), Engine::Redis)]),
             vectors: first(self.vectors, &[postgres]),
+            columns: first(self.columns, &[postgres]),
             blobs: first(self.blobs, &[(self.is_configured(Engine::S3), Engine::S3), postgres]),
         }
     }
@@ -171,10 +185,11 @@ impl StorageSettings {
         require(is_bounded, "storage.startup_timeout_secs", "must be at most 3600")?;
         let documents: &[Engine] = &[Engine::Embedded, Engine::Postgres];
         let chosen = self.chosen();
-        let ports: [(&str, Engine, &[Engine]); 5] = [
+        let ports: [(&str, Engine, &[Engine]); 6] = [
             ("storage.records", chosen.records, documents),
             ("storage.log", chosen.log, documents),
             ("storage.vectors", chosen.vectors, documents),
+            ("storage.columns", chosen.columns, documents),
             ("storage.cache", chosen.cache, &[Engine::Embedded, Engine::Redis]),
             ("storage.blobs", chosen.blobs, &[Engine::Embedded, Engine::Postgres, Engine::S3]),
         ];
@@ -182,6 +197,10 @@ impl StorageSettings {
             require(able.contains(&engine), name, "this engine does not serve this port; see the schema")?;
             let is_configured = self.is_configured(engine);
             require(is_configured, name, "says an engine that is not configured; give its section too")?;
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            kafka.check()?;
         }
         let days = self.log_retention_days;
         require(
@@ -192,7 +211,7 @@ impl StorageSettings {
     }
 }
 
-#[cfg(not(all(feature = "postgres", feature = "redis", feature = "s3")))]
+#[cfg(not(all(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")))]
 mod not_built {
     //! The sections of engines that this build leaves out: they are refused with what to do about it.
 
@@ -220,6 +239,7 @@ mod not_built {
     }
 
     named! {
+        "kafka" Kafka "kafka";
         "postgres" Postgres "postgres";
         "redis" Redis "redis";
         "s3" S3 "s3";

@@ -150,6 +150,36 @@ fn without_database_that_is_silent() {
     without_database(Wire::Frozen);
 }
 
+/// Every connection of the pool waits for a lock: the server is busy, and as ready as it was.
+#[test]
+fn a_busy_pool_is_not_a_database_that_is_away() {
+    let place = Place::new();
+    let home = home(&place.settings(&format!("{NO_LIMIT}{NO_TRAINING}")));
+    home.run(&["migrate", "up"]).succeeded();
+    let server = home.allowing("request failed").serve();
+    soon("a server that is ready", || ready(&server).0 == 200);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let url = engine("WATERSHED_TEST_POSTGRES_URL");
+    let (client, connection) =
+        runtime.block_on(tokio_postgres::connect(&url, tokio_postgres::NoTls)).unwrap();
+    runtime.spawn(connection);
+    let lock = format!("BEGIN; LOCK TABLE \"{}\".records IN ACCESS EXCLUSIVE MODE", place.name);
+    runtime.block_on(client.batch_execute(&lock)).unwrap();
+    std::thread::scope(|scope| {
+        // More than there are connections, until the statements' time is over.
+        let asks: Vec<_> = (0..12).map(|_| scope.spawn(|| server.fetch("/api/v1/dead-letters"))).collect();
+        soon("answers", || {
+            let (status, told) = ready(&server);
+            assert_eq!(status, 200, "{told}");
+            asks.iter().all(|ask| ask.is_finished())
+        });
+        assert!(asks.into_iter().all(|ask| ask.join().unwrap().status >= 500), "the lock was held");
+    });
+    runtime.block_on(client.batch_execute("ROLLBACK")).unwrap();
+    soon("a write", || taken(&server, "after"));
+    drop_schema(&server.stop());
+}
+
 /// With Redis away, requests are answered and limits are counted by each server alone.
 fn without_cache(wire: Wire) {
     let cache = Fault::before(&engine("WATERSHED_TEST_REDIS_URL"));

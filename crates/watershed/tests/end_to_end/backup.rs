@@ -89,6 +89,34 @@ fn a_shop_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_key_that_was_revoked_since_stays_so() {
+    let key_of = |made: &Value| made["api_key"].as_str().unwrap().to_owned();
+    let server = Server::new();
+    server.create("/api/v1/entities", &json!({"entity_id": "a", "attributes": {"color": "red"}}));
+    let revoked = server.create("/api/v1/keys", &json!({"name": "stolen", "permission": "admin"}));
+    let kept = server.create("/api/v1/keys", &json!({"name": "till", "permission": "read"}));
+    let mut home = server.stop();
+    let place = home.path("vault");
+    home.run(&["backup", "create", "--to", text(&place)]).succeeded();
+    let server = home.serve();
+    assert_eq!(server.delete(&format!("/api/v1/keys/{}", revoked["id"].as_str().unwrap())).0, 204);
+    let later = server.create("/api/v1/keys", &json!({"name": "late", "permission": "read"}));
+    server.create("/api/v1/entities", &json!({"entity_id": "b", "attributes": {"color": "red"}}));
+    home = server.stop();
+    home.run(&["backup", "create", "--to", text(&place)]).succeeded();
+
+    let other = elsewhere();
+    let told = other.run(&["restore", "--from", text(&place), "--backup", "1"]).succeeded();
+    assert!(told.stderr.contains("API keys are as in the newest backup"), "{}", told.stderr);
+    let server = other.serve();
+    assert_eq!(server.get("/api/v1/entities/b").0, 404, "it is the older backup");
+    let status = |made: &Value| {
+        server.send("GET", "/api/v1/recommendations/popular", &[("x-api-key", &key_of(made))], None).status
+    };
+    assert_eq!((status(&revoked), status(&kept), status(&later)), (401, 200, 200));
+}
+
+#[test]
 fn a_damaged_backup_is_refused_and_nothing_is_written() {
     let server = Server::new();
     server.create("/api/v1/entities", &json!({"entity_id": "a", "attributes": {"color": "red"}}));

@@ -290,3 +290,54 @@ fn bad_settings_are_named() {
     Home::new().run(&["doctor", "--config", "missing.toml"]).failed_with("missing.toml");
     assert_eq!(Home::new().run(&["serve", "--prot", "1"]).status.code(), Some(2));
 }
+
+/// A yield curve of three tenors over so many days of 2020 and 2021, by a wave that a forecaster can learn.
+fn curve(days: i32) -> String {
+    let mut text = "date,rate_1,rate_5,rate_10\n".to_owned();
+    for day in 0..days {
+        let wave = f64::from(day).sin() / 10.0;
+        let (month, of_month) = (day / 28, day % 28 + 1);
+        let date = format!("{}-{:02}-{of_month:02}", 2020 + month / 12, month % 12 + 1);
+        let _ = writeln!(text, "{date},{},{},{}", 1.0 + wave, 1.5 + wave, 2.0 + wave);
+    }
+    text
+}
+
+#[test]
+fn a_curve_forecaster_is_trained_compared_and_scored_again_from_its_file() {
+    let home = Home::new();
+    home.write("curve.csv", curve(300));
+    let train =
+        ["train", "curve-forecaster", "--data-path", "curve.csv", "--curve-type", "yield", "--model-type"];
+    let settings = [
+        "--lookback-days",
+        "5",
+        "--n-estimators",
+        "5",
+        "--train-until",
+        "2020-09-01",
+        "--json",
+        "train.json",
+    ];
+    for kind in ["ridge", "random_forest", "gradient_boosting", "ensemble"] {
+        let trained = home.run(&[&train[..], &[kind], &settings[..]].concat()).succeeded();
+        assert!(
+            trained.stdout.contains("persistence") && trained.stdout.contains("step 5"),
+            "{}",
+            trained.stdout
+        );
+        let evaluate = ["evaluate", "curve-forecaster", "--model-path", "curve_forecaster.json"];
+        let told = ["--test-data-path", "curve.csv", "--output-dir", "out", "--create-plots"];
+        let scored = home.run(&[&evaluate[..], &told[..]].concat()).succeeded();
+        // The model of the file is the one of the comparison: the same table to the last digit.
+        assert_eq!(scored.stdout, trained.stdout, "{kind}");
+    }
+    let wrong = [&train[..], &["ridge", "--alpha", "0"]].concat();
+    home.run(&wrong).failed_with("alpha must be above 0");
+    home.write("bad.csv", curve(300).replace("1.0", "NaN"));
+    home.run(&["train", "curve-forecaster", "--data-path", "bad.csv"]).failed_with("is not a finite number");
+    home.write("curve_forecaster.json", "{}");
+    let evaluate = ["evaluate", "curve-forecaster", "--model-path", "curve_forecaster.json"];
+    home.run(&[&evaluate[..], &["--test-data-path", "curve.csv"]].concat())
+        .failed_with("model file is damaged");
+}

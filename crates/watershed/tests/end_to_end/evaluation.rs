@@ -115,7 +115,7 @@ fn tuning_is_told_and_twice_the_same() {
     assert_eq!(report, without_timings(&home.path("two.json")));
     for row in report["rows"].as_array().unwrap() {
         let name = row["algorithm"].as_str().unwrap();
-        let is_searched = !["popular", "content_based", "hybrid"].contains(&name);
+        let is_searched = !["popular", "hybrid"].contains(&name);
         assert_eq!(row.get("search").is_some(), is_searched, "{name}");
         if let Some(search) = row.get("search") {
             assert_eq!((&search["measure"], &search["trials"]), (&"ndcg@5".into(), &4.into()), "{name}");

@@ -8,7 +8,7 @@ const SECRET: &str = "a-body-that-nobody-may-log";
 
 /// The log of a server that answered some requests with these variables.
 fn log_of(variables: &[(&'static str, &'static str)]) -> String {
-    let home = variables.iter().fold(Home::new(), |home, (name, value)| home.environment(name, value));
+    let home = variables.iter().fold(Home::new(), |home, (name, value)| home.environment(name, *value));
     let mut server = home.allowing("request refused").serve();
     for (path, id) in [("/api/v1/recommendations/popular?count=0", "request-1"), ("/ready", "request-2")] {
         server.send("GET", path, &[("x-api-key", KEY), ("x-request-id", id)], None);

@@ -10,6 +10,7 @@ mod access;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod away;
 mod backup;
+mod browsers;
 mod caching;
 mod cli;
 mod connections;
@@ -27,7 +28,11 @@ mod interactions;
 mod lists;
 mod live;
 mod logs;
+mod market;
+mod models;
 mod monitoring;
+#[cfg(feature = "full")]
+mod names;
 mod operations;
 mod pages;
 mod parameters;

@@ -1,7 +1,9 @@
 //! Several servers on one PostgreSQL and one Redis agree: on events, keys, limits and models.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use kernel::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::support::{Home, KEY, Server, ids, wait};
@@ -78,6 +80,24 @@ pub(crate) fn soon(what: &str, is_so: impl FnMut() -> bool) {
     assert!(wait(is_so), "{what}: never");
 }
 
+/// Fails unless it is so so soon after `act` was acknowledged, in one of three measurements: a machine that was paused in one
+/// of them says nothing of the servers. Both are told which measurement it is.
+#[track_caller]
+fn within(limit: Duration, what: &str, act: impl Fn(usize), is_so: impl Fn(usize) -> bool) {
+    let clock = SystemClock::new();
+    let mut took = Vec::new();
+    for round in 0..3 {
+        act(round);
+        let began = clock.elapsed();
+        soon(what, || is_so(round));
+        took.push(clock.elapsed() - began);
+        if took[round] <= limit {
+            return;
+        }
+    }
+    panic!("{what}: {took:?}, and {limit:?} are allowed");
+}
+
 pub(crate) fn interactions(users: u32) -> Value {
     let pairs = (0..users).flat_map(|user| (0..6_u32).map(move |step| (user, step)));
     let one = |(user, step): (u32, u32)| {
@@ -143,6 +163,70 @@ fn keys_and_limits_are_shared() {
     let home = two.stop();
     assert!(home.run(&["audit", "verify"]).succeeded().stdout.contains("whole: 2 entries"));
     drop_schema(&home);
+}
+
+#[test]
+fn without_a_key_in_the_settings_those_that_are_made_let_in() {
+    let settings = shared(&format!("{NO_LIMIT}{NO_TRAINING}"));
+    let home = || {
+        let home = Home::with_settings(&settings).environment("API_KEY", "");
+        home.allowing("set API_KEY or run `watershed keys create`")
+    };
+    let one = home();
+    one.run(&["migrate", "up"]).succeeded();
+    let (one, two) = (one.serve(), home().serve());
+    for server in [&one, &two] {
+        assert!(server.log().contains("no key lets anyone in; set API_KEY or run"), "{}", server.log());
+        assert_eq!(server.get("/api/v1/keys").0, 401);
+    }
+    let made = one.home().run(&["keys", "create", "--name", "first", "--permission", "admin"]).succeeded();
+    let key = made.stdout.trim();
+    for server in [&one, &two] {
+        let status = || server.send("GET", "/api/v1/keys", &[("x-api-key", key)], None).status;
+        soon("a key of every replica", || status() == 200);
+        assert!(!server.home().path("data").exists(), "nothing is kept on this machine");
+    }
+    let _ = one.stop();
+    drop_schema(&two.stop());
+}
+
+#[test]
+fn it_takes_no_more_than_a_second() {
+    let (one, two) = replicas(&shared(&format!("{NO_LIMIT}{NO_TRAINING}")));
+    let second = Duration::from_secs(1);
+    let entity = |round: usize| format!("film-{round}");
+    let sees = |user: &str, round: usize| {
+        let body = json!({"user_id": user, "entity_id": entity(round), "interaction_type": "view"});
+        one.create("/api/v1/interactions", &body);
+    };
+    let is_offered = |round: usize| {
+        ids(&two.read("/api/v1/recommendations/user/ada?exclude_seen=true&count=10")).contains(&entity(round))
+    };
+    for round in 0..3 {
+        one.create("/api/v1/entities", &json!({"entity_id": entity(round)}));
+        sees("bob", round);
+        soon("what another saw is offered", || is_offered(round));
+    }
+    within(
+        second,
+        "an interaction in the other's answer",
+        |round| sees("ada", round),
+        |round| !is_offered(round),
+    );
+    let keys = [0; 3].map(|_| one.create("/api/v1/keys", &json!({"name": "shop", "permission": "read"})));
+    let status = |round: usize| {
+        let key = keys[round]["api_key"].as_str().unwrap();
+        two.send("GET", "/api/v1/export/users", &[("x-api-key", key)], None).status
+    };
+    for round in 0..3 {
+        soon("a key", || status(round) == 200);
+    }
+    let revoke = |round: usize| {
+        assert_eq!(one.delete(&format!("/api/v1/keys/{}", keys[round]["id"].as_str().unwrap())).0, 204);
+    };
+    within(second, "a revocation at the other", revoke, |round| status(round) == 401);
+    let _ = one.stop();
+    drop_schema(&two.stop());
 }
 
 #[test]

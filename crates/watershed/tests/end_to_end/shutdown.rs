@@ -158,7 +158,7 @@ fn under_load_no_request_fails() {
 #[test]
 fn a_request_that_never_ends_is_cut_off_in_time() {
     let clock = SystemClock::new();
-    let server = server("shutdown_timeout_secs = 2");
+    let server = server("shutdown_timeout_secs = 4");
     let mut stuck = Line::to(&server).unwrap();
     stuck.begin_post("/api/v1/entities", 1_000);
     assert_eq!(Line::to(&server).unwrap().get("/health").unwrap().0, 200);
@@ -166,7 +166,8 @@ fn a_request_that_never_ends_is_cut_off_in_time() {
     server.ask_to_stop();
     assert_eq!(server.ended(), Some(0));
     let took = clock.elapsed() - began;
-    assert!((Duration::from_secs(2)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    // It has half of the time; what follows has the other.
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&took), "{took:?}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ incremental_update_interval_secs = 3600
 /// A folder with settings and data. Removed at the end.
 pub(crate) struct Home {
     folder: tempfile::TempDir,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, String)>,
     allowed: Vec<&'static str>,
 }
 
@@ -80,8 +80,8 @@ impl Home {
     }
 
     /// Sets a variable for every command of this home.
-    pub(crate) fn environment(mut self, name: &'static str, value: &'static str) -> Self {
-        self.environment.push((name, value));
+    pub(crate) fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -106,7 +106,7 @@ impl Home {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watershed"));
         command.args(arguments).args(["--data-dir", "data"]);
-        command.env_clear().env("API_KEY", KEY).envs(self.environment.iter().copied());
+        command.env_clear().env("API_KEY", KEY).envs(self.environment.iter().cloned());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }

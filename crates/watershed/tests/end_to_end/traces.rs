@@ -205,6 +205,27 @@ fn nobody_waits_for_a_collector() {
 }
 
 #[test]
+fn a_stop_keeps_its_limit_where_a_request_and_the_collector_are_stuck() {
+    let clock = SystemClock::new();
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", deaf.local_addr().unwrap()).leak();
+    let home = traced(endpoint).allowing("requests did not finish").allowing("the collector of traces");
+    home.append_settings("[server]\nshutdown_timeout_secs = 4\n");
+    let server = home.serve();
+    ask(&server, None);
+    let mut stuck = TcpStream::connect(server.address()).unwrap();
+    let head =
+        format!("POST /api/v1/entities HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: 9\r\n\r\n");
+    stuck.write_all(head.as_bytes()).unwrap();
+    assert!(wait(|| metric(&server, "http_connections_open", &[]) >= 2.0));
+    let began = clock.elapsed();
+    server.ask_to_stop();
+    assert_eq!(server.ended(), Some(0));
+    let took = clock.elapsed() - began;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let check = |name: &'static str, value: &'static str, part: &str| {
         Home::new().environment(name, value).run(&["config"]).failed_with(part);
