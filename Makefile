@@ -12,8 +12,8 @@ demo: ## Build, generate a catalogue, train, serve it on 127.0.0.1:8080
 	@scripts/install build
 	cargo run --release --locked -p watershed -- demo --data-dir data/demo
 
-build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis and S3
-	@scripts/install build
+build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis, Kafka and S3
+	@scripts/install build $(FEATURES)
 	cargo build --release --locked -p watershed --features '$(FEATURES)'
 
 test: ## Build and run every test, beside the engines that they need; try the server as its clients do
@@ -22,6 +22,7 @@ test: ## Build and run every test, beside the engines that they need; try the se
 	cargo test --locked --workspace --all-features --doc
 	scripts/with-server scripts/schemathesis
 	scripts/with-server scripts/test-clients
+	scripts/with-server scripts/test-mlflow
 
 lint: ## Format, clippy, licences and sources, generated files, alerts
 	@scripts/install lint

@@ -310,7 +310,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the keys, also those that work no more. */
+        /** List the keys, also those that ended in the last 30 days. */
         get: operations["list_keys"];
         put?: never;
         /** Make a key. */
@@ -349,6 +349,269 @@ export interface paths {
         put?: never;
         /** Give a key another secret; the one before works on for a while. */
         post: operations["rotate_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/bars/{instrument}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the bars of an instrument.
+         * @description A bar is there from its first trade on, `open` until it was told on its topic. A late trade revises it.
+         */
+        get: operations["list_market_bars"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what a stage refused, newest first. */
+        get: operations["list_market_dead_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/dead-letters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what a stage refused. */
+        get: operations["get_market_dead_letter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/dead-letters/{id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send what a stage refused through it again. */
+        post: operations["replay_market_dead_letter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/instruments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the instruments that ticks were taken in of. */
+        get: operations["list_instruments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/instruments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what an instrument is, and why. */
+        get: operations["get_instrument"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the newest prices. */
+        get: operations["list_market_prices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/prices/{instrument}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the price of an instrument. */
+        get: operations["get_market_price"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/taxonomy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the labels of the taxonomy. */
+        get: operations["get_market_taxonomy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/ticks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take raw ticks in. They are durable when this answers; prices and bars show them within a second.
+         * @description A message is plain JSON, in either envelope of the guide, or a CloudEvent around one of them. The settings
+         *     (`market.mapping`) say where it keeps what. What is JSON and no tick is stored all the same, and becomes a dead letter
+         *     with its reason; `POST /api/v1/market/validate` says so before.
+         */
+        post: operations["post_market_ticks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say what would become of a raw tick, without storing it. */
+        post: operations["validate_market_tick"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what was done to a model, newest first. */
+        get: operations["list_model_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Point an alias of a model at a version. */
+        post: operations["promote_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Point an alias of a model back at where it pointed before its last promotion. */
+        post: operations["rollback_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the versions of a model, newest first. */
+        get: operations["list_model_versions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -777,6 +1040,55 @@ export interface components {
             /** @description Pass it as `cursor` to get the next page. */
             next_cursor?: string | null;
         };
+        /** @description One bar. */
+        Bar: {
+            /**
+             * Format: int32
+             * @description How many bars it was merged from.
+             */
+            bars: number;
+            /** Format: double */
+            close?: number | null;
+            /** Format: double */
+            high?: number | null;
+            /** Format: date-time */
+            interval_end: string;
+            /** Format: date-time */
+            interval_start: string;
+            /** Format: double */
+            low?: number | null;
+            /** @description In capitals; empty where nobody said. */
+            market: string;
+            /** Format: double */
+            open?: number | null;
+            /**
+             * Format: int32
+             * @description How often it changed since it was first told; missing before, and where bars were merged.
+             */
+            revision?: number | null;
+            /** @description `open` while it has trades that were not told on its topic yet, `closed`, or `gap`. */
+            state: string;
+            /** Format: int64 */
+            trade_count: number;
+            /** Format: double */
+            volume?: number | null;
+            /**
+             * Format: double
+             * @description The mean price weighted by volume; missing without volume.
+             */
+            vwap?: number | null;
+        };
+        /** @description Bars of an instrument, oldest first. */
+        BarList: {
+            bars: components["schemas"]["Bar"][];
+            instrument_id: string;
+            interval: string;
+            /**
+             * Format: date-time
+             * @description Pass it as `from` to get the next page.
+             */
+            next_from?: string | null;
+        };
         /** @description What became of a batch or a stream of which a part was refused. */
         BatchOrStream: components["schemas"]["BatchResult"] | components["schemas"]["StreamResult"];
         /** @description What became of a batch, an event each, in the order they were sent. */
@@ -1089,6 +1401,34 @@ export interface components {
             successful: number;
             total_records: number;
         };
+        /** @description What an instrument is. */
+        Instrument: {
+            /** @description The instrument that it is another name of. */
+            alias_of?: string | null;
+            commodity: components["schemas"]["InstrumentLabel"];
+            /**
+             * Format: double
+             * @description From 0 to 1.
+             */
+            confidence: number;
+            instrument_id: string;
+            /** @description `override`, `rules` or `fallback`. */
+            method: string;
+            product_tier: components["schemas"]["InstrumentLabel"];
+            region: components["schemas"]["InstrumentLabel"];
+        };
+        /** @description One label and why. */
+        InstrumentLabel: {
+            /** @description From the taxonomy, or `unknown`. */
+            label: string;
+            reason: string;
+        };
+        /** @description A page of instruments, in the order of their ids. */
+        InstrumentList: {
+            instruments: components["schemas"]["Instrument"][];
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+        };
         /** @description A recorded interaction. */
         Interaction: {
             answer_id?: string | null;
@@ -1192,9 +1532,11 @@ export interface components {
             revoked_at?: string | null;
             tenant_id: string;
         };
-        /** @description Keys, oldest first. */
+        /** @description A page of keys, oldest first. */
         KeyList: {
             keys: components["schemas"]["Key"][];
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
         };
         /**
          * @description For how long the secret before still works.
@@ -1221,6 +1563,226 @@ export interface components {
             reason: string;
             /** Format: date-time */
             refused_at: string;
+        };
+        /** @description One refused message. */
+        MarketDeadLetter: {
+            /** @description The stable code of the reason. */
+            code: string;
+            /** @description The message as it came, with its event; none where it is too large. */
+            event?: unknown;
+            event_id: string;
+            /** @description Names the letter. */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When the message says that it happened, or came where it does not say.
+             */
+            occurred_at: string;
+            /** Format: int64 */
+            offset: number;
+            /** Format: int32 */
+            partition: number;
+            /** @description The reason, with the field. */
+            reason: string;
+            /** @description The stage that refused it. */
+            stage: string;
+            /** @description The topic of the message. */
+            topic: string;
+        };
+        /** @description A page of refused messages, newest first. */
+        MarketDeadLetterPage: {
+            dead_letters: components["schemas"]["MarketDeadLetter"][];
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+        };
+        /** @description The price of an instrument. */
+        MarketPrice: {
+            /** Format: double */
+            ask_price?: number | null;
+            /**
+             * Format: double
+             * @description Of the newest quote, which may be of another time.
+             */
+            bid_price?: number | null;
+            currency: string;
+            instrument_id: string;
+            /** @description In capitals; empty where nobody said. */
+            market: string;
+            /**
+             * Format: date-time
+             * @description When it happened.
+             */
+            occurred_at: string;
+            /** Format: double */
+            price: number;
+            quality_flags: string[];
+            /**
+             * Format: date-time
+             * @description When it was taken in.
+             */
+            received_at: string;
+            /** Format: int64 */
+            sequence?: number | null;
+            source_system: string;
+            tenant_id: string;
+            tick_id: string;
+            unit: string;
+            /** Format: double */
+            volume?: number | null;
+        };
+        /** @description A page of prices, in the order of the instruments' ids. */
+        MarketPriceList: {
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+            prices: components["schemas"]["MarketPrice"][];
+        };
+        /** @description What became of a replay. */
+        MarketReplay: {
+            /** Format: int64 */
+            offset: number;
+            /** Format: int32 */
+            partition: number;
+            /** @description `stored`, or `duplicate` where it was replayed in the same millisecond. */
+            status: string;
+        };
+        /** @description Where the aliases of a model point now. */
+        ModelAliases: {
+            /** @description The version that each alias points at. */
+            aliases: {
+                [key: string]: number;
+            };
+            name: string;
+        };
+        /** @description One thing that was done to a model. */
+        ModelChange: {
+            /** @description Such as `promoted`, `rolled_back`, `version_created`. */
+            action: string;
+            /** @description The name of a credential, or `system:` and the part of Watershed. */
+            actor: string;
+            /** @description The alias that moved. */
+            alias?: string | null;
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: int64
+             * @description The version that the alias pointed at.
+             */
+            from_version?: number | null;
+            /** @description Why. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description 1 for the first.
+             */
+            sequence: number;
+            /**
+             * Format: int64
+             * @description The version that it points at, or that was made or removed.
+             */
+            to_version?: number | null;
+        };
+        /** @description A file of a version. */
+        ModelFile: {
+            path: string;
+            /** @description In hexadecimal digits. */
+            sha256: string;
+            /** Format: int64 */
+            size_bytes: number;
+        };
+        /** @description A page of changes, newest first. */
+        ModelHistory: {
+            changes: components["schemas"]["ModelChange"][];
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+        };
+        /** @description What a version was made from. */
+        ModelLineage: {
+            /** @description The code: a commit or a release. */
+            code_version?: string | null;
+            /** @description The data sets, each as `name@digest`. */
+            data: string[];
+            /** @description The run that made it. */
+            run_id?: string;
+            /** @description The program. */
+            source?: string | null;
+        };
+        /**
+         * @description A promotion. Where neither `version` nor `run_id` is given, the `canary` is promoted, else the newest version.
+         * @example {
+         *       "expected_version": 1,
+         *       "stage": "Production",
+         *       "version": 2
+         *     }
+         */
+        ModelPromotion: {
+            /** @description The alias that moves, in place of a stage; `champion` where neither is given. */
+            alias?: string | null;
+            /**
+             * Format: int64
+             * @description The version that the alias points at now, 0 for none. Where it points elsewhere, nothing happens and the answer is
+             *     409: another was first.
+             */
+            expected_version?: number | null;
+            /** @description Why, for the history. */
+            reason?: string;
+            /** @description The newest version that came from this run. */
+            run_id?: string | null;
+            /** @description `Production` (the alias `champion`) or `Staging` (`canary`). */
+            stage?: string | null;
+            /**
+             * Format: int64
+             * @description The version that is promoted.
+             */
+            version?: number | null;
+        };
+        /**
+         * @description A rollback.
+         * @example {
+         *       "reason": "worse loss"
+         *     }
+         */
+        ModelRollback: {
+            /** @description The alias that goes back; `champion` where missing. */
+            alias?: string | null;
+            /**
+             * Format: int64
+             * @description The version that it points at now. Where it points elsewhere, nothing happens and the answer is 409.
+             */
+            expected_version?: number | null;
+            /** @description Why, for the history. */
+            reason?: string;
+        };
+        /** @description One version. */
+        ModelVersion: {
+            aliases: string[];
+            /** @description Over all files. */
+            checksum: string;
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            description: string;
+            files: components["schemas"]["ModelFile"][];
+            lineage: components["schemas"]["ModelLineage"];
+            /** @description How good it was when it was made. */
+            metrics: {
+                [key: string]: number;
+            };
+            name: string;
+            /** @description What goes in and comes out, as the model says. */
+            signature?: string | null;
+            /** @description `None`, `Staging`, `Production` or `Archived`. */
+            stage: string;
+            tags: {
+                [key: string]: string;
+            };
+            /** Format: int64 */
+            version: number;
+        };
+        /** @description A page of versions, newest first. */
+        ModelVersionPage: {
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+            versions: components["schemas"]["ModelVersion"][];
         };
         /**
          * @description An entity to create.
@@ -1276,8 +1838,8 @@ export interface components {
             answer_id?: string | null;
             /** @description With what. */
             entity_id: string;
-            /** @description Its type; `item` where missing. */
-            entity_type?: string;
+            /** @description Its type; where missing, that of the one entity with this id, or `item` where there is none. */
+            entity_type?: string | null;
             /** @description A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1. */
             interaction_type: components["schemas"]["InteractionKind"];
             /** @description Kept and given back. */
@@ -1528,8 +2090,8 @@ export interface components {
         SessionInteraction: {
             /** @description With what. */
             entity_id: string;
-            /** @description Its type; `item` where missing. */
-            entity_type?: string;
+            /** @description Its type; where missing, that of the one entity with this id. */
+            entity_type?: string | null;
             /** @description What they did; `view` where missing. */
             interaction_type?: components["schemas"]["InteractionKind"];
             /**
@@ -1642,6 +2204,36 @@ export interface components {
         };
         /** @description What became of what was sent without a fault: one event that was there already, a batch, or a stream. */
         Taken: components["schemas"]["EventResult"] | components["schemas"]["BatchResult"] | components["schemas"]["StreamResult"];
+        /** @description The labels that there are. */
+        Taxonomy: {
+            commodity: string[];
+            product_tier: string[];
+            region: string[];
+            /** @description How many rules there are for names. */
+            rules: number;
+        };
+        /** @description Why a message would be a dead letter. */
+        TickFault: {
+            /** @description The stable code. */
+            code: string;
+            /** @description With the field. */
+            message: string;
+            /** @description The stage that would refuse it. */
+            stage: string;
+        };
+        /** @description What would become of a message. */
+        TickVerdict: {
+            /** @description Why it would be a dead letter. */
+            errors: components["schemas"]["TickFault"][];
+            /** @description The guide's flags; empty where it is no tick. */
+            quality_flags: string[];
+            /** @description The tick, as the topic of enriched ticks would have it; none where it is no tick. */
+            tick?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description Whether it would become a price, a quote or part of a bar. */
+            valid: boolean;
+        };
         /** @description What is known of a user. */
         User: {
             attributes: {
@@ -2950,7 +3542,15 @@ export interface operations {
     };
     list_keys: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description Keys a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -2998,6 +3598,15 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            /** @description The tenant has as many keys as it may. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
@@ -3079,6 +3688,681 @@ export interface operations {
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
             507: components["responses"]["StorageFull"];
+        };
+    };
+    list_market_bars: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `5m`, `1h` or `1d`.
+                 * @example 5m
+                 */
+                interval?: string;
+                /** @description Those that begin at that time or later; the earliest where missing. */
+                from?: string;
+                /** @description And before this; the newest where missing. */
+                to?: string;
+                /**
+                 * @description Of this market only, in capitals.
+                 * @example MISO
+                 */
+                market?: string;
+                /**
+                 * @description Bars at most, 1 to 10,000.
+                 * @example 100
+                 */
+                limit?: number;
+                /**
+                 * @description Whether intervals in which the market was open and nobody traded have a line of their own, with `state` `gap`. It
+                 *     needs `from`.
+                 */
+                gaps?: boolean;
+                /**
+                 * @description Merge neighbours until there are at most so many lines, 1 to 10,000.
+                 * @example 50
+                 */
+                downsample?: number;
+                /**
+                 * @description How they are written.
+                 * @example json
+                 */
+                format?: "json" | "ndjson" | "csv";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                instrument: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BarList"];
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_dead_letters: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `normalization`, `enrichment`, `aggregation` or `projection`.
+                 * @example normalization
+                 */
+                stage?: string;
+                /**
+                 * @description Letters a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketDeadLetterPage"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_market_dead_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the letter, from the list. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketDeadLetter"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    replay_market_dead_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the letter, from the list. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is taken in again. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketReplay"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_instruments: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Those whose id begins so.
+                 * @example MISO
+                 */
+                prefix?: string;
+                /**
+                 * @description Those whose newest price is of this market, in capitals.
+                 * @example MISO
+                 */
+                market?: string;
+                /**
+                 * @description What is traded.
+                 * @example electricity
+                 */
+                commodity?: string;
+                /**
+                 * @description Where.
+                 * @example midwest
+                 */
+                region?: string;
+                /**
+                 * @description Instruments a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstrumentList"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_instrument: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Instrument"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_prices: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Those whose id begins so.
+                 * @example MISO
+                 */
+                prefix?: string;
+                /**
+                 * @description Those whose newest price is of this market, in capitals.
+                 * @example MISO
+                 */
+                market?: string;
+                /**
+                 * @description What is traded.
+                 * @example electricity
+                 */
+                commodity?: string;
+                /**
+                 * @description Where.
+                 * @example midwest
+                 */
+                region?: string;
+                /**
+                 * @description Instruments a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketPriceList"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_market_price: {
+        parameters: {
+            query?: {
+                /** @description The price that the instrument had then; the newest one where missing. */
+                as_of?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                instrument: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketPrice"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_market_taxonomy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Taxonomy"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    post_market_ticks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "ask": 31.3,
+                 *       "bid": 31.1,
+                 *       "market": "MISO",
+                 *       "price": 31.2,
+                 *       "sequence": 7,
+                 *       "source_system": "miso",
+                 *       "symbol": "MISO_INDIANA_HUB",
+                 *       "timestamp": "2024-01-01T00:00:00Z",
+                 *       "volume": 10
+                 *     }
+                 */
+                "application/json": {
+                    [key: string]: unknown;
+                };
+                /** @example {"ask":31.3,"bid":31.1,"market":"MISO","price":31.2,"sequence":7,"source_system":"miso","symbol":"MISO_INDIANA_HUB","timestamp":"2024-01-01T00:00:00Z","volume":10} */
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description one message, a duplicate; a batch or stream, nothing refused */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Taken"];
+                };
+            };
+            /** @description one message, stored */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventResult"];
+                };
+            };
+            /** @description a batch or stream, some refused */
+            207: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchOrStream"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description the stream sent too little for too long; whole lines until then were taken in */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["BrokenStream"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            /** @description the stream stalled; whole lines until then were taken in */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["BrokenStream"];
+                };
+            };
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    validate_market_tick: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "ask": 31.3,
+                 *       "bid": 31.1,
+                 *       "market": "MISO",
+                 *       "price": 31.2,
+                 *       "sequence": 7,
+                 *       "source_system": "miso",
+                 *       "symbol": "MISO_INDIANA_HUB",
+                 *       "timestamp": "2024-01-01T00:00:00Z",
+                 *       "volume": 10
+                 *     }
+                 */
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TickVerdict"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    list_model_history: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Changes a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelHistory"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    promote_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelPromotion"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelAliases"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description another promotion was first, or the model is managed by the server */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    rollback_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelRollback"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelAliases"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description the alias is elsewhere, there is nothing to go back to, or the model is managed */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    list_model_versions: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Versions a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelVersionPage"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
     recommend_bought_together: {

@@ -63,6 +63,39 @@ class AuditPage(TypedDict):
     next_cursor: NotRequired[str | None]
     """Pass it as `cursor` to get the next page."""
 
+
+class Bar(TypedDict):
+    """One bar."""
+
+    bars: int
+    """How many bars it was merged from."""
+    close: NotRequired[float | None]
+    high: NotRequired[float | None]
+    interval_end: str
+    interval_start: str
+    low: NotRequired[float | None]
+    market: str
+    """In capitals; empty where nobody said."""
+    open: NotRequired[float | None]
+    revision: NotRequired[int | None]
+    """How often it changed since it was first told; missing before, and where bars were merged."""
+    state: str
+    """`open` while it has trades that were not told on its topic yet, `closed`, or `gap`."""
+    trade_count: int
+    volume: NotRequired[float | None]
+    vwap: NotRequired[float | None]
+    """The mean price weighted by volume; missing without volume."""
+
+
+class BarList(TypedDict):
+    """Bars of an instrument, oldest first."""
+
+    bars: list[Bar]
+    instrument_id: str
+    interval: str
+    next_from: NotRequired[str | None]
+    """Pass it as `from` to get the next page."""
+
 BatchOrStream: TypeAlias = "BatchResult | StreamResult"
 
 
@@ -342,6 +375,37 @@ class ImportResult(TypedDict):
     total_records: int
 
 
+class Instrument(TypedDict):
+    """What an instrument is."""
+
+    alias_of: NotRequired[str | None]
+    """The instrument that it is another name of."""
+    commodity: InstrumentLabel
+    confidence: float
+    """From 0 to 1."""
+    instrument_id: str
+    method: str
+    """`override`, `rules` or `fallback`."""
+    product_tier: InstrumentLabel
+    region: InstrumentLabel
+
+
+class InstrumentLabel(TypedDict):
+    """One label and why."""
+
+    label: str
+    """From the taxonomy, or `unknown`."""
+    reason: str
+
+
+class InstrumentList(TypedDict):
+    """A page of instruments, in the order of their ids."""
+
+    instruments: list[Instrument]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+
 class Interaction(TypedDict):
     """A recorded interaction."""
 
@@ -411,9 +475,11 @@ class Key(TypedDict):
 
 
 class KeyList(TypedDict):
-    """Keys, oldest first."""
+    """A page of keys, oldest first."""
 
     keys: list[Key]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
 
 
 class KeyRotation(TypedDict):
@@ -437,6 +503,194 @@ class LetterRow(TypedDict):
     id: str
     reason: str
     refused_at: str
+
+
+class MarketDeadLetter(TypedDict):
+    """One refused message."""
+
+    code: str
+    """The stable code of the reason."""
+    event: NotRequired[Any]
+    """The message as it came, with its event; none where it is too large."""
+    event_id: str
+    id: str
+    """Names the letter."""
+    occurred_at: str
+    """When the message says that it happened, or came where it does not say."""
+    offset: int
+    partition: int
+    reason: str
+    """The reason, with the field."""
+    stage: str
+    """The stage that refused it."""
+    topic: str
+    """The topic of the message."""
+
+
+class MarketDeadLetterPage(TypedDict):
+    """A page of refused messages, newest first."""
+
+    dead_letters: list[MarketDeadLetter]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+
+class MarketPrice(TypedDict):
+    """The price of an instrument."""
+
+    ask_price: NotRequired[float | None]
+    bid_price: NotRequired[float | None]
+    """Of the newest quote, which may be of another time."""
+    currency: str
+    instrument_id: str
+    market: str
+    """In capitals; empty where nobody said."""
+    occurred_at: str
+    """When it happened."""
+    price: float
+    quality_flags: list[str]
+    received_at: str
+    """When it was taken in."""
+    sequence: NotRequired[int | None]
+    source_system: str
+    tenant_id: str
+    tick_id: str
+    unit: str
+    volume: NotRequired[float | None]
+
+
+class MarketPriceList(TypedDict):
+    """A page of prices, in the order of the instruments' ids."""
+
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+    prices: list[MarketPrice]
+
+
+class MarketReplay(TypedDict):
+    """What became of a replay."""
+
+    offset: int
+    partition: int
+    status: str
+    """`stored`, or `duplicate` where it was replayed in the same millisecond."""
+
+
+class ModelAliases(TypedDict):
+    """Where the aliases of a model point now."""
+
+    aliases: dict[str, int]
+    """The version that each alias points at."""
+    name: str
+
+
+class ModelChange(TypedDict):
+    """One thing that was done to a model."""
+
+    action: str
+    """Such as `promoted`, `rolled_back`, `version_created`."""
+    actor: str
+    """The name of a credential, or `system:` and the part of Watershed."""
+    alias: NotRequired[str | None]
+    """The alias that moved."""
+    at: str
+    from_version: NotRequired[int | None]
+    """The version that the alias pointed at."""
+    reason: str
+    """Why."""
+    sequence: int
+    """1 for the first."""
+    to_version: NotRequired[int | None]
+    """The version that it points at, or that was made or removed."""
+
+
+class ModelFile(TypedDict):
+    """A file of a version."""
+
+    path: str
+    sha256: str
+    """In hexadecimal digits."""
+    size_bytes: int
+
+
+class ModelHistory(TypedDict):
+    """A page of changes, newest first."""
+
+    changes: list[ModelChange]
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+
+
+class ModelLineage(TypedDict):
+    """What a version was made from."""
+
+    code_version: NotRequired[str | None]
+    """The code: a commit or a release."""
+    data: list[str]
+    """The data sets, each as `name@digest`."""
+    run_id: NotRequired[str]
+    """The run that made it."""
+    source: NotRequired[str | None]
+    """The program."""
+
+
+class ModelPromotion(TypedDict):
+    """A promotion. Where neither `version` nor `run_id` is given, the `canary` is promoted, else the newest version."""
+
+    alias: NotRequired[str | None]
+    """The alias that moves, in place of a stage; `champion` where neither is given."""
+    expected_version: NotRequired[int | None]
+    """The version that the alias points at now, 0 for none. Where it points elsewhere, nothing happens and the answer
+    is 409: another was first."""
+    reason: NotRequired[str]
+    """Why, for the history."""
+    run_id: NotRequired[str | None]
+    """The newest version that came from this run."""
+    stage: NotRequired[str | None]
+    """`Production` (the alias `champion`) or `Staging` (`canary`)."""
+    version: NotRequired[int | None]
+    """The version that is promoted."""
+
+
+class ModelRollback(TypedDict):
+    """A rollback."""
+
+    alias: NotRequired[str | None]
+    """The alias that goes back; `champion` where missing."""
+    expected_version: NotRequired[int | None]
+    """The version that it points at now. Where it points elsewhere, nothing happens and the answer is 409."""
+    reason: NotRequired[str]
+    """Why, for the history."""
+
+
+class ModelVersion(TypedDict):
+    """One version."""
+
+    aliases: list[str]
+    checksum: str
+    """Over all files."""
+    created_at: str
+    created_by: str
+    description: str
+    files: list[ModelFile]
+    lineage: ModelLineage
+    metrics: dict[str, float]
+    """How good it was when it was made."""
+    name: str
+    signature: NotRequired[str | None]
+    """What goes in and comes out, as the model says."""
+    stage: str
+    """`None`, `Staging`, `Production` or `Archived`."""
+    tags: dict[str, str]
+    version: int
+
+
+class ModelVersionPage(TypedDict):
+    """A page of versions, newest first."""
+
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+    versions: list[ModelVersion]
 
 
 class NewEntity(TypedDict):
@@ -465,8 +719,8 @@ class NewInteraction(TypedDict):
     """The answer in which the entity was recommended."""
     entity_id: str
     """With what."""
-    entity_type: NotRequired[str]
-    """Its type; `item` where missing."""
+    entity_type: NotRequired[str | None]
+    """Its type; where missing, that of the one entity with this id, or `item` where there is none."""
     interaction_type: InteractionKind
     """A registered name, `{"rating": 4.5}`, or `{"custom": "name"}`, which registers the name with weight 1."""
     metadata: NotRequired[dict[str, str]]
@@ -614,8 +868,8 @@ class SessionInteraction(TypedDict):
 
     entity_id: str
     """With what."""
-    entity_type: NotRequired[str]
-    """Its type; `item` where missing."""
+    entity_type: NotRequired[str | None]
+    """Its type; where missing, that of the one entity with this id."""
     interaction_type: NotRequired[InteractionKind]
     """What they did; `view` where missing."""
     timestamp: NotRequired[str | None]
@@ -676,6 +930,40 @@ class SourceShare(TypedDict):
 Status: TypeAlias = Literal["begun", "forgotten", "complete"]
 
 Taken: TypeAlias = "EventResult | BatchResult | StreamResult"
+
+
+class Taxonomy(TypedDict):
+    """The labels that there are."""
+
+    commodity: list[str]
+    product_tier: list[str]
+    region: list[str]
+    rules: int
+    """How many rules there are for names."""
+
+
+class TickFault(TypedDict):
+    """Why a message would be a dead letter."""
+
+    code: str
+    """The stable code."""
+    message: str
+    """With the field."""
+    stage: str
+    """The stage that would refuse it."""
+
+
+class TickVerdict(TypedDict):
+    """What would become of a message."""
+
+    errors: list[TickFault]
+    """Why it would be a dead letter."""
+    quality_flags: list[str]
+    """The guide's flags; empty where it is no tick."""
+    tick: NotRequired[dict[str, Any] | None]
+    """The tick, as the topic of enriched ticks would have it; none where it is no tick."""
+    valid: bool
+    """Whether it would become a price, a quote or part of a bar."""
 
 
 class User(TypedDict):

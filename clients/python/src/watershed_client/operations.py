@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from . import models
 from ._request import AsyncCaller, Caller, Request, new_key, quoted
@@ -172,9 +172,9 @@ class Operations(Caller):
             "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
-    def list_keys(self) -> models.KeyList:
-        """List the keys, also those that work no more."""
-        return self._call(Request[models.KeyList]("GET", "/api/v1/keys"))
+    def list_keys(self, *, limit: int | None = None, cursor: str | None = None) -> models.KeyList:
+        """List the keys, also those that ended in the last 30 days."""
+        return self._call(Request[models.KeyList]("GET", "/api/v1/keys", query={"limit": limit, "cursor": cursor}))
 
     def create_key(self, body: models.NewKey) -> models.KeyWithSecret:
         """Make a key."""
@@ -187,6 +187,98 @@ class Operations(Caller):
     def rotate_key(self, id: str, body: models.KeyRotation) -> models.KeyWithSecret:
         """Give a key another secret; the one before works on for a while."""
         return self._call(Request[models.KeyWithSecret]("POST", f"/api/v1/keys/{quoted(id)}/rotate", body=body))
+
+    def list_market_bars(
+        self, instrument: str, *, interval: str | None = None, from_: str | None = None, to: str | None = None, market:
+        str | None = None, limit: int | None = None, gaps: bool | None = None, downsample: int | None = None
+    ) -> models.BarList:
+        """Read the bars of an instrument."""
+        return self._call(Request[models.BarList](
+            "GET", f"/api/v1/market/bars/{quoted(instrument)}", query={"interval": interval, "from": from_, "to": to,
+            "market": market, "limit": limit, "gaps": gaps, "downsample": downsample}
+        ))
+
+    def list_market_dead_letters(
+        self, *, stage: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketDeadLetterPage:
+        """List what a stage refused, newest first."""
+        return self._call(Request[models.MarketDeadLetterPage](
+            "GET", "/api/v1/market/dead-letters", query={"stage": stage, "limit": limit, "cursor": cursor}
+        ))
+
+    def get_market_dead_letter(self, id: str) -> models.MarketDeadLetter:
+        """Read what a stage refused."""
+        return self._call(Request[models.MarketDeadLetter]("GET", f"/api/v1/market/dead-letters/{quoted(id)}"))
+
+    def replay_market_dead_letter(self, id: str) -> models.MarketReplay:
+        """Send what a stage refused through it again."""
+        return self._call(Request[models.MarketReplay]("POST", f"/api/v1/market/dead-letters/{quoted(id)}/replay"))
+
+    def list_instruments(
+        self, *, prefix: str | None = None, market: str | None = None, commodity: str | None = None, region: str | None
+        = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.InstrumentList:
+        """List the instruments that ticks were taken in of."""
+        return self._call(Request[models.InstrumentList](
+            "GET", "/api/v1/market/instruments", query={"prefix": prefix, "market": market, "commodity": commodity,
+            "region": region, "limit": limit, "cursor": cursor}
+        ))
+
+    def get_instrument(self, id: str) -> models.Instrument:
+        """Read what an instrument is, and why."""
+        return self._call(Request[models.Instrument]("GET", f"/api/v1/market/instruments/{quoted(id)}"))
+
+    def list_market_prices(
+        self, *, prefix: str | None = None, market: str | None = None, commodity: str | None = None, region: str | None
+        = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketPriceList:
+        """List the newest prices."""
+        return self._call(Request[models.MarketPriceList](
+            "GET", "/api/v1/market/prices", query={"prefix": prefix, "market": market, "commodity": commodity, "region":
+            region, "limit": limit, "cursor": cursor}
+        ))
+
+    def get_market_price(self, instrument: str, *, as_of: str | None = None) -> models.MarketPrice:
+        """Read the price of an instrument."""
+        return self._call(Request[models.MarketPrice](
+            "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    def get_market_taxonomy(self) -> models.Taxonomy:
+        """List the labels of the taxonomy."""
+        return self._call(Request[models.Taxonomy]("GET", "/api/v1/market/taxonomy"))
+
+    def post_market_ticks(self, body: dict[str, Any]) -> models.Taken:
+        """Take raw ticks in. They are durable when this answers; prices and bars show them within a second."""
+        return self._call(Request[models.Taken]("POST", "/api/v1/market/ticks", body=body, repeatable=True))
+
+    def validate_market_tick(self, body: dict[str, Any]) -> models.TickVerdict:
+        """Say what would become of a raw tick, without storing it."""
+        return self._call(Request[models.TickVerdict]("POST", "/api/v1/market/validate", body=body, repeatable=True))
+
+    def list_model_history(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.ModelHistory:
+        """List what was done to a model, newest first."""
+        return self._call(Request[models.ModelHistory](
+            "GET", f"/api/v1/models/{quoted(name)}/history", query={"limit": limit, "cursor": cursor}
+        ))
+
+    def promote_model(self, name: str, body: models.ModelPromotion) -> models.ModelAliases:
+        """Point an alias of a model at a version."""
+        return self._call(Request[models.ModelAliases]("POST", f"/api/v1/models/{quoted(name)}/promote", body=body))
+
+    def rollback_model(self, name: str, body: models.ModelRollback) -> models.ModelAliases:
+        """Point an alias of a model back at where it pointed before its last promotion."""
+        return self._call(Request[models.ModelAliases]("POST", f"/api/v1/models/{quoted(name)}/rollback", body=body))
+
+    def list_model_versions(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.ModelVersionPage:
+        """List the versions of a model, newest first."""
+        return self._call(Request[models.ModelVersionPage](
+            "GET", f"/api/v1/models/{quoted(name)}/versions", query={"limit": limit, "cursor": cursor}
+        ))
 
     def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
@@ -543,9 +635,11 @@ class AsyncOperations(AsyncCaller):
             "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
-    async def list_keys(self) -> models.KeyList:
-        """List the keys, also those that work no more."""
-        return await self._call(Request[models.KeyList]("GET", "/api/v1/keys"))
+    async def list_keys(self, *, limit: int | None = None, cursor: str | None = None) -> models.KeyList:
+        """List the keys, also those that ended in the last 30 days."""
+        return await self._call(Request[models.KeyList](
+            "GET", "/api/v1/keys", query={"limit": limit, "cursor": cursor}
+        ))
 
     async def create_key(self, body: models.NewKey) -> models.KeyWithSecret:
         """Make a key."""
@@ -558,6 +652,106 @@ class AsyncOperations(AsyncCaller):
     async def rotate_key(self, id: str, body: models.KeyRotation) -> models.KeyWithSecret:
         """Give a key another secret; the one before works on for a while."""
         return await self._call(Request[models.KeyWithSecret]("POST", f"/api/v1/keys/{quoted(id)}/rotate", body=body))
+
+    async def list_market_bars(
+        self, instrument: str, *, interval: str | None = None, from_: str | None = None, to: str | None = None, market:
+        str | None = None, limit: int | None = None, gaps: bool | None = None, downsample: int | None = None
+    ) -> models.BarList:
+        """Read the bars of an instrument."""
+        return await self._call(Request[models.BarList](
+            "GET", f"/api/v1/market/bars/{quoted(instrument)}", query={"interval": interval, "from": from_, "to": to,
+            "market": market, "limit": limit, "gaps": gaps, "downsample": downsample}
+        ))
+
+    async def list_market_dead_letters(
+        self, *, stage: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketDeadLetterPage:
+        """List what a stage refused, newest first."""
+        return await self._call(Request[models.MarketDeadLetterPage](
+            "GET", "/api/v1/market/dead-letters", query={"stage": stage, "limit": limit, "cursor": cursor}
+        ))
+
+    async def get_market_dead_letter(self, id: str) -> models.MarketDeadLetter:
+        """Read what a stage refused."""
+        return await self._call(Request[models.MarketDeadLetter]("GET", f"/api/v1/market/dead-letters/{quoted(id)}"))
+
+    async def replay_market_dead_letter(self, id: str) -> models.MarketReplay:
+        """Send what a stage refused through it again."""
+        return await self._call(Request[models.MarketReplay](
+            "POST", f"/api/v1/market/dead-letters/{quoted(id)}/replay"
+        ))
+
+    async def list_instruments(
+        self, *, prefix: str | None = None, market: str | None = None, commodity: str | None = None, region: str | None
+        = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.InstrumentList:
+        """List the instruments that ticks were taken in of."""
+        return await self._call(Request[models.InstrumentList](
+            "GET", "/api/v1/market/instruments", query={"prefix": prefix, "market": market, "commodity": commodity,
+            "region": region, "limit": limit, "cursor": cursor}
+        ))
+
+    async def get_instrument(self, id: str) -> models.Instrument:
+        """Read what an instrument is, and why."""
+        return await self._call(Request[models.Instrument]("GET", f"/api/v1/market/instruments/{quoted(id)}"))
+
+    async def list_market_prices(
+        self, *, prefix: str | None = None, market: str | None = None, commodity: str | None = None, region: str | None
+        = None, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketPriceList:
+        """List the newest prices."""
+        return await self._call(Request[models.MarketPriceList](
+            "GET", "/api/v1/market/prices", query={"prefix": prefix, "market": market, "commodity": commodity, "region":
+            region, "limit": limit, "cursor": cursor}
+        ))
+
+    async def get_market_price(self, instrument: str, *, as_of: str | None = None) -> models.MarketPrice:
+        """Read the price of an instrument."""
+        return await self._call(Request[models.MarketPrice](
+            "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    async def get_market_taxonomy(self) -> models.Taxonomy:
+        """List the labels of the taxonomy."""
+        return await self._call(Request[models.Taxonomy]("GET", "/api/v1/market/taxonomy"))
+
+    async def post_market_ticks(self, body: dict[str, Any]) -> models.Taken:
+        """Take raw ticks in. They are durable when this answers; prices and bars show them within a second."""
+        return await self._call(Request[models.Taken]("POST", "/api/v1/market/ticks", body=body, repeatable=True))
+
+    async def validate_market_tick(self, body: dict[str, Any]) -> models.TickVerdict:
+        """Say what would become of a raw tick, without storing it."""
+        return await self._call(Request[models.TickVerdict](
+            "POST", "/api/v1/market/validate", body=body, repeatable=True
+        ))
+
+    async def list_model_history(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.ModelHistory:
+        """List what was done to a model, newest first."""
+        return await self._call(Request[models.ModelHistory](
+            "GET", f"/api/v1/models/{quoted(name)}/history", query={"limit": limit, "cursor": cursor}
+        ))
+
+    async def promote_model(self, name: str, body: models.ModelPromotion) -> models.ModelAliases:
+        """Point an alias of a model at a version."""
+        return await self._call(Request[models.ModelAliases](
+            "POST", f"/api/v1/models/{quoted(name)}/promote", body=body
+        ))
+
+    async def rollback_model(self, name: str, body: models.ModelRollback) -> models.ModelAliases:
+        """Point an alias of a model back at where it pointed before its last promotion."""
+        return await self._call(Request[models.ModelAliases](
+            "POST", f"/api/v1/models/{quoted(name)}/rollback", body=body
+        ))
+
+    async def list_model_versions(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.ModelVersionPage:
+        """List the versions of a model, newest first."""
+        return await self._call(Request[models.ModelVersionPage](
+            "GET", f"/api/v1/models/{quoted(name)}/versions", query={"limit": limit, "cursor": cursor}
+        ))
 
     async def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
