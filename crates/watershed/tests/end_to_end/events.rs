@@ -198,8 +198,12 @@ fn probes_are_answered_while_every_place_is_taken() {
     let settings = std::fs::read_to_string(home.path("watershed.toml")).unwrap();
     home.write("watershed.toml", format!("{settings}\n[server]\nmax_concurrent_requests = 2\n"));
     let server = home.serve();
+    let in_flight = || metric(&server, "http_requests_in_flight", &[]);
+    let before = in_flight();
     let mut uploads = [Upload::begin_as(&server, SINGLE), Upload::begin_as(&server, SINGLE)];
     uploads.iter_mut().for_each(|upload| upload.send("{"));
+    // First, because a question would take the place of an upload that is still to come.
+    assert!(crate::support::wait(|| in_flight() >= before + 2.0), "both are here");
     assert!(crate::support::wait(|| server.get("/api/v1/users/ada").0 == 503), "every place is taken");
     for path in ["/health", "/ready", "/metrics"] {
         assert_eq!(server.send("GET", path, &[], None).status, 200, "{path}");
