@@ -20,12 +20,13 @@ BAR = "every endpoint, both ways"
 ADMINISTRATORS = (
     "/api/v1/audit",
     "/api/v1/dead-letters",
+    "/api/v1/erasures",
     "/api/v1/keys",
     "/api/v1/market/dead-letters",
     "/api/v1/webhook",
 )
-# Moving what serves is for administrators, looking at it for everybody.
-PROMOTIONS = ("/promote", "/rollback")
+# Moving what serves is for administrators, looking at it for everybody; so is all that is held of a person.
+BY_ADMINISTRATORS = ("/promote", "/rollback", "/data", "/data-export")
 # They write nothing.
 READ_BY_POST = ("/api/v1/recommendations/session", "/api/v1/market/validate")
 # Of the operator's tenant alone; not in the document.
@@ -38,7 +39,7 @@ PASSING = (
 
 
 def needed(operation):
-    if operation.path.startswith(ADMINISTRATORS) or operation.path.endswith(PROMOTIONS):
+    if operation.path.startswith(ADMINISTRATORS) or operation.path.endswith(BY_ADMINISTRATORS):
         return "admin"
     return "read" if operation.method == "GET" or operation.path in READ_BY_POST else "write"
 

@@ -119,6 +119,7 @@ async fn register(
     Caller(scope): Caller,
     Body(request): Body<RegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<TypeResponse>)> {
+    scope.require(Permission::Write)?;
     check_tenant(&scope, request.tenant_id.as_deref())?;
     let RegisterRequest { interaction_type, weight, description, .. } = request;
     if find(&state, &scope, &interaction_type).is_ok() {
@@ -156,6 +157,7 @@ async fn update(
     Path(name): Path<String>,
     Body(request): Body<UpdateRequest>,
 ) -> ApiResult<Json<TypeResponse>> {
+    scope.require(Permission::Write)?;
     find(&state, &scope, &name)?;
     let data = InteractionTypeData {
         interaction_type: name,
@@ -176,6 +178,7 @@ async fn delete(
     Caller(scope): Caller,
     Path(name): Path<String>,
 ) -> ApiResult<StatusCode> {
+    scope.require(Permission::Write)?;
     find(&state, &scope, &name)?;
     let data = InteractionTypeName { interaction_type: name };
     state.writer.write(&scope, kinds::INTERACTION_TYPE_DELETED, None, None, &data).await?;
