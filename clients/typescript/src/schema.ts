@@ -2523,7 +2523,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Entries a page, 1 to 1,000.
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
                  * @example 20
                  */
                 limit?: number;
@@ -2557,7 +2557,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Letters a page, 1 to 1,000.
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
                  * @example 20
                  */
                 limit?: number;
@@ -2919,7 +2919,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Erasures a page, 1 to 1,000.
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
                  * @example 20
                  */
                 limit?: number;
@@ -4201,7 +4201,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Changes a page, 1 to 1,000.
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
                  * @example 20
                  */
                 limit?: number;
@@ -4331,7 +4331,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Versions a page, 1 to 1,000.
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
                  * @example 20
                  */
                 limit?: number;

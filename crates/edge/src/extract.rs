@@ -10,10 +10,11 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use kernel::{Error, ErrorCode, Result, codes, json};
+use kernel::{Error, ErrorCode, Result, Timestamp, codes, json};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use utoipa::IntoParams;
 
 use crate::ApiError;
 
@@ -173,6 +174,48 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
         let value = serde_path_to_error::deserialize(deserializer)
             .map_err(|fault| ApiError(parameter_fault(query, &fault)))?;
         Ok(Self(value))
+    }
+}
+
+/// A time among query parameters, for a field that is left out where it is missing: `deserialize_with` beside `default`.
+///
+/// # Errors
+/// Where it is not RFC 3339 with an offset.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time = text.parse().map_err(|_| {
+        serde::de::Error::custom(format!(
+            "`{text}` is not an RFC 3339 time with an offset, as 2026-01-31T12:00:00Z"
+        ))
+    })?;
+    Ok(Some(time))
+}
+
+/// Which page of a list, where nothing else is asked of it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// Entries a page, 1 to 1,000; 50 where missing.
+    #[param(minimum = 1, maximum = 1_000, example = 20)]
+    #[serde(default = "default_limit")]
+    limit: usize,
+    /// Where an earlier page ended.
+    cursor: Option<String>,
+}
+
+fn default_limit() -> usize {
+    50
+}
+
+impl PageParams {
+    /// Where the page begins, and its longest.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for a limit out of bounds.
+    pub fn checked(self) -> Result<(Option<String>, usize)> {
+        check_range(self.limit, 1, 1_000, "limit")?;
+        Ok((self.cursor, self.limit))
     }
 }
 

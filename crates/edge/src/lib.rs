@@ -36,7 +36,7 @@ pub mod streams;
 pub use audit::AuditLog;
 pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
 pub use body_stream::BodyStream;
-pub use extract::{Body, Params, Path, check_range};
+pub use extract::{Body, PageParams, Params, Path, check_range};
 pub use ingest::{EventOwner, Ingest};
 pub use limits::RateLimits;
 pub use metrics::{AccessMetrics, HttpMetrics};

@@ -7,7 +7,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kernel::{Entropy, Error, Result, codes};
+use kernel::{Entropy, Error, Result, codes, hex};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use crate::corrupted;
@@ -87,10 +87,6 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
     STANDARD.decode(text).map_err(|cause| corrupted("what is sealed is not base64").with_source(cause))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The keys of the settings, the newest first. Keys in the store are wrapped by the newest and name it.

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kernel::{Entropy, Error, Result, Scope, TenantId, codes};
+use kernel::{Entropy, Error, Result, Scope, TenantId, codes, hex};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table, Versioned};
 
-use crate::cipher::{Cipher, KeyBytes, hex, random};
+use crate::cipher::{Cipher, KeyBytes, random};
 use crate::{MasterKeys, corrupted, of_tenant, system};
 
 /// Keys kept in memory, by name and by person.

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use kernel::{Error, Result, Scope, codes};
+use kernel::{Error, Result, Scope, codes, hex};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
@@ -95,10 +95,6 @@ pub fn signature(secrets: &[String], unix_seconds: i64, body: &str) -> String {
         format!(",v1={}", hex(hmac::sign(&key, signed.as_bytes()).as_ref()))
     };
     format!("t={unix_seconds}{}", secrets.iter().map(tag).collect::<String>())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

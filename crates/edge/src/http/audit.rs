@@ -5,34 +5,17 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use kernel::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::{AuditLog, Entry};
-use crate::{ApiResult, Caller, Params, check_range};
+use crate::{ApiResult, Caller, PageParams, Params};
 
 /// The routes.
 pub fn routes(audit: AuditLog) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(list)).with_state(audit)
-}
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParams {
-    /// Entries a page, 1 to 1,000.
-    #[param(minimum = 1, maximum = 1_000, example = 20)]
-    #[serde(default = "default_limit")]
-    limit: usize,
-    /// Where an earlier page ended.
-    cursor: Option<String>,
-}
-
-fn default_limit() -> usize {
-    50
 }
 
 /// One entry.
@@ -72,14 +55,14 @@ pub struct Response {
 
 /// List who changed what, newest first.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit",
-    params(ListParams),
+    params(PageParams),
     responses((status = 200, body = Response)))]
 async fn list(
     State(audit): State<AuditLog>,
     Caller(scope): Caller,
-    Params(params): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> ApiResult<Json<Response>> {
-    check_range(params.limit, 1, 1_000, "limit")?;
-    let (entries, next_cursor) = audit.list(&scope, params.cursor, params.limit).await?;
+    let (cursor, limit) = params.checked()?;
+    let (entries, next_cursor) = audit.list(&scope, cursor, limit).await?;
     Ok(Json(Response { entries: entries.into_iter().map(AuditEntry::from).collect(), next_cursor }))
 }

@@ -4,34 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kernel::{Error, Permission, codes};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use store::{DeadLetter, DeadLetters};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{ApiResult, Caller, Params, Path, check_range};
+use crate::{ApiResult, Caller, PageParams, Params, Path};
 
 /// The routes.
 pub fn routes(dead_letters: DeadLetters) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, remove)).with_state(dead_letters)
-}
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParams {
-    /// Letters a page, 1 to 1,000.
-    #[param(minimum = 1, maximum = 1_000, example = 20)]
-    #[serde(default = "default_limit")]
-    limit: usize,
-    /// Where an earlier page ended.
-    cursor: Option<String>,
-}
-
-fn default_limit() -> usize {
-    50
 }
 
 /// One refused thing.
@@ -78,16 +61,16 @@ pub struct Response {
 
 /// List what was refused, newest first.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "events", operation_id = "list_dead_letters",
-    params(ListParams),
+    params(PageParams),
     responses((status = 200, body = Response)))]
 async fn list(
     State(dead_letters): State<DeadLetters>,
     Caller(scope): Caller,
-    Params(request): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> ApiResult<Json<Response>> {
     scope.require(Permission::Admin)?;
-    check_range(request.limit, 1, 1_000, "limit")?;
-    let (letters, next_cursor) = dead_letters.list(&scope, request.cursor, request.limit).await?;
+    let (cursor, limit) = params.checked()?;
+    let (letters, next_cursor) = dead_letters.list(&scope, cursor, limit).await?;
     Ok(Json(Response { dead_letters: letters.into_iter().map(Letter::from).collect(), next_cursor }))
 }
 

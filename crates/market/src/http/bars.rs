@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use edge::extract::time;
 use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Error, Result, Timestamp, codes};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, moment, time};
+use super::{HttpState, moment};
 use crate::algorithms::bars::Interval;
 use crate::service::{BarQuestion, BarState, ToldBar};
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use edge::Ingest;
 use kernel::Timestamp;
-use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::Service;
@@ -37,17 +36,6 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(validate::routes())
         .merge(dead_letters::routes())
         .with_state(state)
-}
-
-/// A time of a query, if there is one.
-fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let time = text.parse().map_err(|_| {
-        serde::de::Error::custom(format!(
-            "`{text}` is not an RFC 3339 time with an offset, as 2026-01-31T12:00:00Z"
-        ))
-    })?;
-    Ok(Some(time))
 }
 
 fn moment(time_us: i64) -> Timestamp {

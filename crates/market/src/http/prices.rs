@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use edge::extract::time;
 use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Scope, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, moment, time};
+use super::{HttpState, moment};
 use crate::service::{Filter, Quoted};
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {

@@ -79,15 +79,7 @@ fn part_path(upload: &str, number: usize) -> String {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(digest(&SHA256, bytes).as_ref())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    kernel::hex(digest(&SHA256, bytes).as_ref())
 }
 
 /// A file or folder of a listing.

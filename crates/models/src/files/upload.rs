@@ -6,7 +6,7 @@ use ring::digest::{Context, SHA256};
 use store::{Expect, PutMode};
 
 use super::formats::{START_BYTES, check_start};
-use super::{ATTEMPTS, ArtifactFile, Files, hexadecimal, key, part_path, sha256, zip};
+use super::{ATTEMPTS, ArtifactFile, Files, key, part_path, sha256, zip};
 
 /// A file on its way in.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Upload {
             root: self.root.clone(),
             path: self.path.clone(),
             size_bytes: self.size_bytes,
-            sha256: hexadecimal(self.sum.0.clone().finish().as_ref()),
+            sha256: kernel::hex(self.sum.0.clone().finish().as_ref()),
             parts: self.parts.clone(),
             part_bytes: self.files.limits.part_bytes as u64,
             upload: self.name.clone(),

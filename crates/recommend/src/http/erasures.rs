@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use edge::{ApiResult, Caller, Params, Path, check_range};
+use edge::{ApiResult, Caller, PageParams, Params, Path};
 use kernel::{Permission, Timestamp};
 use privacy::{Erasure, Progress};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -105,23 +105,6 @@ async fn erase(
     }))
 }
 
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListParams {
-    /// Erasures a page, 1 to 1,000.
-    #[param(minimum = 1, maximum = 1_000, example = 20)]
-    #[serde(default = "default_limit")]
-    limit: usize,
-    /// Where an earlier page ended.
-    cursor: Option<String>,
-}
-
-fn default_limit() -> usize {
-    50
-}
-
 /// A page of erasures, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ErasurePage)]
@@ -134,17 +117,16 @@ pub struct ListResponse {
 
 /// List who was forgotten, newest first, without names.
 #[utoipa::path(get, path = "/api/v1/erasures", tag = "privacy", operation_id = "list_erasures",
-    params(ListParams),
+    params(PageParams),
     responses((status = 200, body = ListResponse)))]
 async fn list(
     State(state): State<HttpState>,
     Caller(scope): Caller,
-    Params(params): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> ApiResult<Json<ListResponse>> {
     scope.require(Permission::Admin)?;
-    check_range(params.limit, 1, 1_000, "limit")?;
-    let (erasures, next_cursor) =
-        state.forgetting.erasures().list(&scope, params.cursor, params.limit).await?;
+    let (cursor, limit) = params.checked()?;
+    let (erasures, next_cursor) = state.forgetting.erasures().list(&scope, cursor, limit).await?;
     Ok(Json(ListResponse {
         erasures: erasures.into_iter().map(ErasureResponse::from).collect(),
         next_cursor,

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use edge::extract::time;
 use edge::{AnswerStream, ApiResult, Caller, Params};
 use futures::{Stream, stream};
 use kernel::{Error, Permission, Result, Scope, Timestamp, codes};
@@ -99,16 +100,6 @@ pub struct UserParams {
     format: Format,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
-}
-
-fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let time = text.parse().map_err(|_| {
-        serde::de::Error::custom(format!(
-            "`{text}` is not an RFC 3339 time with an offset, as 2026-01-31T12:00:00Z"
-        ))
-    })?;
-    Ok(Some(time))
 }
 
 /// A user in an export.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kernel::{Event, EventDraft, Result, Scope, SystemClock, TenantId, Timestamp};
+use kernel::{Result, Scope, SystemClock, TenantId};
 use recommend::trainer::Duties;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
 use store::memory::{MemoryEventLog, memory_blobs};
 use store::{BlobInfo, Blobs, EventLog, PutMode};
 use tokio_util::sync::CancellationToken;
 
-use crate::parts;
+use crate::{interaction, parts};
 
 /// Blobs that take no model of one tenant until the end.
 #[derive(Debug)]
@@ -48,16 +48,6 @@ impl Blobs for Stuck {
     async fn delete(&self, scope: &Scope, path: &str) -> Result<()> {
         self.inner.delete(scope, path).await
     }
-}
-
-fn interaction(scope: &Scope, id: usize) -> Event {
-    let json = format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.interaction.recorded.v1",
-            "data":{{"user_id":"u-{}","entity_id":"e-{}","interaction_type":"view"}}}}"#,
-        id % 12,
-        id * 7 % 9
-    );
-    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
 }
 
 async fn becomes(what: &str, is_so: impl Fn() -> bool) {

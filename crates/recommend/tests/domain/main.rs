@@ -28,6 +28,17 @@ fn entity(scope: &Scope, title: &str) -> Event {
     serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
 }
 
+/// One of many views, of twelve users and nine items.
+fn interaction(scope: &Scope, id: usize) -> Event {
+    let json = format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.interaction.recorded.v1",
+            "data":{{"user_id":"u-{}","entity_id":"e-{}","interaction_type":"view"}}}}"#,
+        id % 12,
+        id * 7 % 9
+    );
+    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
+}
+
 /// All in memory.
 async fn parts(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> RecommendParts {
     let records = Arc::new(MemoryRecords::new());

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kernel::{Error, Event, EventDraft, Result, Scope, SystemClock, TenantId, Timestamp, codes};
+use kernel::{Error, Result, Scope, SystemClock, TenantId, codes};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts, RecommendSettings};
 use store::memory::{MemoryEventLog, memory_blobs};
 use store::{BlobInfo, Blobs, EventLog, PutMode};
 
-use crate::parts;
+use crate::{interaction, parts};
 
 /// Blobs that take no model for so many tries.
 #[derive(Debug)]
@@ -48,16 +48,6 @@ impl Blobs for Away {
     async fn delete(&self, scope: &Scope, path: &str) -> Result<()> {
         self.inner.delete(scope, path).await
     }
-}
-
-fn interaction(scope: &Scope, id: usize) -> Event {
-    let json = format!(
-        r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"recommend.interaction.recorded.v1",
-            "data":{{"user_id":"u-{}","entity_id":"e-{}","interaction_type":"view"}}}}"#,
-        id % 12,
-        id * 7 % 9
-    );
-    serde_json::from_str::<EventDraft>(&json).unwrap().seal(scope, Timestamp::UNIX_EPOCH).unwrap()
 }
 
 fn count(registry: &Registry, outcome: &str) -> u64 {

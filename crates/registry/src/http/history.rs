@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use edge::{ApiResult, Caller, Params, Path, check_range};
+use edge::{ApiResult, Caller, PageParams, Params, Path};
 use kernel::Timestamp;
 use models::registered::Change;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,23 +15,6 @@ use crate::ModelRegistry;
 
 pub(super) fn routes() -> OpenApiRouter<ModelRegistry> {
     OpenApiRouter::new().routes(routes!(history))
-}
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct HistoryParams {
-    /// Changes a page, 1 to 1,000.
-    #[param(minimum = 1, maximum = 1_000, example = 20)]
-    #[serde(default = "default_limit")]
-    limit: usize,
-    /// Where an earlier page ended.
-    cursor: Option<String>,
-}
-
-fn default_limit() -> usize {
-    50
 }
 
 /// One thing that was done to a model.
@@ -78,15 +61,15 @@ pub struct HistoryResponse {
 
 /// List what was done to a model, newest first.
 #[utoipa::path(get, path = "/api/v1/models/{name}/history", tag = "models", operation_id = "list_model_history",
-    params(("name" = String, Path, description = "The registered model."), HistoryParams),
+    params(("name" = String, Path, description = "The registered model."), PageParams),
     responses((status = 200, body = HistoryResponse)))]
 async fn history(
     State(registry): State<ModelRegistry>,
     Caller(scope): Caller,
     Path(name): Path<String>,
-    Params(params): Params<HistoryParams>,
+    Params(params): Params<PageParams>,
 ) -> ApiResult<Json<HistoryResponse>> {
-    check_range(params.limit, 1, 1_000, "limit")?;
-    let (changes, next_cursor) = registry.models.history(&scope, &name, params.cursor, params.limit).await?;
+    let (cursor, limit) = params.checked()?;
+    let (changes, next_cursor) = registry.models.history(&scope, &name, cursor, limit).await?;
     Ok(Json(HistoryResponse { changes: changes.into_iter().map(Into::into).collect(), next_cursor }))
 }

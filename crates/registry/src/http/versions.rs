@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use edge::{ApiResult, Caller, Params, Path, check_range};
+use edge::{ApiResult, Caller, PageParams, Params, Path};
 use kernel::Timestamp;
 use models::registered::{RegisteredModel, RegisteredVersion};
 use models::tracking::Search;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,23 +18,6 @@ use crate::ModelRegistry;
 
 pub(super) fn routes() -> OpenApiRouter<ModelRegistry> {
     OpenApiRouter::new().routes(routes!(versions))
-}
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct VersionsParams {
-    /// Versions a page, 1 to 1,000.
-    #[param(minimum = 1, maximum = 1_000, example = 20)]
-    #[serde(default = "default_limit")]
-    limit: usize,
-    /// Where an earlier page ended.
-    cursor: Option<String>,
-}
-
-fn default_limit() -> usize {
-    50
 }
 
 /// A file of a version.
@@ -132,22 +115,22 @@ pub struct VersionsResponse {
 /// List the versions of a model, newest first.
 #[utoipa::path(get, path = "/api/v1/models/{name}/versions", tag = "models", operation_id = "list_model_versions",
     params(("name" = String, Path, description = "The registered model."),
-        VersionsParams),
+        PageParams),
     responses((status = 200, body = VersionsResponse)))]
 async fn versions(
     State(registry): State<ModelRegistry>,
     Caller(scope): Caller,
     Path(name): Path<String>,
-    Params(params): Params<VersionsParams>,
+    Params(params): Params<PageParams>,
 ) -> ApiResult<Json<VersionsResponse>> {
-    check_range(params.limit, 1, 1_000, "limit")?;
+    let (page_token, max_results) = params.checked()?;
     let model = registry.models.model(&scope, &name).await?;
     let search = Search {
         // A doubled quote is one.
         filter: format!("name = '{}'", model.name.replace('\'', "''")),
         order_by: vec!["version_number DESC".to_owned()],
-        page_token: params.cursor,
-        max_results: params.limit,
+        page_token,
+        max_results,
     };
     let page = registry.models.search_versions(&scope, &search).await?;
     let versions = page.subjects.into_iter().map(|version| VersionResponse::of(version, &model)).collect();

@@ -4,7 +4,7 @@ use axum::extract::State;
 use edge::Caller;
 use kernel::{Error, Permission, Result, codes};
 use models::INVALID_STATE;
-use models::registered::{NewVersion, RegisteredModel, Stage};
+use models::registered::{NewVersion, RegisteredModel};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -140,10 +140,7 @@ pub(super) async fn transition(
     Ask(asked): Ask<Transition>,
 ) -> Answer {
     scope.require(Permission::Admin)?;
-    let stage = Stage::parse(&asked.stage).ok_or_else(|| {
-        let rule = "is one of None, Staging, Production, Archived";
-        Error::new(codes::VALIDATION_ERROR, rule).with_field("stage")
-    })?;
+    let stage = wire::stage(&asked.stage, "stage")?;
     let (name, version) = (&asked.which.name, number(asked.which.version)?);
     let model = registry.models.set_stage(&scope, name, version, stage).await?;
     let found = registry.models.version(&scope, name, version).await?;

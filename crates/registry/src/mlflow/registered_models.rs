@@ -145,9 +145,8 @@ pub(super) async fn latest_versions(
     Ask(asked): Ask<Latest>,
 ) -> Answer {
     let model = registry.models.model(&scope, &asked.name).await?;
-    let fault = || Error::new(codes::VALIDATION_ERROR, "is one of None, Staging, Production, Archived");
-    let stages = asked.stages.iter().map(|stage| Stage::parse(stage).ok_or_else(fault));
-    let stages: Vec<Stage> = stages.collect::<Result<_>>().map_err(|error| error.with_field("stages"))?;
+    let stages = asked.stages.iter().map(|stage| wire::stage(stage, "stages"));
+    let stages = stages.collect::<Result<Vec<Stage>>>()?;
     let mut found = latest(&registry, &scope, &model).await?;
     found.retain(|version| stages.is_empty() || stages.contains(&model.stage(version.version)));
     let found: Vec<Value> = found.iter().map(|version| wire::version(version, &model)).collect();

@@ -7,9 +7,9 @@ use axum::extract::{FromRequest, Request};
 use axum::http::Method;
 use edge::ApiError;
 use edge::extract::{parse, read_all};
-use kernel::{Error, codes};
+use kernel::{Error, Result, codes};
 use models::files::Listed;
-use models::registered::{RegisteredModel, RegisteredVersion};
+use models::registered::{RegisteredModel, RegisteredVersion, Stage};
 use models::tracking::{Experiment, LoggedModel, MetricPoint, Run};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -61,6 +61,15 @@ pub(super) struct Pair {
 
 pub(super) fn map_of(pairs: Vec<Pair>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}
+
+/// The stage that a field names.
+pub(super) fn stage(text: &str, field: &str) -> Result<Stage> {
+    let fault = || {
+        let message = "is one of None, Staging, Production, Archived";
+        Error::new(codes::VALIDATION_ERROR, message).with_field(field)
+    };
+    Stage::parse(text).ok_or_else(fault)
 }
 
 /// A whole number, also as text; none where it is missing, empty or null.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 /// The cursor of the page that follows `place` in the list of this signature.
 pub(crate) fn encode(signature: u32, place: &impl Serialize) -> String {
     let json = serde_json::to_vec(&(signature, place)).expect("a place has a JSON form");
-    json.iter().map(|byte| format!("{byte:02x}")).collect()
+    kernel::hex(&json)
 }
 
 /// What [`encode`] was given; none for anything else.
