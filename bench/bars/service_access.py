@@ -23,12 +23,19 @@ ADMINISTRATORS = (
     "/api/v1/erasures",
     "/api/v1/keys",
     "/api/v1/market/dead-letters",
+    "/api/v1/search/index/rebuild",
     "/api/v1/webhook",
 )
 # Moving what serves is for administrators, looking at it for everybody; so is all that is held of a person.
 BY_ADMINISTRATORS = ("/promote", "/rollback", "/data", "/data-export")
 # They write nothing.
-READ_BY_POST = ("/api/v1/recommendations/session", "/api/v1/market/validate")
+READ_BY_POST = (
+    "/api/v1/recommendations/session",
+    "/api/v1/market/validate",
+    "/api/v1/search",
+    "/api/v1/embed",
+    "/v1/embeddings",
+)
 # Of the operator's tenant alone; not in the document.
 OPERATORS = ("/api/config", "/debug/pprof/profile?seconds=1")
 # What time alone changes: of an answer, of a key that its owner uses, of a webhook that is sent meanwhile.

@@ -56,6 +56,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/embed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Embed texts. */
+        post: operations["embed_texts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/embed/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the encoders. */
+        get: operations["list_embedding_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/entities": {
         parameters: {
             query?: never;
@@ -754,6 +788,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Search items by words and by meaning. */
+        post: operations["search_items"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/index": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put an item. */
+        post: operations["put_search_item"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/index/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put several items. */
+        post: operations["put_search_items"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/index/rebuild": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Build the index of words again from the log. The one before answers until the new one is whole. */
+        post: operations["rebuild_search_index"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/index/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what the index holds. */
+        get: operations["get_search_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/index/{type}/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete an item. One that is not there is deleted already. */
+        delete: operations["delete_search_item"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users/{id}": {
         parameters: {
             query?: never;
@@ -960,6 +1096,23 @@ export interface paths {
         put?: never;
         /** Send a webhook a message of the type `webhook.test`. */
         post: operations["test_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/embeddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Embed texts, as OpenAI's clients ask. */
+        post: operations["create_embeddings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1199,6 +1352,109 @@ export interface components {
          * @enum {string}
          */
         DeliveryState: "pending" | "delivered" | "dead";
+        /** @description One text. */
+        EmbedItem: {
+            /** @description Not looked at. */
+            id?: string | null;
+            /** @description Must be the credential's tenant where given. */
+            tenant_id?: string | null;
+            /** @description At most 262,144 bytes. */
+            text: string;
+            /** @description Not looked at. */
+            type?: string | null;
+        };
+        /**
+         * @description What to embed.
+         * @example {
+         *       "items": [
+         *         {
+         *           "text": "gas prices rise"
+         *         }
+         *       ]
+         *     }
+         */
+        EmbedRequest: {
+            /** @description Not looked at: batches are made by their tokens. */
+            batch_size?: number | null;
+            /** @description 2,048 at most. */
+            items: components["schemas"]["EmbedItem"][];
+            /** @description The model, by its name or version; the only one where missing. */
+            model?: string | null;
+            /** @description Must be the credential's tenant where given. */
+            tenant_id?: string | null;
+        };
+        /** @description The vectors. */
+        EmbedResponse: {
+            count: number;
+            /** Format: double */
+            latency_ms: number;
+            model_version: string;
+            /** @description The places of texts of which the model read the beginning only. */
+            truncated?: number[];
+            vectors: number[][];
+        };
+        /** @description One vector. */
+        Embedding: {
+            /** @description Numbers, or base64 where that was asked for. */
+            embedding: number[];
+            index: number;
+            object: string;
+        };
+        /** @description An encoder. */
+        EmbeddingModel: {
+            dimension: number;
+            /** @description Tokens of a text that it reads. */
+            max_length: number;
+            name: string;
+            version: string;
+        };
+        /** @description The vectors. */
+        Embeddings: {
+            data: components["schemas"]["Embedding"][];
+            model: string;
+            model_version: string;
+            object: string;
+            /** @description The places of texts of which the model read the beginning only. */
+            truncated?: number[];
+            usage: components["schemas"]["EmbeddingsUsage"];
+        };
+        /**
+         * @description How vectors are written.
+         * @enum {string}
+         */
+        EmbeddingsEncoding: "float" | "base64";
+        /** @description One text or several. */
+        EmbeddingsInput: string | string[];
+        /**
+         * @description What to embed, as OpenAI's API has it.
+         * @example {
+         *       "input": [
+         *         "gas prices rise"
+         *       ],
+         *       "model": "sentence-transformers/all-MiniLM-L6-v2"
+         *     }
+         */
+        EmbeddingsRequest: {
+            /** @description The model's own, where given: vectors are not shortened. */
+            dimensions?: number | null;
+            /** @description How vectors are written. */
+            encoding_format?: components["schemas"]["EmbeddingsEncoding"];
+            /**
+             * @description A text or up to 2,048; each at most 262,144 bytes. Of a text that the model does not read whole, the beginning
+             *     counts, and the answer names it in `truncated`.
+             */
+            input: components["schemas"]["EmbeddingsInput"];
+            /** @description The model, by its name or version. */
+            model: string;
+            /** @description Not looked at. */
+            user?: string | null;
+        };
+        /** @description What it cost. */
+        EmbeddingsUsage: {
+            /** @description Tokens that were read. */
+            prompt_tokens: number;
+            total_tokens: number;
+        };
         /** @description An entity as it stands. */
         Entity: {
             attributes: {
@@ -1901,6 +2157,52 @@ export interface components {
             permission: "read" | "write" | "admin";
         };
         /**
+         * @description What can be found from now on, in place of what was there before.
+         * @example {
+         *       "entity_id": "2024-03-01",
+         *       "entity_type": "note",
+         *       "metadata": {
+         *         "desk": "rates"
+         *       },
+         *       "tags": [
+         *         "rates"
+         *       ],
+         *       "text": "The curve steepened as front yields fell."
+         *     }
+         */
+        NewSearchItem: {
+            /** @description Unique within its type, 1 to 255 bytes. */
+            entity_id: string;
+            /** @description What kind of thing it is, 1 to 200 bytes. */
+            entity_type: string;
+            /** @description Given back with it; strings, numbers and booleans can be asked for. */
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /** @description What it can be asked for. */
+            tags?: string[];
+            /** @description Must be the credential's tenant where given. */
+            tenant_id?: string | null;
+            /** @description What it is found by, at most 262,144 bytes. An encoder reads its beginning, as far as the model reads. */
+            text: string;
+        };
+        /**
+         * @description Several items.
+         * @example {
+         *       "items": [
+         *         {
+         *           "entity_id": "1",
+         *           "entity_type": "note",
+         *           "text": "gas"
+         *         }
+         *       ]
+         *     }
+         */
+        NewSearchItems: {
+            /** @description 1,000 at most; where one is refused, none is taken. */
+            items: components["schemas"]["NewSearchItem"][];
+        };
+        /**
          * @description What the webhook shall be.
          * @example {
          *       "description": "tells the team",
@@ -2085,6 +2387,222 @@ export interface components {
              */
             line: number;
             problem: components["schemas"]["Problem"];
+        };
+        /** @description Where a score comes from. */
+        SearchExplanation: {
+            /**
+             * Format: float
+             * @description The BM25 score.
+             */
+            bm25?: number | null;
+            /**
+             * Format: float
+             * @description The cosine to the query.
+             */
+            cosine?: number | null;
+            /**
+             * Format: double
+             * @description What words gave of the score.
+             */
+            lexical?: number | null;
+            /**
+             * Format: double
+             * @description What meaning gave of the score.
+             */
+            semantic?: number | null;
+            /** @description What each word adds to the BM25 score. */
+            words: components["schemas"]["SearchWord"][];
+        };
+        /** @description How many of what has a word of the query. */
+        SearchFacets: {
+            tags: {
+                [key: string]: number;
+            };
+            types: {
+                [key: string]: number;
+            };
+        };
+        /** @description What an item must have to be found. */
+        SearchFilters: {
+            /** @description Every one of these attributes: strings, numbers and booleans. */
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /** @description Every one of these tags. */
+            tags?: string[];
+            /** @description Must be the credential's tenant where given. */
+            tenant_id?: string | null;
+            type?: components["schemas"]["SearchTypes"] | null;
+        };
+        /** @description How rankings by words and by meaning become one. */
+        SearchFusion: "rrf" | "weighted" | "combsum" | {
+            /**
+             * Format: double
+             * @description As `weighted`, with this share for meaning, 0 to 1, as it was learned on validation queries.
+             */
+            learned: number;
+        };
+        /** @description What became of an item. */
+        SearchItemTaken: {
+            entity_id: string;
+            entity_type: string;
+            message: string;
+            /** @description `indexed` where searches show it; `stored` where they will. */
+            status: string;
+        };
+        /** @description What became of several items. */
+        SearchItemsTaken: {
+            count: number;
+            /** @description `indexed` where searches show them; `stored` where they will. */
+            status: string;
+        };
+        /** @description What was built again. */
+        SearchRebuilt: {
+            /**
+             * Format: int64
+             * @description Changes that were taken in.
+             */
+            changes: number;
+            status: string;
+        };
+        /**
+         * @description What is looked for.
+         * @example {
+         *       "filters": {
+         *         "tags": [
+         *           "rates"
+         *         ]
+         *       },
+         *       "highlight": true,
+         *       "limit": 5,
+         *       "query": "curve steepening"
+         *     }
+         */
+        SearchRequest: {
+            /** @description Whether to tell where each score comes from. */
+            explain?: boolean;
+            /** @description Whether to count the types and tags of what has a word of the query. */
+            facets?: boolean;
+            /** @description What may be found. */
+            filters?: components["schemas"]["SearchFilters"];
+            fusion?: components["schemas"]["SearchFusion"] | null;
+            /** @description Whether to show a piece of each text with what was found marked by `<em>`; the rest of it is escaped for HTML. */
+            highlight?: boolean;
+            /** @description Results at most, 1 to 100. */
+            limit?: number;
+            /** @description In the words of who looks, 1 to 4,096 bytes. */
+            query: string;
+            /** @description Whether meaning counts too, and not words alone; true where missing. */
+            semantic?: boolean;
+            /**
+             * Format: float
+             * @description The least cosine of what is found by meaning, -1 to 1.
+             */
+            similarity_threshold?: number;
+            /** @description Whether words that no text has are taken for mistyped; true where missing. */
+            typo_tolerance?: boolean;
+        };
+        /** @description What was found. */
+        SearchResponse: {
+            facets?: components["schemas"]["SearchFacets"] | null;
+            /** @description Why meaning did not count although it was asked for. */
+            fallback?: string | null;
+            /** Format: double */
+            latency_ms: number;
+            /** @description The version of the model that meaning was understood by. */
+            model_version?: string | null;
+            query: string;
+            /** @description Best first. */
+            results: components["schemas"]["SearchResult"][];
+            /** @description Whether meaning counted. */
+            semantic: boolean;
+            /**
+             * Format: int64
+             * @description How many items have a word of the query, or results if those are more.
+             */
+            total: number;
+        };
+        /** @description One result. */
+        SearchResult: {
+            entity_id: string;
+            entity_type: string;
+            explanation?: components["schemas"]["SearchExplanation"] | null;
+            /** @description A piece of the text, escaped, with what was found in `<em>`. */
+            highlight?: string | null;
+            metadata: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: double
+             * @description Higher is better.
+             */
+            score: number;
+            tags: string[];
+            text: string;
+        };
+        /** @description What an index holds. */
+        SearchStats: {
+            /**
+             * Format: int64
+             * @description Items that can be found.
+             */
+            items: number;
+            /**
+             * Format: int64
+             * @description Changes of all tenants that searches by words do not show yet.
+             */
+            lag: number;
+            model?: string | null;
+            model_version?: string | null;
+            /** @description Segments that they are in. */
+            segments: number;
+            /**
+             * Format: int64
+             * @description Terms of all their texts.
+             */
+            terms: number;
+            /**
+             * Format: int64
+             * @description Changes of all tenants that searches by meaning do not show yet; missing where another process makes vectors.
+             */
+            vector_lag?: number | null;
+            /**
+             * Format: int64
+             * @description Items with a vector; missing where there is no encoder.
+             */
+            vectors?: number | null;
+        };
+        /** @description One type, or any of several. */
+        SearchTypes: string | string[];
+        /** @description What a word adds to the score by words. */
+        SearchWord: {
+            /**
+             * Format: int64
+             * @description How many texts have the commonest of them.
+             */
+            documents: number;
+            /**
+             * Format: float
+             * @description How often they come, weighted.
+             */
+            frequency: number;
+            /**
+             * Format: float
+             * @description How much the word tells.
+             */
+            inverse_document_frequency: number;
+            /**
+             * Format: int32
+             * @description How many terms the text has, rounded if it is long.
+             */
+            length: number;
+            /**
+             * Format: float
+             * @description What it adds.
+             */
+            score: number;
+            /** @description The terms of the text that stand for the word. */
+            terms: string[];
         };
         /** @description One thing that someone did. */
         SessionInteraction: {
@@ -2639,6 +3157,65 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    embed_texts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbedRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbedResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    list_embedding_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddingModel"][];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -4984,6 +5561,205 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    search_items: {
+        parameters: {
+            query?: {
+                /** @description Must be the credential's tenant where given. */
+                tenant_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    put_search_item: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSearchItem"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchItemTaken"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    put_search_items: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSearchItems"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchItemsTaken"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    rebuild_search_index: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchRebuilt"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description An index is being built again. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_search_stats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchStats"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    delete_search_item: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The type of the item.
+                 * @example note
+                 */
+                type: string;
+                /**
+                 * @description The id of the item.
+                 * @example 2024-03-01
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     get_user: {
         parameters: {
             query?: never;
@@ -5615,6 +6391,39 @@ export interface operations {
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
+        };
+    };
+    create_embeddings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbeddingsRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Embeddings"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
         };
     };
 }

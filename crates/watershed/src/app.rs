@@ -75,6 +75,8 @@ pub(crate) struct App {
     pub audit: AuditLog,
     pub keys: Arc<KeyRing>,
     pub webhooks: Arc<Webhooks>,
+    #[cfg(feature = "search")]
+    pub search: Arc<search::Search>,
     pub crew: Arc<Crew>,
 }
 
@@ -138,6 +140,8 @@ impl App {
         );
         let models = models(config, &engines, &guarded, &ambient, audit.clone());
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
+        #[cfg(feature = "search")]
+        let search = crate::finding::open(config, &engines, &guarded, &ambient, &mut registry)?;
         let is_alone = config.storage.chosen().records == Engine::Embedded;
         let notes = (!is_alone).then(|| Arc::clone(&engines.records));
         let crew = Arc::new(Crew::new(roles.clone(), notes, Arc::clone(&ambient.clock), &mut registry));
@@ -155,14 +159,18 @@ impl App {
             audit,
             keys,
             webhooks,
+            #[cfg(feature = "search")]
+            search,
             crew,
         })
     }
 
     fn api_routes(&self) -> OpenApiRouter {
         let market = self.market.as_ref().map(|market| market.routes(self.ingest.clone()));
-        OpenApiRouter::new()
-            .merge(market.unwrap_or_default())
+        let routes = market.unwrap_or_default();
+        #[cfg(feature = "search")]
+        let routes = routes.merge(search::http::routes(Arc::clone(&self.search)));
+        routes
             .merge(events::routes(self.ingest.clone()))
             .merge(dead_letters::routes(self.guarded.dead_letters.clone()))
             .merge(http::keys::routes(Arc::clone(&self.keys)))
@@ -367,6 +375,8 @@ pub(crate) async fn openapi_json() -> Result<String> {
         market.stop().await;
     }
     drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks, app.models));
+    #[cfg(feature = "search")]
+    drop(app.search);
     // What cannot be removed from a temporary folder is the system's to tidy.
     let _ = std::fs::remove_dir_all(folder);
     document.to_pretty_json().map_err(Error::internal)

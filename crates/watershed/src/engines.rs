@@ -25,6 +25,8 @@ pub(crate) struct Engines {
     pub blobs: Arc<dyn Blobs>,
     pub cache: Arc<dyn Cache>,
     pub columns: Arc<dyn Columns>,
+    #[cfg(feature = "search")]
+    pub vectors: Arc<dyn store::Vectors>,
     pub limiter: Arc<dyn Limiter>,
     /// The same, where it is shared with other processes.
     #[cfg(feature = "redis")]
@@ -73,6 +75,8 @@ impl Engines {
             blobs: opened.blobs(chosen.blobs, ambient)?,
             cache: opened.cache(chosen.cache, ambient),
             columns: opened.columns(chosen.columns)?,
+            #[cfg(feature = "search")]
+            vectors: opened.vectors(chosen.vectors)?,
             limiter,
             #[cfg(feature = "redis")]
             shared_limiter,
@@ -151,6 +155,16 @@ impl Opened {
             #[cfg(feature = "postgres")]
             Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::records),
             _ => self.embedded.as_ref().map(EmbeddedStore::records),
+        }
+        .ok_or_else(|| not_open("storage.records"))
+    }
+
+    #[cfg(feature = "search")]
+    fn vectors(&self, engine: Engine) -> Result<Arc<dyn store::Vectors>> {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::vectors),
+            _ => self.embedded.as_ref().map(EmbeddedStore::vectors),
         }
         .ok_or_else(|| not_open("storage.records"))
     }

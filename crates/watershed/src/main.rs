@@ -12,6 +12,8 @@ mod config;
 mod crew;
 mod engine_metrics;
 mod engines;
+#[cfg(feature = "search")]
+mod finding;
 mod guard;
 mod hooks;
 mod jwks;

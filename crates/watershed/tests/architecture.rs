@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("recommend", &["edge", "kernel", "models", "privacy", "store", "stream"]),
     ("registry", &["edge", "kernel", "models", "store"]),
     ("market", &["edge", "kernel", "store", "stream"]),
+    ("search", &["edge", "kernel", "store"]),
     ("webhooks", &["edge", "kernel", "store"]),
     (
         "watershed",
@@ -35,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "privacy",
             "recommend",
             "registry",
+            "search",
             "store",
             "store-embedded",
             "store-kafka",

@@ -231,6 +231,102 @@ class DeadLetterPage(TypedDict):
 DeliveryState: TypeAlias = Literal["pending", "delivered", "dead"]
 
 
+class EmbedItem(TypedDict):
+    """One text."""
+
+    id: NotRequired[str | None]
+    """Not looked at."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    text: str
+    """At most 262,144 bytes."""
+    type: NotRequired[str | None]
+    """Not looked at."""
+
+
+class EmbedRequest(TypedDict):
+    """What to embed."""
+
+    batch_size: NotRequired[int | None]
+    """Not looked at: batches are made by their tokens."""
+    items: list[EmbedItem]
+    """2,048 at most."""
+    model: NotRequired[str | None]
+    """The model, by its name or version; the only one where missing."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+
+
+class EmbedResponse(TypedDict):
+    """The vectors."""
+
+    count: int
+    latency_ms: float
+    model_version: str
+    truncated: NotRequired[list[int]]
+    """The places of texts of which the model read the beginning only."""
+    vectors: list[list[float]]
+
+
+class Embedding(TypedDict):
+    """One vector."""
+
+    embedding: list[float]
+    """Numbers, or base64 where that was asked for."""
+    index: int
+    object: str
+
+
+class EmbeddingModel(TypedDict):
+    """An encoder."""
+
+    dimension: int
+    max_length: int
+    """Tokens of a text that it reads."""
+    name: str
+    version: str
+
+
+class Embeddings(TypedDict):
+    """The vectors."""
+
+    data: list[Embedding]
+    model: str
+    model_version: str
+    object: str
+    truncated: NotRequired[list[int]]
+    """The places of texts of which the model read the beginning only."""
+    usage: EmbeddingsUsage
+
+EmbeddingsEncoding: TypeAlias = Literal["float", "base64"]
+
+EmbeddingsInput: TypeAlias = "str | list[str]"
+
+
+class EmbeddingsRequest(TypedDict):
+    """What to embed, as OpenAI's API has it."""
+
+    dimensions: NotRequired[int | None]
+    """The model's own, where given: vectors are not shortened."""
+    encoding_format: NotRequired[EmbeddingsEncoding]
+    """How vectors are written."""
+    input: EmbeddingsInput
+    """A text or up to 2,048; each at most 262,144 bytes. Of a text that the model does not read whole, the beginning
+    counts, and the answer names it in `truncated`."""
+    model: str
+    """The model, by its name or version."""
+    user: NotRequired[str | None]
+    """Not looked at."""
+
+
+class EmbeddingsUsage(TypedDict):
+    """What it cost."""
+
+    prompt_tokens: int
+    """Tokens that were read."""
+    total_tokens: int
+
+
 class Entity(TypedDict):
     """An entity as it stands."""
 
@@ -758,6 +854,30 @@ class NewKey(TypedDict):
     permission: Literal["read", "write", "admin"]
 
 
+class NewSearchItem(TypedDict):
+    """What can be found from now on, in place of what was there before."""
+
+    entity_id: str
+    """Unique within its type, 1 to 255 bytes."""
+    entity_type: str
+    """What kind of thing it is, 1 to 200 bytes."""
+    metadata: NotRequired[dict[str, Any]]
+    """Given back with it; strings, numbers and booleans can be asked for."""
+    tags: NotRequired[list[str]]
+    """What it can be asked for."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    text: str
+    """What it is found by, at most 262,144 bytes. An encoder reads its beginning, as far as the model reads."""
+
+
+class NewSearchItems(TypedDict):
+    """Several items."""
+
+    items: list[NewSearchItem]
+    """1,000 at most; where one is refused, none is taken."""
+
+
 class NewWebhook(TypedDict):
     """What the webhook shall be."""
 
@@ -861,6 +981,163 @@ class RefusedLine(TypedDict):
     line: int
     """1 for the first."""
     problem: Problem
+
+
+class SearchExplanation(TypedDict):
+    """Where a score comes from."""
+
+    bm25: NotRequired[float | None]
+    """The BM25 score."""
+    cosine: NotRequired[float | None]
+    """The cosine to the query."""
+    lexical: NotRequired[float | None]
+    """What words gave of the score."""
+    semantic: NotRequired[float | None]
+    """What meaning gave of the score."""
+    words: list[SearchWord]
+    """What each word adds to the BM25 score."""
+
+
+class SearchFacets(TypedDict):
+    """How many of what has a word of the query."""
+
+    tags: dict[str, int]
+    types: dict[str, int]
+
+
+class SearchFilters(TypedDict):
+    """What an item must have to be found."""
+
+    metadata: NotRequired[dict[str, Any]]
+    """Every one of these attributes: strings, numbers and booleans."""
+    tags: NotRequired[list[str]]
+    """Every one of these tags."""
+    tenant_id: NotRequired[str | None]
+    """Must be the credential's tenant where given."""
+    type: NotRequired[SearchTypes | None]
+
+SearchFusion: TypeAlias = "Literal[\"rrf\"] | Literal[\"weighted\"] | Literal[\"combsum\"] | dict[str, float]"
+
+
+class SearchItemTaken(TypedDict):
+    """What became of an item."""
+
+    entity_id: str
+    entity_type: str
+    message: str
+    status: str
+    """`indexed` where searches show it; `stored` where they will."""
+
+
+class SearchItemsTaken(TypedDict):
+    """What became of several items."""
+
+    count: int
+    status: str
+    """`indexed` where searches show them; `stored` where they will."""
+
+
+class SearchRebuilt(TypedDict):
+    """What was built again."""
+
+    changes: int
+    """Changes that were taken in."""
+    status: str
+
+
+class SearchRequest(TypedDict):
+    """What is looked for."""
+
+    explain: NotRequired[bool]
+    """Whether to tell where each score comes from."""
+    facets: NotRequired[bool]
+    """Whether to count the types and tags of what has a word of the query."""
+    filters: NotRequired[SearchFilters]
+    """What may be found."""
+    fusion: NotRequired[SearchFusion | None]
+    highlight: NotRequired[bool]
+    """Whether to show a piece of each text with what was found marked by `<em>`; the rest of it is escaped for HTML."""
+    limit: NotRequired[int]
+    """Results at most, 1 to 100."""
+    query: str
+    """In the words of who looks, 1 to 4,096 bytes."""
+    semantic: NotRequired[bool]
+    """Whether meaning counts too, and not words alone; true where missing."""
+    similarity_threshold: NotRequired[float]
+    """The least cosine of what is found by meaning, -1 to 1."""
+    typo_tolerance: NotRequired[bool]
+    """Whether words that no text has are taken for mistyped; true where missing."""
+
+
+class SearchResponse(TypedDict):
+    """What was found."""
+
+    facets: NotRequired[SearchFacets | None]
+    fallback: NotRequired[str | None]
+    """Why meaning did not count although it was asked for."""
+    latency_ms: float
+    model_version: NotRequired[str | None]
+    """The version of the model that meaning was understood by."""
+    query: str
+    results: list[SearchResult]
+    """Best first."""
+    semantic: bool
+    """Whether meaning counted."""
+    total: int
+    """How many items have a word of the query, or results if those are more."""
+
+
+class SearchResult(TypedDict):
+    """One result."""
+
+    entity_id: str
+    entity_type: str
+    explanation: NotRequired[SearchExplanation | None]
+    highlight: NotRequired[str | None]
+    """A piece of the text, escaped, with what was found in `<em>`."""
+    metadata: dict[str, Any]
+    score: float
+    """Higher is better."""
+    tags: list[str]
+    text: str
+
+
+class SearchStats(TypedDict):
+    """What an index holds."""
+
+    items: int
+    """Items that can be found."""
+    lag: int
+    """Changes of all tenants that searches by words do not show yet."""
+    model: NotRequired[str | None]
+    model_version: NotRequired[str | None]
+    segments: int
+    """Segments that they are in."""
+    terms: int
+    """Terms of all their texts."""
+    vector_lag: NotRequired[int | None]
+    """Changes of all tenants that searches by meaning do not show yet; missing where another process makes vectors."""
+    vectors: NotRequired[int | None]
+    """Items with a vector; missing where there is no encoder."""
+
+SearchTypes: TypeAlias = "str | list[str]"
+
+
+class SearchWord(TypedDict):
+    """What a word adds to the score by words."""
+
+    documents: int
+    """How many texts have the commonest of them."""
+    frequency: float
+    """How often they come, weighted."""
+    inverse_document_frequency: float
+    """How much the word tells."""
+    length: int
+    """How many terms the text has, rounded if it is long."""
+    score: float
+    """What it adds."""
+    terms: list[str]
+    """The terms of the text that stand for the word."""
 
 
 class SessionInteraction(TypedDict):

@@ -30,6 +30,14 @@ class Operations(Caller):
         """Forget one refused thing."""
         return self._call(Request[None]("DELETE", f"/api/v1/dead-letters/{quoted(id)}"))
 
+    def embed_texts(self, body: models.EmbedRequest) -> models.EmbedResponse:
+        """Embed texts."""
+        return self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed", body=body))
+
+    def list_embedding_models(self) -> list[models.EmbeddingModel]:
+        """List the encoders."""
+        return self._call(Request[list[models.EmbeddingModel]]("GET", "/api/v1/embed/models"))
+
     def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
         """Create an entity."""
         return self._call(Request[models.Entity](
@@ -386,6 +394,32 @@ class Operations(Caller):
             tenant_id}
         ))
 
+    def search_items(self, body: models.SearchRequest, *, tenant_id: str | None = None) -> models.SearchResponse:
+        """Search items by words and by meaning."""
+        return self._call(Request[models.SearchResponse](
+            "POST", "/api/v1/search", query={"tenant_id": tenant_id}, body=body
+        ))
+
+    def put_search_item(self, body: models.NewSearchItem) -> models.SearchItemTaken:
+        """Put an item."""
+        return self._call(Request[models.SearchItemTaken]("POST", "/api/v1/search/index", body=body))
+
+    def put_search_items(self, body: models.NewSearchItems) -> models.SearchItemsTaken:
+        """Put several items."""
+        return self._call(Request[models.SearchItemsTaken]("POST", "/api/v1/search/index/bulk", body=body))
+
+    def rebuild_search_index(self) -> models.SearchRebuilt:
+        """Build the index of words again from the log. The one before answers until the new one is whole."""
+        return self._call(Request[models.SearchRebuilt]("POST", "/api/v1/search/index/rebuild"))
+
+    def get_search_stats(self) -> models.SearchStats:
+        """Read what the index holds."""
+        return self._call(Request[models.SearchStats]("GET", "/api/v1/search/index/stats"))
+
+    def delete_search_item(self, type: str, id: str) -> None:
+        """Delete an item. One that is not there is deleted already."""
+        return self._call(Request[None]("DELETE", f"/api/v1/search/index/{quoted(type)}/{quoted(id)}"))
+
     def get_user(self, id: str) -> models.User:
         """Read a user."""
         return self._call(Request[models.User]("GET", f"/api/v1/users/{quoted(id)}"))
@@ -463,6 +497,10 @@ class Operations(Caller):
         """Send a webhook a message of the type `webhook.test`."""
         return self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
 
+    def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
+        """Embed texts, as OpenAI's clients ask."""
+        return self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))
+
 
 class AsyncOperations(AsyncCaller):
     """Every operation of the server."""
@@ -486,6 +524,14 @@ class AsyncOperations(AsyncCaller):
     async def delete_dead_letter(self, id: str) -> None:
         """Forget one refused thing."""
         return await self._call(Request[None]("DELETE", f"/api/v1/dead-letters/{quoted(id)}"))
+
+    async def embed_texts(self, body: models.EmbedRequest) -> models.EmbedResponse:
+        """Embed texts."""
+        return await self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed", body=body))
+
+    async def list_embedding_models(self) -> list[models.EmbeddingModel]:
+        """List the encoders."""
+        return await self._call(Request[list[models.EmbeddingModel]]("GET", "/api/v1/embed/models"))
 
     async def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
         """Create an entity."""
@@ -859,6 +905,32 @@ class AsyncOperations(AsyncCaller):
             tenant_id}
         ))
 
+    async def search_items(self, body: models.SearchRequest, *, tenant_id: str | None = None) -> models.SearchResponse:
+        """Search items by words and by meaning."""
+        return await self._call(Request[models.SearchResponse](
+            "POST", "/api/v1/search", query={"tenant_id": tenant_id}, body=body
+        ))
+
+    async def put_search_item(self, body: models.NewSearchItem) -> models.SearchItemTaken:
+        """Put an item."""
+        return await self._call(Request[models.SearchItemTaken]("POST", "/api/v1/search/index", body=body))
+
+    async def put_search_items(self, body: models.NewSearchItems) -> models.SearchItemsTaken:
+        """Put several items."""
+        return await self._call(Request[models.SearchItemsTaken]("POST", "/api/v1/search/index/bulk", body=body))
+
+    async def rebuild_search_index(self) -> models.SearchRebuilt:
+        """Build the index of words again from the log. The one before answers until the new one is whole."""
+        return await self._call(Request[models.SearchRebuilt]("POST", "/api/v1/search/index/rebuild"))
+
+    async def get_search_stats(self) -> models.SearchStats:
+        """Read what the index holds."""
+        return await self._call(Request[models.SearchStats]("GET", "/api/v1/search/index/stats"))
+
+    async def delete_search_item(self, type: str, id: str) -> None:
+        """Delete an item. One that is not there is deleted already."""
+        return await self._call(Request[None]("DELETE", f"/api/v1/search/index/{quoted(type)}/{quoted(id)}"))
+
     async def get_user(self, id: str) -> models.User:
         """Read a user."""
         return await self._call(Request[models.User]("GET", f"/api/v1/users/{quoted(id)}"))
@@ -937,3 +1009,7 @@ class AsyncOperations(AsyncCaller):
     async def test_webhook(self, id: str) -> models.WebhookDelivery:
         """Send a webhook a message of the type `webhook.test`."""
         return await self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
+
+    async def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
+        """Embed texts, as OpenAI's clients ask."""
+        return await self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))

@@ -2,6 +2,7 @@
 //! are finished; what is in memory is written; the engines are closed. A second signal ends the process at once, and
 //! nothing is lost by that: what was acknowledged is durable.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ impl Serving<'_> {
             market.start(&stopping);
         }
         app.engines.watch(&stopping);
+        #[cfg(feature = "search")]
+        if answers {
+            app.search.start(streams);
+        }
         tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
         let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
         // Each server tells of the requests that it failed itself.
@@ -93,11 +98,7 @@ impl Serving<'_> {
         } else if answers && !has_key {
             tell_of_keys(app.keys.has_any() || config.auth.jwt.is_enabled());
         }
-        if let Some(path) = &serve.address_file {
-            std::fs::write(path, format!("{address}\n")).map_err(|cause| {
-                Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
-            })?;
-        }
+        write_address(serve, address)?;
         let scheme = if connections.tls.is_some() { "https" } else { "http" };
         ready(&Served { address, scheme, has_key, key_file });
         let shares = Shares::of(Duration::from_secs(config.server.shutdown_timeout_secs));
@@ -113,6 +114,8 @@ impl Serving<'_> {
             if let Some(market) = app.market {
                 market.stop().await;
             }
+            #[cfg(feature = "search")]
+            app.search.stop().await;
             for task in [keys, hooks, shipping].into_iter().flatten() {
                 task.await.map_err(Error::internal)?;
             }
@@ -120,15 +123,19 @@ impl Serving<'_> {
         };
         match tokio::time::timeout(left + shares.last_write, end).await {
             Ok(ended) => ended?,
-            Err(_) => {
-                warn!(
-                    "the last checkpoint or backup was not written in time; the next start reads more of the log"
-                );
-            }
+            Err(_) => warn!("not all was written in time; the next start reads more of the log"),
         }
         info!("stopped");
         Ok(())
     }
+}
+
+/// For whoever started it on a free port.
+fn write_address(serve: &Serve, address: SocketAddr) -> Result<()> {
+    let Some(path) = &serve.address_file else { return Ok(()) };
+    std::fs::write(path, format!("{address}\n")).map_err(|cause| {
+        Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
+    })
 }
 
 /// Replicas must have the same keys: none is made where records are shared.

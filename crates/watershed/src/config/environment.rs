@@ -175,6 +175,12 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("DATA_PROC_AGGREGATION_WATERMARK_DELAY", "market.bars.watermark_delay_seconds", Kind::Integer),
     ("DATA_PROC_AGGREGATION_LATE_DATA_THRESHOLD", "market.bars.allowed_lateness_seconds", Kind::Integer),
     ("NORMALIZE_TICKS_IDEMPOTENCY_TTL_SECONDS", "market.stages.deduplication_seconds", Kind::Integer),
+    #[cfg(feature = "search")]
+    ("ML_EMBEDDING_MODEL", "search.model_name", Kind::Text),
+    #[cfg(feature = "search")]
+    ("ML_EMBEDDING_MODEL_PATH", "search.model_path", Kind::Text),
+    #[cfg(feature = "search")]
+    ("ML_SEARCH_FUSION_ALGORITHM", "search.fusion", Kind::Text),
     ("WEBHOOK_ENABLED", "webhooks.enabled", Kind::Boolean),
     ("WEBHOOK_SECRET_KEYS", "webhooks.secret_keys", Kind::List),
     ("WEBHOOK_RETRY_MAX_ATTEMPTS", "webhooks.max_attempts", Kind::Integer),

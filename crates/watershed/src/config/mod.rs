@@ -64,6 +64,9 @@ pub(crate) struct Config {
     pub compliance: PrivacySettings,
     /// Messages about what happened, sent to addresses that tenants name.
     pub webhooks: WebhookSettings,
+    /// Search by words and by meaning.
+    #[cfg(feature = "search")]
+    pub search: search::SearchSettings,
 }
 
 /// One setting given by a flag: its path and value.
@@ -106,6 +109,8 @@ impl Config {
         self.market.validate()?;
         self.compliance.validate()?;
         self.validate_keys()?;
+        #[cfg(feature = "search")]
+        self.search.validate()?;
         self.webhooks.validate()?;
         secrets::validate(self)
     }

@@ -18,6 +18,8 @@ const INTERACTION: &str = r#"{"user_id":"planted-user","entity_id":"planted","in
 const EVENT: &str = r#"{"specversion":"1.0","id":"planted-event","source":"/test",
     "type":"recommend.user.put.v1","data":{"user_id":"planted-user"}}"#;
 
+#[cfg(feature = "search")]
+const ITEM: &str = r#"{"entity_type":"note","entity_id":"planted","text":"planted"}"#;
 const WEBHOOK: &str = r#"{"url":"https://planted.example/","events":["model.updated"]}"#;
 
 const TICK: &str =
@@ -135,6 +137,22 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     ("GET", "/api/v1/recommendations/trending", "/api/v1/recommendations/trending", "read", None),
     ("GET", "/api/v1/recommendations/user/{id}", "/api/v1/recommendations/user/planted-user", "read", None),
+    #[cfg(feature = "search")]
+    ("POST", "/api/v1/embed", "/api/v1/embed", "read", Some(r#"{"items":[{"text":"gas"}]}"#)),
+    #[cfg(feature = "search")]
+    ("GET", "/api/v1/embed/models", "/api/v1/embed/models", "read", None),
+    #[cfg(feature = "search")]
+    ("POST", "/api/v1/search", "/api/v1/search", "read", Some(r#"{"query":"planted"}"#)),
+    #[cfg(feature = "search")]
+    ("POST", "/api/v1/search/index", "/api/v1/search/index", "write", Some(ITEM)),
+    #[cfg(feature = "search")]
+    ("POST", "/api/v1/search/index/bulk", "/api/v1/search/index/bulk", "write", Some(r#"{"items":[]}"#)),
+    #[cfg(feature = "search")]
+    ("POST", "/api/v1/search/index/rebuild", "/api/v1/search/index/rebuild", "admin", None),
+    #[cfg(feature = "search")]
+    ("GET", "/api/v1/search/index/stats", "/api/v1/search/index/stats", "read", None),
+    #[cfg(feature = "search")]
+    ("DELETE", "/api/v1/search/index/{type}/{id}", "/api/v1/search/index/note/planted", "write", None),
     ("GET", "/api/v1/users/{id}", "/api/v1/users/planted-user", "read", None),
     ("PUT", "/api/v1/users/{id}", "/api/v1/users/planted-user", "write", Some(r#"{"attributes":{}}"#)),
     ("GET", "/api/v1/users/{id}/consent", "/api/v1/users/planted-user/consent", "read", None),
@@ -170,6 +188,8 @@ const ENDPOINTS: &[Endpoint] = &[
         "admin",
         Some("{}"),
     ),
+    #[cfg(feature = "search")]
+    ("POST", "/v1/embeddings", "/v1/embeddings", "read", Some(r#"{"model":"planted","input":"gas"}"#)),
 ];
 
 /// What the sources route besides, and what it answers without a credential. `path` stands for the probes of readiness;
@@ -183,7 +203,14 @@ const OTHERS: &[(&str, u16)] = &[
     ("/health", 200),
     ("/health/live", 200),
     ("/healthz", 200),
+    // The guide's names of what is under `/api/v1/search`.
+    ("/index", 401),
+    ("/index/bulk", 401),
+    ("/index/rebuild", 401),
+    ("/index/stats", 401),
+    ("/index/{type}/{id}", 401),
     ("/metrics", 200),
+    ("/search", 401),
     ("path", 404),
 ];
 
@@ -319,8 +346,12 @@ fn what_is_in_no_document_is_named_here() {
     let named: BTreeSet<String> = OTHERS.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(routed(), named);
     let server = Server::new();
-    let is_here =
-        |path: &str| path.starts_with('/') && (cfg!(feature = "profile") || !path.contains("pprof"));
+    let is_here = |path: &str| {
+        let is_search = path.starts_with("/search") || path.starts_with("/index");
+        path.starts_with('/')
+            && (cfg!(feature = "profile") || !path.contains("pprof"))
+            && (cfg!(feature = "search") || !is_search)
+    };
     for (path, expected) in OTHERS.iter().filter(|(path, _)| is_here(path)) {
         assert_eq!(server.send("GET", path, &[], None).status, *expected, "{path}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{KEY, Server, encode, refused, wait};
+use crate::support::{Home, KEY, Server, encode, refused, wait};
 
 /// What every operation can answer besides.
 const ALWAYS: [&str; 7] = ["400", "401", "403", "429", "500", "503", "504"];
@@ -117,7 +117,8 @@ fn every_operation_says_what_it_is_and_what_can_go_wrong() {
 
 #[test]
 fn every_example_is_accepted() {
-    let server = Server::new();
+    let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder");
+    let server = Home::new().environment("ML_EMBEDDING_MODEL_PATH", encoder).serve();
     let document = server.read("/api/docs");
     let mut operations = operations(&document);
     // What is made first can be changed, read and deleted after.

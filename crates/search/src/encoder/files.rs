@@ -1,0 +1,172 @@
+//! The files of a model, and what is checked before one is used: that they are whole, that every weight is a number,
+//! that shapes fit. A model never runs code of its own: there is no pickle.
+
+use std::fs;
+use std::path::Path;
+
+use kernel::{Error, Result, codes};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokenizers::{Tokenizer, TruncationParams};
+
+/// Tokens of a text where the model does not say.
+const TOKENS_MAX: usize = 512;
+/// The largest file that is read.
+const BYTES_MAX: u64 = 4 << 30;
+
+/// A model's files, read and checked.
+#[derive(Debug)]
+pub struct ModelFiles {
+    config: Value,
+    kind: String,
+    weights: Vec<u8>,
+    tokenizer: Vec<u8>,
+    tokens_max: usize,
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PoolingConfig {
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+}
+
+impl ModelFiles {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` where one is missing, `CORRUPTED` where one is damaged, `VALIDATION_ERROR` for another pooling than the
+    /// mean.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let config: Value = parse("config.json", &read(folder, "config.json")?)?;
+        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let weights = read(folder, "model.safetensors")?;
+        let tokenizer = read(folder, "tokenizer.json")?;
+        let mut tokens_max = TOKENS_MAX;
+        if folder.join("sentence_bert_config.json").exists() {
+            let name = "sentence_bert_config.json";
+            let told: SentenceConfig = parse(name, &read(folder, name)?)?;
+            tokens_max = told.max_seq_length.unwrap_or(tokens_max).max(3);
+        }
+        if folder.join("1_Pooling/config.json").exists() {
+            let name = "1_Pooling/config.json";
+            let pooling: PoolingConfig = parse(name, &read(folder, name)?)?;
+            if !pooling.pooling_mode_mean_tokens {
+                let message =
+                    "the model's vectors are not the mean of its tokens, which is what is understood";
+                return Err(Error::new(codes::VALIDATION_ERROR, message));
+            }
+        }
+        let mut hasher = blake3::Hasher::new();
+        for part in [&weights, &tokenizer, &serde_json::to_vec(&config).map_err(Error::internal)?] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        hasher.update(&(tokens_max as u64).to_le_bytes());
+        let version = hasher.finalize().to_hex()[..16].to_owned();
+        Ok(Self { config, kind, weights, tokenizer, tokens_max, version })
+    }
+
+    /// The type that `config.json` tells.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Half of the hash of everything.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Tokens of a text that are read.
+    #[must_use]
+    pub fn tokens_max(&self) -> usize {
+        self.tokens_max
+    }
+
+    /// What `config.json` says.
+    pub(super) fn config<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.config.clone()).map_err(|cause| damaged("config.json", cause))
+    }
+
+    /// The tokenizer; it cuts texts off and does not pad them.
+    pub(super) fn tokenizer(&self) -> Result<Tokenizer> {
+        let broken = |cause| damaged("tokenizer.json", cause);
+        let mut tokenizer = Tokenizer::from_bytes(&self.tokenizer).map_err(broken)?;
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams { max_length: self.tokens_max, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(broken)?;
+        Ok(tokenizer)
+    }
+
+    /// The numbers of a tensor of this shape.
+    pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (found, numbers) = self.any_tensor(name)?;
+        if found == shape {
+            return Ok(numbers);
+        }
+        Err(damaged("model.safetensors", format!("`{name}` is {found:?}, and {shape:?} was expected")))
+    }
+
+    /// The numbers of a tensor with at least one row of this width.
+    pub(super) fn tensor_of_rows(&self, name: &str, width: usize) -> Result<Vec<f32>> {
+        match self.any_tensor(name)? {
+            (shape, numbers) if shape.len() == 2 && shape[0] > 0 && shape[1] == width => Ok(numbers),
+            (shape, _) => Err(damaged("model.safetensors", format!("`{name}` is {shape:?}"))),
+        }
+    }
+
+    /// The width of a tensor's rows.
+    pub(super) fn width_of(&self, name: &str) -> Result<usize> {
+        match self.any_tensor(name)?.0[..] {
+            [_, width] if width > 0 => Ok(width),
+            _ => Err(damaged("model.safetensors", format!("`{name}` has no rows"))),
+        }
+    }
+
+    fn any_tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let broken = |cause: safetensors::SafeTensorError| damaged("model.safetensors", cause);
+        let all = SafeTensors::deserialize(&self.weights).map_err(broken)?;
+        let tensor = all.tensor(name).or_else(|_| all.tensor(&format!("bert.{name}"))).map_err(broken)?;
+        if tensor.dtype() != Dtype::F32 {
+            let message = format!("`{name}` is of {:?}; weights are 32 bit floats", tensor.dtype());
+            return Err(Error::new(codes::VALIDATION_ERROR, message));
+        }
+        let (chunks, _) = tensor.data().as_chunks::<4>();
+        let numbers: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if numbers.iter().any(|number| !number.is_finite()) {
+            return Err(damaged("model.safetensors", format!("`{name}` has a weight that is not a number")));
+        }
+        Ok((tensor.shape().to_vec(), numbers))
+    }
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let path = folder.join(name);
+    let missing = |cause: std::io::Error| {
+        let message = format!("the model has no file {} that can be read", path.display());
+        Error::new(codes::NOT_FOUND, message).with_source(cause)
+    };
+    let bytes = fs::metadata(&path).map_err(missing)?.len();
+    if bytes > BYTES_MAX {
+        let message = format!("{} has {bytes} bytes, {BYTES_MAX} at most are read", path.display());
+        return Err(Error::new(codes::TOO_LARGE, message));
+    }
+    fs::read(&path).map_err(missing)
+}
+
+fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|cause| damaged(name, cause))
+}
+
+fn damaged(name: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let cause = cause.into();
+    Error::new(codes::CORRUPTED, format!("the model's {name} cannot be used: {cause}")).with_source(cause)
+}

@@ -1,0 +1,205 @@
+//! Feeds an index from the log: what it lacks first, then what comes.
+//!
+//! A [`Sink`] takes batches in and makes them durable; where it stands is remembered after that. A crash between the two
+//! brings the last batch again, so that taking one in twice must change nothing. It refuses to skip what a sink could not
+//! take: it tries again until it can. To add an index: a `Sink`.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kernel::{Error, Result, codes};
+use parking_lot::Mutex;
+use store::{Appended, EventLog, ReadLimit, Stored};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::index::Progress;
+use crate::log::ITEMS;
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is fed.
+#[async_trait]
+pub trait Sink: Send + Sync + Debug + 'static {
+    /// What log lines call it.
+    fn name(&self) -> &'static str;
+
+    /// By partition, the first event that it lacks; a partition that is missing begins at 0.
+    async fn restore(&self, log: &dyn EventLog) -> Result<Progress>;
+
+    /// Forgets everything: the log is another one.
+    async fn clear(&self) -> Result<()>;
+
+    /// Takes the next events of a partition in, durably.
+    async fn take(&self, batch: Vec<Stored>) -> Result<()>;
+
+    /// Remembers where it stands.
+    async fn save(&self, log: &dyn EventLog, progress: &Progress) -> Result<()>;
+}
+
+/// A sink that is being fed.
+#[derive(Debug)]
+pub struct Follower {
+    progress: watch::Receiver<Progress>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Follower {
+    /// Begins to feed, in a task of its own, until [`Follower::stop`].
+    #[must_use]
+    pub fn start(log: Arc<dyn EventLog>, sink: Arc<dyn Sink>) -> Self {
+        let (sender, progress) = watch::channel(Progress::new());
+        let stop = CancellationToken::new();
+        let feeder = Feeder { log, sink, progress: sender, is_failing: false };
+        let task = tokio::spawn(feeder.run(stop.clone()));
+        Self { progress, stop, task: Mutex::new(Some(task)) }
+    }
+
+    /// By partition, the first event that is not in.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Returns when every place is in.
+    ///
+    /// # Errors
+    /// `TIMED_OUT` after `patience`; `UNAVAILABLE` where it was stopped.
+    pub async fn reached(&self, places: &[Appended], patience: Duration) -> Result<()> {
+        let mut progress = self.progress.clone();
+        let has_all = |progress: &Progress| {
+            let has =
+                |place: &Appended| progress.get(&place.partition).is_some_and(|next| *next > place.offset);
+            places.iter().all(has)
+        };
+        match tokio::time::timeout(patience, progress.wait_for(has_all)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => {
+                Err(Error::new(codes::UNAVAILABLE, "stored, but the index does not follow the log"))
+            }
+            Err(_) => Err(Error::new(codes::TIMED_OUT, "stored, but the index does not show it yet")),
+        }
+    }
+
+    /// Stops, and returns when what was begun is done.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            warn!(%error, "the task that feeds an index failed");
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+struct Feeder {
+    log: Arc<dyn EventLog>,
+    sink: Arc<dyn Sink>,
+    progress: watch::Sender<Progress>,
+    is_failing: bool,
+}
+
+impl Feeder {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut is_restored = false;
+        while !stop.is_cancelled() {
+            let tried = match is_restored {
+                false => self.restore().await,
+                true => self.catch_up().await,
+            };
+            is_restored |= tried.is_ok();
+            match tried {
+                Ok(()) if std::mem::take(&mut self.is_failing) => {
+                    info!(index = self.sink.name(), "the index follows again");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        warn!(error = %error.chain(), index = self.sink.name(), "the index does not follow for now");
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                    continue;
+                }
+            }
+            // Only the wait may be dropped half-way.
+            tokio::select! {
+                () = stop.cancelled() => {}
+                grown = self.grown() => {
+                    if grown.is_err() {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn restore(&self) -> Result<()> {
+        let mut progress = self.sink.restore(self.log.as_ref()).await?;
+        let extents = self.log.extents(&ITEMS).await?;
+        if extents
+            .iter()
+            .any(|extent| progress.get(&extent.partition).is_some_and(|next| *next > extent.next))
+        {
+            // The log was cut back or is another one.
+            warn!(
+                index = self.sink.name(),
+                "the index is ahead of the log; it takes all of the log in again"
+            );
+            self.sink.clear().await?;
+            progress.clear();
+        }
+        for extent in extents {
+            progress.entry(extent.partition).or_default();
+        }
+        self.progress.send_replace(progress);
+        self.catch_up().await
+    }
+
+    /// Takes in everything that the log holds now.
+    async fn catch_up(&self) -> Result<()> {
+        loop {
+            let mut progress = self.progress.borrow().clone();
+            let mut has_moved = false;
+            for (partition, next) in &mut progress {
+                let batch = self.log.read(&ITEMS, *partition, *next, ReadLimit::default()).await?;
+                let Some(last) = batch.last() else { continue };
+                *next = last.offset + 1;
+                has_moved = true;
+                self.sink.take(batch).await?;
+            }
+            if !has_moved {
+                return Ok(());
+            }
+            self.sink.save(self.log.as_ref(), &progress).await?;
+            self.progress.send_replace(progress);
+        }
+    }
+
+    async fn grown(&self) -> Result<()> {
+        let places: Vec<(u32, u64)> = self.progress.borrow().iter().map(|(at, next)| (*at, *next)).collect();
+        if places.is_empty() {
+            return std::future::pending().await;
+        }
+        let topic = ITEMS;
+        let waits = places.iter().map(|(partition, next)| self.log.wait(&topic, *partition, *next));
+        let (grown, ..) = futures::future::select_all(waits).await;
+        grown
+    }
+}

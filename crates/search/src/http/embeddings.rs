@@ -1,0 +1,284 @@
+//! Vectors of texts: `POST /v1/embeddings`, as OpenAI's clients ask, and `POST /api/v1/embed` as the operators' guide does.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use edge::{ApiResult, Body, Caller};
+use kernel::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::check_tenant;
+use crate::encoder::Encoded;
+use crate::items::{TEXT_BYTES_MAX, invalid};
+use crate::service::Search;
+
+/// Texts of one request, at most.
+const TEXTS_MAX: usize = 2_048;
+/// Bytes of all texts of one request, at most.
+const BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Search>> {
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(embed)).routes(routes!(models))
+}
+
+/// One text or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = EmbeddingsInput)]
+enum Input {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// How vectors are written.
+#[derive(Debug, Default, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = EmbeddingsEncoding)]
+enum Encoding {
+    /// As numbers.
+    #[default]
+    Float,
+    /// As 32 bit floats, little endian, in base64.
+    Base64,
+}
+
+/// What to embed, as OpenAI's API has it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = EmbeddingsRequest, example = json!({"model": "sentence-transformers/all-MiniLM-L6-v2", "input": ["gas prices rise"]}))]
+pub struct EmbeddingsRequest {
+    /// A text or up to 2,048; each at most 262,144 bytes. Of a text that the model does not read whole, the beginning
+    /// counts, and the answer names it in `truncated`.
+    input: Input,
+    /// The model, by its name or version.
+    model: String,
+    /// How vectors are written.
+    #[serde(default)]
+    encoding_format: Encoding,
+    /// The model's own, where given: vectors are not shortened.
+    dimensions: Option<usize>,
+    /// Not looked at.
+    #[expect(dead_code, reason = "clients send it")]
+    user: Option<String>,
+}
+
+/// One vector.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Embedding)]
+pub struct EmbeddingResponse {
+    object: &'static str,
+    index: usize,
+    /// Numbers, or base64 where that was asked for.
+    #[schema(value_type = Vec<f32>)]
+    embedding: Value,
+}
+
+/// What it cost.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EmbeddingsUsage)]
+pub struct UsageResponse {
+    /// Tokens that were read.
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// The vectors.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Embeddings)]
+pub struct EmbeddingsResponse {
+    object: &'static str,
+    data: Vec<EmbeddingResponse>,
+    model: String,
+    model_version: String,
+    usage: UsageResponse,
+    /// The places of texts of which the model read the beginning only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    truncated: Vec<usize>,
+}
+
+fn check_texts(texts: &[String], field: &str) -> Result<()> {
+    if texts.is_empty() || texts.len() > TEXTS_MAX {
+        return Err(invalid(field, format!("give 1 to {TEXTS_MAX} texts, not {}", texts.len())));
+    }
+    if let Some(place) = texts.iter().position(|text| text.trim().is_empty() || text.len() > TEXT_BYTES_MAX) {
+        return Err(invalid(
+            &format!("{field}[{place}]"),
+            format!("a text is 1 to {TEXT_BYTES_MAX} bytes, not all spaces"),
+        ));
+    }
+    let bytes: usize = texts.iter().map(String::len).sum();
+    if bytes > BYTES_MAX {
+        return Err(invalid(
+            field,
+            format!("the texts of a request have at most {BYTES_MAX} bytes, not {bytes}"),
+        ));
+    }
+    Ok(())
+}
+
+fn truncated(encoded: &[Encoded]) -> Vec<usize> {
+    encoded.iter().enumerate().filter(|(_, one)| one.is_truncated).map(|(place, _)| place).collect()
+}
+
+fn written(vector: &[f32], encoding: Encoding) -> Value {
+    match encoding {
+        Encoding::Float => vector.iter().copied().collect(),
+        Encoding::Base64 => {
+            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            Value::String(STANDARD.encode(bytes))
+        }
+    }
+}
+
+/// Embed texts, as OpenAI's clients ask.
+#[utoipa::path(post, path = "/v1/embeddings", tag = "embeddings", operation_id = "create_embeddings",
+    request_body = EmbeddingsRequest,
+    responses((status = 200, body = EmbeddingsResponse)))]
+async fn create(
+    State(search): State<Arc<Search>>,
+    Caller(scope): Caller,
+    Body(request): Body<EmbeddingsRequest>,
+) -> ApiResult<Json<EmbeddingsResponse>> {
+    let texts = match request.input {
+        Input::One(text) => vec![text],
+        Input::Many(texts) => texts,
+    };
+    check_texts(&texts, "input")?;
+    let own = search.model().map(|model| model.dimensions);
+    if let (Some(asked), Some(own)) = (request.dimensions, own)
+        && asked != own
+    {
+        return Err(
+            invalid("dimensions", format!("the model's vectors have {own}, and are not shortened")).into()
+        );
+    }
+    let encoded = search.embed(&scope, Some(&request.model), texts).await?;
+    let tokens = encoded.iter().map(|one| one.tokens).sum();
+    let data = encoded
+        .iter()
+        .enumerate()
+        .map(|(index, one)| EmbeddingResponse {
+            object: "embedding",
+            index,
+            embedding: written(&one.vector, request.encoding_format),
+        })
+        .collect();
+    let (model, model_version) =
+        search.model().map(|model| (model.name.clone(), model.version.clone())).unwrap_or_default();
+    Ok(Json(EmbeddingsResponse {
+        object: "list",
+        data,
+        model,
+        model_version,
+        usage: UsageResponse { prompt_tokens: tokens, total_tokens: tokens },
+        truncated: truncated(&encoded),
+    }))
+}
+
+/// One text.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = EmbedItem)]
+pub struct EmbedItem {
+    /// At most 262,144 bytes.
+    #[schema(min_length = 1, max_length = 262_144)]
+    text: String,
+    /// Not looked at.
+    #[serde(rename = "type")]
+    #[expect(dead_code, reason = "the guide's clients send it")]
+    kind: Option<String>,
+    /// Not looked at.
+    #[expect(dead_code, reason = "the guide's clients send it")]
+    id: Option<String>,
+    /// Must be the credential's tenant where given.
+    tenant_id: Option<String>,
+}
+
+/// What to embed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = EmbedRequest, example = json!({"items": [{"text": "gas prices rise"}]}))]
+pub struct EmbedRequest {
+    /// 2,048 at most.
+    #[schema(min_items = 1, max_items = 2048)]
+    items: Vec<EmbedItem>,
+    /// The model, by its name or version; the only one where missing.
+    model: Option<String>,
+    /// Not looked at: batches are made by their tokens.
+    #[expect(dead_code, reason = "the guide's clients send it")]
+    batch_size: Option<usize>,
+    /// Must be the credential's tenant where given.
+    tenant_id: Option<String>,
+}
+
+/// The vectors.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EmbedResponse)]
+pub struct EmbedResponse {
+    model_version: String,
+    vectors: Vec<Vec<f32>>,
+    count: usize,
+    latency_ms: f64,
+    /// The places of texts of which the model read the beginning only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    truncated: Vec<usize>,
+}
+
+/// Embed texts.
+#[utoipa::path(post, path = "/api/v1/embed", tag = "embeddings", operation_id = "embed_texts",
+    request_body = EmbedRequest,
+    responses((status = 200, body = EmbedResponse)))]
+async fn embed(
+    State(search): State<Arc<Search>>,
+    Caller(scope): Caller,
+    Body(request): Body<EmbedRequest>,
+) -> ApiResult<Json<EmbedResponse>> {
+    check_tenant(&scope, request.tenant_id.as_deref())?;
+    request.items.iter().try_for_each(|item| check_tenant(&scope, item.tenant_id.as_deref()))?;
+    let texts: Vec<String> = request.items.into_iter().map(|item| item.text).collect();
+    check_texts(&texts, "items")?;
+    let began = search.clock().elapsed();
+    let encoded = search.embed(&scope, request.model.as_deref(), texts).await?;
+    Ok(Json(EmbedResponse {
+        model_version: search.model().map(|model| model.version.clone()).unwrap_or_default(),
+        count: encoded.len(),
+        latency_ms: search.clock().elapsed().saturating_sub(began).as_secs_f64() * 1e3,
+        truncated: truncated(&encoded),
+        vectors: encoded.into_iter().map(|one| one.vector).collect(),
+    }))
+}
+
+/// An encoder.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EmbeddingModel)]
+pub struct ModelResponse {
+    name: String,
+    version: String,
+    dimension: usize,
+    /// Tokens of a text that it reads.
+    max_length: usize,
+}
+
+/// List the encoders.
+#[utoipa::path(get, path = "/api/v1/embed/models", tag = "embeddings", operation_id = "list_embedding_models",
+    responses((status = 200, body = [ModelResponse])))]
+async fn models(
+    State(search): State<Arc<Search>>,
+    Caller(scope): Caller,
+) -> ApiResult<Json<Vec<ModelResponse>>> {
+    scope.require(kernel::Permission::Read)?;
+    let told = |model: &crate::encoder::ModelIdentity| ModelResponse {
+        name: model.name.clone(),
+        version: model.version.clone(),
+        dimension: model.dimensions,
+        max_length: model.tokens_max,
+    };
+    Ok(Json(search.model().into_iter().map(told).collect()))
+}

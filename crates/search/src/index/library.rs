@@ -1,0 +1,234 @@
+//! The indexes of all tenants, in one folder: `TENANT/GENERATION/`, which of the generations is served in
+//! `TENANT/current`, and how much of the log is in all of them in `progress`. Or in memory, made again from the log at
+//! each start.
+//!
+//! Progress is written after the indexes, so that after a crash the last changes are taken in again, which changes
+//! nothing. A folder of another [`FORMAT`], or with an index that cannot be read, is emptied: the log has everything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernel::{Error, Result, Scope, TenantId, codes};
+use parking_lot::{Mutex, RwLock};
+use tracing::warn;
+
+use super::{FORMAT, TextIndex};
+use crate::algorithms::bm25::Bm25;
+
+/// By partition of the log, the first event that is not in the indexes.
+pub type Progress = BTreeMap<u32, u64>;
+
+#[derive(Debug, Clone)]
+struct Served {
+    index: Arc<TextIndex>,
+    generation: u64,
+}
+
+/// The indexes of all tenants.
+#[derive(Debug)]
+pub struct Library {
+    folder: Option<PathBuf>,
+    bm25: Bm25,
+    served: RwLock<BTreeMap<TenantId, Served>>,
+    making: Mutex<()>,
+}
+
+impl Library {
+    /// Over a folder, which is made where it does not exist, or in memory without one. Nothing is read yet.
+    #[must_use]
+    pub fn new(folder: Option<PathBuf>, bm25: Bm25) -> Self {
+        Self { folder, bm25, served: RwLock::default(), making: Mutex::default() }
+    }
+
+    /// Opens every index and returns how much of the log they hold.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` where the folder cannot be read or written.
+    pub fn load(&self) -> Result<Progress> {
+        match self.try_load() {
+            Ok(Some(progress)) => return Ok(progress),
+            Ok(None) => {}
+            Err(error) => {
+                warn!(error = %error.chain(), "the search index cannot be read; it is built again from the log");
+            }
+        }
+        self.clear()?;
+        Ok(Progress::new())
+    }
+
+    /// Forgets every index.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn clear(&self) -> Result<()> {
+        self.served.write().clear();
+        let Some(folder) = &self.folder else { return Ok(()) };
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(|cause| fault(folder, cause))?;
+        }
+        fs::create_dir_all(folder).map_err(|cause| fault(folder, cause))?;
+        write_file(&folder.join("format"), FORMAT.to_string().as_bytes())
+    }
+
+    /// Nothing where the folder is to be filled from the beginning.
+    fn try_load(&self) -> Result<Option<Progress>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let is_ours = fs::read_to_string(folder.join("format")).is_ok_and(|text| text == FORMAT.to_string());
+        if !is_ours {
+            return Ok(None);
+        }
+        let Ok(progress) = fs::read(folder.join("progress")) else { return Ok(None) };
+        let progress = serde_json::from_slice(&progress).map_err(|cause| fault(folder, cause))?;
+        let mut served = BTreeMap::new();
+        for entry in fs::read_dir(folder).map_err(|cause| fault(folder, cause))? {
+            let path = entry.map_err(|cause| fault(folder, cause))?.path();
+            if let Some(tenant) = tenant_of(&path) {
+                served.insert(tenant, self.load_tenant(&path)?);
+            }
+        }
+        *self.served.write() = served;
+        Ok(Some(progress))
+    }
+
+    fn load_tenant(&self, folder: &Path) -> Result<Served> {
+        let text = fs::read_to_string(folder.join("current")).map_err(|cause| fault(folder, cause))?;
+        let generation = text.parse().map_err(|cause| fault(folder, cause))?;
+        self.remove_others(folder, generation)?;
+        let index = Arc::new(TextIndex::open(&folder.join(text), self.bm25)?);
+        Ok(Served { index, generation })
+    }
+
+    /// Removes generations that are not served: what a crash left of a rebuild, and what was served before.
+    fn remove_others(&self, folder: &Path, generation: u64) -> Result<()> {
+        for entry in fs::read_dir(folder).map_err(|cause| fault(folder, cause))? {
+            let path = entry.map_err(|cause| fault(folder, cause))?.path();
+            let is_other = path.file_name().and_then(|name| name.to_str()) != Some(&generation.to_string());
+            if path.is_dir() && is_other {
+                fs::remove_dir_all(&path).map_err(|cause| fault(&path, cause))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of the scope's tenant; nothing where it never had an item.
+    #[must_use]
+    pub fn of(&self, scope: &Scope) -> Option<Arc<TextIndex>> {
+        self.served.read().get(scope.tenant()).map(|served| Arc::clone(&served.index))
+    }
+
+    /// Lets go of the memory and the locks of writing.
+    pub fn rest(&self) {
+        self.served.read().values().for_each(|served| served.index.rest());
+    }
+
+    /// How many tenants have an index.
+    pub(crate) fn len(&self) -> usize {
+        self.served.read().len()
+    }
+
+    /// The index of a tenant, made where there is none.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn for_writing(&self, tenant: &TenantId) -> Result<Arc<TextIndex>> {
+        let _making = self.making.lock();
+        if let Some(served) = self.served.read().get(tenant) {
+            return Ok(Arc::clone(&served.index));
+        }
+        let index = self.make(tenant, 1)?;
+        self.serve(tenant, Served { index: Arc::clone(&index), generation: 1 })?;
+        Ok(index)
+    }
+
+    /// An empty index that is not served yet, to be filled beside the one that is.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn begin_again(&self, tenant: &TenantId) -> Result<Rebuilt> {
+        // So that nobody else makes the first one meanwhile.
+        self.for_writing(tenant)?;
+        let generation = self.served.read().get(tenant).map_or(1, |served| served.generation + 1);
+        Ok(Rebuilt { index: self.make(tenant, generation)?, generation })
+    }
+
+    /// Serves what was filled, in place of what was served before, which is removed.
+    ///
+    /// # Errors
+    /// Those of the disk; then the index before is served on.
+    pub(crate) fn replace(&self, tenant: &TenantId, rebuilt: Rebuilt) -> Result<()> {
+        let Rebuilt { index, generation } = rebuilt;
+        self.serve(tenant, Served { index, generation })?;
+        let Some(folder) = self.folder_of(tenant) else { return Ok(()) };
+        self.remove_others(&folder, generation)
+    }
+
+    fn folder_of(&self, tenant: &TenantId) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(format!("t-{tenant}")))
+    }
+
+    fn make(&self, tenant: &TenantId, generation: u64) -> Result<Arc<TextIndex>> {
+        let Some(folder) = self.folder_of(tenant) else {
+            return TextIndex::in_memory(self.bm25).map(Arc::new);
+        };
+        let folder = folder.join(generation.to_string());
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(|cause| fault(&folder, cause))?;
+        }
+        fs::create_dir_all(&folder).map_err(|cause| fault(&folder, cause))?;
+        TextIndex::open(&folder, self.bm25).map(Arc::new)
+    }
+
+    fn serve(&self, tenant: &TenantId, served: Served) -> Result<()> {
+        if let Some(folder) = self.folder_of(tenant) {
+            write_file(&folder.join("current"), served.generation.to_string().as_bytes())?;
+        }
+        self.served.write().insert(tenant.clone(), served);
+        Ok(())
+    }
+
+    /// Remembers how much of the log the indexes hold.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn save(&self, progress: &Progress) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let text = serde_json::to_vec(progress).map_err(Error::internal)?;
+        write_file(&folder.join("progress"), &text)
+    }
+}
+
+/// An index that is being filled.
+#[derive(Debug)]
+pub(crate) struct Rebuilt {
+    pub index: Arc<TextIndex>,
+    generation: u64,
+}
+
+fn tenant_of(path: &Path) -> Option<TenantId> {
+    let name = path.file_name()?.to_str()?.strip_prefix("t-")?;
+    // Without it the folder was only begun; the log is read again from before it.
+    if !path.join("current").exists() {
+        return None;
+    }
+    TenantId::new(name).ok()
+}
+
+/// Writes a file whole or not at all.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = fs::File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|cause| fault(path, cause))
+}
+
+fn fault(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let message = format!("the search index in {} cannot be read or written", path.display());
+    Error::new(codes::UNAVAILABLE, message).with_source(cause)
+}

@@ -1,0 +1,394 @@
+//! The whole of search over stores in memory and indexes in a folder: what is put is found, by whom, how soon, and again
+//! after a crash.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::{Extension, Router};
+use edge::Caller;
+use kernel::{Clock, Permission, Result, Scope, SeededEntropy, SystemClock, TenantId, codes};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use store::memory::{MemoryEventLog, MemoryVectors};
+use tower::ServiceExt;
+
+use crate::encoder::{Encoded, Encoder, ModelIdentity};
+use crate::index::{Filter, Library};
+use crate::items::{Change, Item, ItemName};
+use crate::service::{Answer, Question};
+use crate::{Search, SearchParts, SearchSettings, http};
+
+/// Words of one meaning share a dimension.
+const MEANINGS: [&[&str]; 3] = [&["car", "automobile", "vehicle"], &["boat", "ship"], &["tree", "oak"]];
+const READS_MAX: usize = 8;
+
+/// Knows what a few words mean.
+#[derive(Debug)]
+struct FewWords(ModelIdentity);
+
+impl FewWords {
+    fn new(version: &str) -> Self {
+        let (name, version) = ("few-words".to_owned(), version.to_owned());
+        Self(ModelIdentity { name, version, dimensions: MEANINGS.len() + 1, tokens_max: READS_MAX })
+    }
+}
+
+impl Encoder for FewWords {
+    fn identity(&self) -> &ModelIdentity {
+        &self.0
+    }
+
+    fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>> {
+        let encode = |text: &&str| {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let mut vector = vec![0.0; MEANINGS.len() + 1];
+            for word in words.iter().take(READS_MAX) {
+                let meaning =
+                    MEANINGS.iter().position(|words| words.contains(word)).unwrap_or(MEANINGS.len());
+                vector[meaning] += 1.0;
+            }
+            Encoded { vector, tokens: words.len().min(READS_MAX), is_truncated: words.len() > READS_MAX }
+        };
+        Ok(texts.iter().map(encode).collect())
+    }
+}
+
+/// What outlives a process.
+struct World {
+    log: Arc<MemoryEventLog>,
+    vectors: Arc<MemoryVectors>,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let vectors = Arc::new(MemoryVectors::default());
+        Self { log: Arc::new(MemoryEventLog::new(2)), vectors, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn parts(&self, encoder: Option<&str>) -> SearchParts {
+        SearchParts {
+            log: self.log.clone(),
+            vectors: self.vectors.clone(),
+            encoder: encoder.map(|version| Arc::new(FewWords::new(version)) as Arc<dyn Encoder>),
+            clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
+            entropy: Arc::new(SeededEntropy::new(7)),
+            folder: Some(self.folder.path().join("search")),
+        }
+    }
+
+    fn open(&self, encoder: Option<&str>) -> Arc<Search> {
+        let settings = SearchSettings {
+            synonyms: vec![vec!["usd".into(), "dollar".into()]],
+            ..SearchSettings::default()
+        };
+        let search = Search::new(self.parts(encoder), settings, &mut Registry::default()).unwrap();
+        search.start(true);
+        Arc::new(search)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test speaks for callers")]
+fn scope(tenant: &str, permission: Permission) -> Scope {
+    Scope::proven(TenantId::new(tenant).unwrap(), "test", permission)
+}
+
+fn desk() -> Scope {
+    scope("desk", Permission::Admin)
+}
+
+fn put(id: &str, text: &str) -> Change {
+    let item = json!({"entity_type": "note", "entity_id": id, "text": text, "tags": [format!("tag-{id}")]});
+    Change::Put(Box::new(serde_json::from_value::<Item>(item).unwrap()))
+}
+
+fn delete(id: &str) -> Change {
+    let name = json!({"entity_type": "note", "entity_id": id});
+    Change::Delete(serde_json::from_value::<ItemName>(name).unwrap())
+}
+
+fn question(query: &str, semantic: bool) -> Question {
+    Question {
+        query: query.to_owned(),
+        semantic,
+        filter: Filter::default(),
+        limit: 10,
+        similarity_min: 0.5,
+        fusion: None,
+        forgives_typos: true,
+        counts_facets: false,
+        highlights: false,
+        explains: false,
+    }
+}
+
+fn ids(answer: &Answer) -> Vec<&str> {
+    answer.results.iter().map(|result| result.item.entity_id.as_str()).collect()
+}
+
+async fn check(search: &Search, scope: &Scope, question: Question, expected: &[&str]) {
+    let query = question.query.clone();
+    assert_eq!(ids(&search.search(scope, question).await.unwrap()), expected, "{query}");
+}
+
+/// Waits until every text has its vector.
+async fn settled(search: &Search) {
+    for _ in 0..500 {
+        let stats = search.stats(&desk()).await.unwrap();
+        if stats.lag == 0 && stats.vector_lag.unwrap_or(0) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the indexes do not follow");
+}
+
+#[tokio::test]
+async fn what_is_put_is_found_by_its_tenant_alone() {
+    let world = World::new();
+    let search = world.open(None);
+    assert!(search.change(&desk(), vec![put("1", "car fast"), put("2", "boat fast")]).await.unwrap());
+    check(&search, &desk(), question("fast car", false), &["1", "2"]).await;
+    check(&search, &scope("other", Permission::Read), question("fast car", false), &[]).await;
+    search.change(&desk(), vec![delete("1"), put("2", "tree")]).await.unwrap();
+    check(&search, &desk(), question("fast", false), &[]).await;
+    check(&search, &desk(), question("the", false), &[]).await;
+    let answer = search.search(&desk(), question("tree", true)).await.unwrap();
+    assert_eq!((ids(&answer), answer.semantic), (vec!["2"], false));
+    assert!(answer.fallback.is_some_and(|reason| reason.contains("no encoder")));
+    let refused = search.change(&scope("desk", Permission::Read), vec![put("3", "x")]).await.unwrap_err();
+    assert_eq!(refused.code(), codes::PERMISSION_DENIED);
+    let refused = search.rebuild(&scope("desk", Permission::Write)).await.unwrap_err();
+    assert_eq!(refused.code(), codes::PERMISSION_DENIED);
+}
+
+#[tokio::test]
+async fn meaning_finds_what_words_do_not() {
+    let world = World::new();
+    let search = world.open(Some("one"));
+    let texts = [put("1", "car"), put("2", "oak"), put("3", "automobile tyre")];
+    search.change(&desk(), texts.to_vec()).await.unwrap();
+    settled(&search).await;
+    check(&search, &desk(), question("vehicle", false), &[]).await;
+    check(&search, &desk(), question("vehicle", true), &["1", "3"]).await;
+    check(&search, &desk(), question("car vehicle", true), &["1", "3"]).await;
+    let filter =
+        Filter { tags: vec!["tag-3".to_owned()], types: vec!["note".to_owned()], ..Filter::default() };
+    check(&search, &desk(), Question { filter, ..question("vehicle", true) }, &["3"]).await;
+    check(&search, &scope("other", Permission::Read), question("vehicle", true), &[]).await;
+    search.change(&desk(), vec![delete("1")]).await.unwrap();
+    check(&search, &desk(), question("vehicle", true), &["3"]).await;
+    let explained =
+        search.search(&desk(), Question { explains: true, ..question("automobile", true) }).await.unwrap();
+    let why = explained.results[0].explanation.clone().unwrap();
+    assert_eq!(why.words.len(), 1);
+    assert!(why.bm25.is_some() && why.cosine.is_some());
+    assert_eq!(why.lexical.unwrap() + why.semantic.unwrap(), explained.results[0].score);
+    // Another model makes all vectors anew, from the log.
+    search.stop().await;
+    let search = world.open(Some("two"));
+    settled(&search).await;
+    let answer = search.search(&desk(), question("vehicle", true)).await.unwrap();
+    assert_eq!(ids(&answer), ["3"]);
+    assert_eq!(answer.model.unwrap().version, "two");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_is_whole_again_after_any_crash() {
+    let world = World::new();
+    let folder = world.folder.path().join("search");
+    let search = world.open(None);
+    search.change(&desk(), vec![put("1", "car"), put("2", "boat")]).await.unwrap();
+    // The folder as a crash would leave it before the next changes.
+    let left = world.folder.path().join("left");
+    copy(&folder, &left);
+    search.change(&desk(), vec![put("3", "car"), delete("1")]).await.unwrap();
+    search.stop().await;
+    drop(search);
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
+        ("behind", |_| ()),
+        ("no progress", |folder| std::fs::remove_file(folder.join("progress")).unwrap()),
+        ("damaged", |folder| std::fs::write(folder.join("t-desk/1/meta.json"), "{").unwrap()),
+        ("other format", |folder| std::fs::write(folder.join("format"), "0").unwrap()),
+    ];
+    for (name, damage) in damages {
+        std::fs::remove_dir_all(&folder).unwrap();
+        copy(&left, &folder);
+        damage(&folder);
+        let search = world.open(None);
+        settled(&search).await;
+        let answer = search.search(&desk(), question("car boat", false)).await.unwrap();
+        let mut found = ids(&answer);
+        found.sort_unstable();
+        assert_eq!(found, ["2", "3"], "{name}");
+        search.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_is_built_again_while_it_answers() {
+    let world = World::new();
+    let search = world.open(None);
+    for id in 0..50 {
+        search.change(&desk(), vec![put(&id.to_string(), "car")]).await.unwrap();
+    }
+    let answers = async {
+        let mut least = u64::MAX;
+        for _ in 0..50 {
+            least = least.min(search.search(&desk(), question("car", false)).await.unwrap().total);
+            tokio::task::yield_now().await;
+        }
+        least
+    };
+    let scope = desk();
+    let (rebuilt, least) = tokio::join!(search.rebuild(&scope), answers);
+    assert_eq!((rebuilt.unwrap(), least), (50, 50));
+    search.change(&desk(), vec![put("50", "car")]).await.unwrap();
+    assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, 51);
+    let stats = search.stats(&desk()).await.unwrap();
+    assert_eq!((stats.index.items, stats.lag), (51, 0));
+    // One generation is left.
+    let folders = std::fs::read_dir(world.folder.path().join("search/t-desk")).unwrap();
+    assert_eq!(folders.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 1);
+    search.stop().await;
+    let library =
+        Library::new(Some(world.folder.path().join("search")), crate::algorithms::bm25::Bm25::default());
+    library.load().unwrap();
+    assert_eq!(library.of(&desk()).unwrap().stats().unwrap().items, 51);
+}
+
+#[tokio::test]
+async fn without_a_folder_indexes_are_made_again_from_the_log() {
+    let world = World::new();
+    for round in 1..3 {
+        let parts = SearchParts { folder: None, ..world.parts(None) };
+        let search = Search::new(parts, SearchSettings::default(), &mut Registry::default()).unwrap();
+        search.start(true);
+        search.change(&desk(), vec![put(&round.to_string(), "car")]).await.unwrap();
+        assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, round);
+        assert_eq!(search.rebuild(&desk()).await.unwrap(), round);
+        assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, round);
+        search.stop().await;
+    }
+    assert!(!world.folder.path().join("search").exists());
+}
+
+#[tokio::test]
+async fn odd_questions_are_refused_and_texts_marked() {
+    let world = World::new();
+    let search = world.open(None);
+    search.change(&desk(), vec![put("1", "the <dollar> falls")]).await.unwrap();
+    let refused = async |question: Question, field: &str| {
+        let error = search.search(&desk(), question).await.unwrap_err();
+        assert_eq!(error.field(), Some(field));
+    };
+    refused(question(" ", false), "query").await;
+    refused(question(&"x".repeat(5_000), false), "query").await;
+    refused(Question { limit: 0, ..question("x", false) }, "limit").await;
+    refused(Question { limit: 101, ..question("x", false) }, "limit").await;
+    refused(Question { similarity_min: f32::NAN, ..question("x", false) }, "similarity_threshold").await;
+    let answer =
+        search.search(&desk(), Question { highlights: true, ..question("USD", false) }).await.unwrap();
+    assert_eq!(answer.results[0].highlight.as_deref(), Some("…<em>dollar</em>&gt; falls"));
+}
+
+async fn ask(
+    search: &Arc<Search>,
+    scope: Scope,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
+    let router: Router = http::routes(Arc::clone(search)).split_for_parts().0.layer(Extension(Caller(scope)));
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+#[tokio::test]
+async fn the_guides_requests_are_answered() {
+    let world = World::new();
+    let search = world.open(Some("one"));
+    let item = json!({"entity_type": "curve", "entity_id": "1", "text": "car curve", "metadata": {"n": 1}, "tags": ["a"]});
+    let (status, body) = ask(&search, desk(), "POST", "/index", Some(item)).await;
+    assert_eq!(
+        (status, &body["status"], &body["entity_id"]),
+        (StatusCode::OK, &json!("indexed"), &json!("1"))
+    );
+    settled(&search).await;
+    for path in ["/search?tenant_id=desk", "/api/v1/search"] {
+        let asked = json!({"query": "curve", "filters": {"type": "curve", "tags": ["a"], "metadata": {"n": 1}}, "facets": true});
+        let (status, body) = ask(&search, desk(), "POST", path, Some(asked)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let found = (&body["results"][0]["entity_id"], &body["total"], &body["query"], &body["semantic"]);
+        assert_eq!(found, (&json!("1"), &json!(1), &json!("curve"), &json!(true)));
+        assert_eq!(body["facets"]["types"]["curve"], 1);
+        assert!(body["latency_ms"].is_number() && body["results"][0]["metadata"]["n"] == 1);
+    }
+    let (status, body) =
+        ask(&search, desk(), "POST", "/search?tenant_id=other", Some(json!({"query": "x"}))).await;
+    assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("TENANT_MISMATCH")));
+    let (status, body) = ask(&search, desk(), "GET", "/index/stats", None).await;
+    assert_eq!((status, &body["items"], &body["vectors"]), (StatusCode::OK, &json!(1), &json!(1)));
+    let (status, body) = ask(&search, desk(), "POST", "/index/rebuild", None).await;
+    assert_eq!((status, &body["changes"]), (StatusCode::OK, &json!(1)));
+    let (status, _) = ask(&search, desk(), "DELETE", "/api/v1/search/index/curve/1", None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let many = json!({"items": [{"entity_type": "t", "entity_id": "1", "text": "x"}, {"entity_type": "t", "entity_id": "2", "text": ""}]});
+    let (status, body) = ask(&search, desk(), "POST", "/index/bulk", Some(many)).await;
+    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("VALIDATION_ERROR")));
+}
+
+#[tokio::test]
+async fn vectors_are_given_as_clients_ask() {
+    let world = World::new();
+    let search = world.open(Some("one"));
+    let asked = json!({"model": "few-words", "input": ["car", "boat ".repeat(20)]});
+    let (status, body) = ask(&search, desk(), "POST", "/v1/embeddings", Some(asked)).await;
+    assert_eq!((status, &body["object"], &body["truncated"]), (StatusCode::OK, &json!("list"), &json!([1])));
+    assert_eq!(body["data"][0]["embedding"], json!([1.0, 0.0, 0.0, 0.0]));
+    assert_eq!(body["usage"]["prompt_tokens"], 9);
+    let asked = json!({"model": "one", "input": "car", "encoding_format": "base64"});
+    let (_, body) = ask(&search, desk(), "POST", "/v1/embeddings", Some(asked)).await;
+    assert_eq!(body["data"][0]["embedding"], "AACAPwAAAAAAAAAAAAAAAA==");
+    let check = async |asked: Value, status: StatusCode, field: &str| {
+        let (found, body) = ask(&search, desk(), "POST", "/v1/embeddings", Some(asked)).await;
+        assert_eq!((found, body["field"].as_str()), (status, Some(field)), "{body}");
+    };
+    check(json!({"model": "other", "input": "x"}), StatusCode::NOT_FOUND, "model").await;
+    check(json!({"model": "one", "input": []}), StatusCode::BAD_REQUEST, "input").await;
+    check(json!({"model": "one", "input": ["x", " "]}), StatusCode::BAD_REQUEST, "input[1]").await;
+    check(json!({"model": "one", "input": "x", "dimensions": 3}), StatusCode::BAD_REQUEST, "dimensions")
+        .await;
+    let asked = json!({"items": [{"text": "oak", "type": "note", "id": "1"}]});
+    let (status, body) = ask(&search, desk(), "POST", "/api/v1/embed", Some(asked)).await;
+    assert_eq!((status, &body["count"], &body["model_version"]), (StatusCode::OK, &json!(1), &json!("one")));
+    let asked = json!({"items": [{"text": "oak", "tenant_id": "other"}]});
+    assert_eq!(ask(&search, desk(), "POST", "/api/v1/embed", Some(asked)).await.0, StatusCode::FORBIDDEN);
+    let (_, body) = ask(&search, desk(), "GET", "/api/v1/embed/models", None).await;
+    assert_eq!(body[0], json!({"name": "few-words", "version": "one", "dimension": 4, "max_length": 8}));
+    let without = World::new();
+    let asked = json!({"items": [{"text": "oak"}]});
+    let (status, _) = ask(&without.open(None), desk(), "POST", "/api/v1/embed", Some(asked)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
