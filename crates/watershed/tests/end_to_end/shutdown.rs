@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -185,10 +186,9 @@ fn a_second_signal_ends_it_at_once() {
     assert!(clock.elapsed() - began < Duration::from_secs(5));
 }
 
-/// The whole file system is read-only but for the data folder, and the user is nobody, as in the guide's container.
-#[test]
-fn it_needs_to_write_nowhere_but_in_the_data_folder() {
-    let home = Home::new();
+/// The whole file system is read-only but for one folder, and the user is nobody, as in the guide's container. What the
+/// folder holds at the end.
+fn written_where_all_else_is_read_only(home: &Home, options: &str) -> Vec<PathBuf> {
     let place = home.path("");
     let (place, binary) = (place.to_str().unwrap(), env!("CARGO_BIN_EXE_watershed"));
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout.starts_with(b"0");
@@ -204,8 +204,7 @@ fn it_needs_to_write_nowhere_but_in_the_data_folder() {
         mount -o remount,bind,ro /tmp 2>/dev/null || true
         if touch {place}/written 2>/dev/null; then echo 'the file system can be written'; exit 3; fi
         cd {place}
-        exec {drop_rights} {binary} serve --host 127.0.0.1 --port 0 --data-dir {place}/data \
-            --address-file {place}/data/address"
+        exec {drop_rights} {binary} serve --host 127.0.0.1 --port 0 {options} --address-file {place}/data/address"
     );
     let mut unshare = Command::new("unshare");
     if !is_root {
@@ -233,8 +232,30 @@ fn it_needs_to_write_nowhere_but_in_the_data_folder() {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", said());
-    let written = files(&home.path("")).into_iter().filter(|path| !path.starts_with(home.path("data")));
-    let mut written: Vec<_> = written.map(|path| path.file_name().unwrap().to_owned()).collect();
-    written.sort();
-    assert_eq!(written, ["server.log", "watershed.toml"]);
+    let (inside, beside): (Vec<_>, Vec<_>) =
+        files(&home.path("")).into_iter().partition(|path| path.starts_with(home.path("data")));
+    let mut beside: Vec<_> = beside.iter().map(|path| path.file_name().unwrap()).collect();
+    beside.sort();
+    assert_eq!(beside, ["server.log", "watershed.toml"]);
+    inside
+}
+
+#[test]
+fn it_needs_to_write_nowhere_but_in_the_data_folder() {
+    let home = Home::new();
+    let data = home.path("data");
+    let written = written_where_all_else_is_read_only(&home, &format!("--data-dir {}", data.display()));
+    assert!(written.len() > 1, "the store is there: {written:?}");
+}
+
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[test]
+fn on_a_database_it_needs_to_write_nowhere() {
+    use crate::replicas::{NO_LIMIT, drop_schema, shared};
+    let home = Home::with_settings(&shared(NO_LIMIT));
+    home.run(&["migrate", "up"]).succeeded();
+    let settings = home.path("watershed.toml");
+    let written = written_where_all_else_is_read_only(&home, &format!("--config {}", settings.display()));
+    assert_eq!(written, [home.path("data/address")], "nothing but where it listens");
+    drop_schema(&home);
 }
