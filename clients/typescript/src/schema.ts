@@ -1395,8 +1395,7 @@ export interface components {
         };
         /** @description One vector. */
         Embedding: {
-            /** @description Numbers, or base64 where that was asked for. */
-            embedding: number[];
+            embedding: components["schemas"]["EmbeddingVector"];
             index: number;
             object: string;
         };
@@ -1408,6 +1407,8 @@ export interface components {
             name: string;
             version: string;
         };
+        /** @description A vector as numbers, or as base64 where that was asked for. */
+        EmbeddingVector: number[] | string;
         /** @description The vectors. */
         Embeddings: {
             data: components["schemas"]["Embedding"][];
@@ -3187,6 +3188,15 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            /** @description There is no model of that name here, or none at all. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
@@ -6417,6 +6427,15 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            /** @description There is no model of that name here, or none at all. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];

@@ -202,6 +202,12 @@ impl Recommend {
         Arc::new(FoldCheck(Arc::clone(&self.projector)))
     }
 
+    /// What keeps models new.
+    #[must_use]
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
     /// Trains now.
     ///
     /// # Errors

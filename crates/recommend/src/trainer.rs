@@ -478,11 +478,18 @@ impl Trainer {
 impl Trainer {
     /// Removes versions beyond those that are kept, and those that know a user who was forgotten since.
     async fn prune(&self, scope: &Scope) -> Result<()> {
-        let last_ms = self.parts.views.of(scope).read().erasures_ms().last().copied();
+        let (erasures, last_ms) = {
+            let view = self.parts.views.of(scope);
+            let view = view.read();
+            (view.erasures_ms().len() as u64, view.erasures_ms().last().copied())
+        };
         let mut kept = self.parts.settings.schedule.versions_kept;
         if let Some(last_ms) = last_ms {
             let versions = self.parts.registry.versions(scope, MODEL).await?;
-            let later = versions.iter().filter(|version| version.created_at.as_millisecond() >= last_ms);
+            let folded = |tags: &BTreeMap<String, String>| tags.get(training::ERASURES)?.parse::<u64>().ok();
+            let later = versions.iter().filter(|version| {
+                version.created_at.as_millisecond() >= last_ms && folded(&version.tags) >= Some(erasures)
+            });
             kept = later.count().clamp(1, kept);
         }
         self.parts.registry.prune(scope, MODEL, kept).await.map(drop)
@@ -495,8 +502,11 @@ impl Trainer {
         let latest_ms = self.parts.clock.now().as_millisecond().saturating_sub(i64::from(hours) * 3_600_000);
         let view = self.parts.views.of(scope);
         let view = view.read();
-        let first = view.erasures_ms().iter().rev().take_while(|at_ms| **at_ms >= trained_ms).last();
-        first.is_some_and(|at_ms| *at_ms <= latest_ms)
+        // By the clock too: a view that was made again of a log that was cut counts fewer.
+        let folded = model.trained().basis.erasures;
+        let all = (0_u64..).zip(view.erasures_ms());
+        let later = all.filter(|(place, at_ms)| *place >= folded || **at_ms >= trained_ms);
+        later.map(|(_, at_ms)| *at_ms).min().is_some_and(|first_ms| first_ms <= latest_ms)
     }
 }
 

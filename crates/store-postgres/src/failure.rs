@@ -113,9 +113,11 @@ fn of_state(state: &SqlState, away: &str) -> Option<Failure> {
         ("57" | "08", _) => Failure::new(codes::UNAVAILABLE, away).outage(),
         ("58", _) => Failure::new(codes::UNAVAILABLE, "the disk of the database failed").broken(),
         (_, "XX001" | "XX002") => Failure::new(codes::CORRUPTED, "the database found damaged data"),
-        ("28", _) | (_, "3D000") => {
-            Failure::new(codes::UNAVAILABLE, "the database refused the connection").outage()
-        }
+        ("28", _) | (_, "3D000") => Failure::new(
+            codes::UNAVAILABLE,
+            "the database refused the connection; check the user, the password and the name in its URL",
+        )
+        .outage(),
         (_, "42501") => Failure::new(codes::UNAVAILABLE, "the account may not do this in the database"),
         (_, "3F000" | "42P01" | "42883") => {
             Failure::new(codes::UNAVAILABLE, "the schema is not there; run `watershed migrate up`")

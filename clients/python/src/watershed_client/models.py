@@ -271,8 +271,7 @@ class EmbedResponse(TypedDict):
 class Embedding(TypedDict):
     """One vector."""
 
-    embedding: list[float]
-    """Numbers, or base64 where that was asked for."""
+    embedding: EmbeddingVector
     index: int
     object: str
 
@@ -285,6 +284,8 @@ class EmbeddingModel(TypedDict):
     """Tokens of a text that it reads."""
     name: str
     version: str
+
+EmbeddingVector: TypeAlias = "list[float] | str"
 
 
 class Embeddings(TypedDict):

@@ -17,6 +17,8 @@ use crate::serving::Trained;
 
 /// The name of the model in the registry.
 pub const MODEL: &str = "recommender";
+/// The tag of a version that tells how many erasures it knows of.
+pub(crate) const ERASURES: &str = "erasures";
 /// Raised when what an artifact holds changes its form or meaning.
 const FORMAT: &str = "2";
 
@@ -41,6 +43,7 @@ pub fn to_artifact(trained: &Trained, report: &TrainingReport) -> Result<Artifac
         ("parts".to_owned(), trained.parts.len().to_string()),
         ("interactions".to_owned(), trained.basis.interactions.to_string()),
         ("revision".to_owned(), trained.basis.revision.to_string()),
+        (ERASURES.to_owned(), trained.basis.erasures.to_string()),
         ("report".to_owned(), serde_json::to_string(report).map_err(Error::internal)?),
     ]);
     Ok(artifact)
@@ -61,6 +64,8 @@ pub fn from_artifact(mut artifact: Artifact) -> Result<Trained> {
     let basis = Basis {
         interactions: number(artifact.text("interactions")?)?,
         revision: number(artifact.text("revision")?)?,
+        // Models of earlier releases do not say; one more training makes that good.
+        erasures: artifact.metadata.get(ERASURES).map_or(Ok(0), |text| number(text))?,
     };
     let count = number(artifact.text("parts")?)?;
     let parts = (0..count)

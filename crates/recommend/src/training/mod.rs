@@ -18,6 +18,7 @@ mod set;
 mod settings;
 mod tune;
 
+pub(crate) use artifact::ERASURES;
 pub use artifact::{MODEL, from_artifact, to_artifact};
 pub use compare::{Comparison, EVALUATION_FAILED, compare};
 pub use dataset::{Dataset, Events, Weights};

@@ -46,6 +46,8 @@ pub struct Basis {
     pub interactions: u64,
     /// The revision of the catalogue.
     pub revision: u64,
+    /// Erasures that the view had folded: who was forgotten by a later one may be in the copy, whenever that was told.
+    pub erasures: u64,
 }
 
 impl TrainingSet {
@@ -56,7 +58,11 @@ impl TrainingSet {
     pub fn of(view: &RwLock<TenantView>) -> Result<Self> {
         let basis = {
             let view = view.read();
-            Basis { interactions: view.activity.interactions(), revision: view.entities.revision() }
+            Basis {
+                interactions: view.activity.interactions(),
+                revision: view.entities.revision(),
+                erasures: view.erasures_ms().len() as u64,
+            }
         };
         let (items, attributes) = catalogue(view);
         let basket_kinds = basket_kinds(view);

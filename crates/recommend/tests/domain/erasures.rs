@@ -173,3 +173,35 @@ async fn an_erasure_that_is_cut_off_leaves_nothing_undone() {
     assert_eq!(audit.list(&scope, None, 10).await.unwrap().0.len(), 1);
     recommend.stop().await;
 }
+
+#[tokio::test]
+async fn a_training_that_an_erasure_overtakes_is_made_again() {
+    let (log, scope) = (Slow::new(), scope());
+    let parts = parts(log.clone(), Arc::new(SystemClock::new())).await;
+    let erasures = parts.erasures.clone();
+    let mut settings = RecommendSettings::default();
+    settings.schedule.forget_within_hours = 0;
+    let mut registry = prometheus_client::registry::Registry::default();
+    let recommend = Recommend::open(parts, settings, &mut registry).await.unwrap();
+    let append_all = async || {
+        for id in 0..60 {
+            log.append(&scope, &edge::ingest::EVENTS, vec![crate::interaction(&scope, id)]).await.unwrap();
+        }
+        append(&log, &recommend, "last", "ada").await;
+    };
+    append_all().await;
+    // Another replica forgets, and this one does not hear of it before it trains.
+    log.lags.store(true, Ordering::Relaxed);
+    let prepared = erasures.prepare(&scope, "u-1", true).await.unwrap().unwrap();
+    let erasure = erasures.begin(&scope, prepared).await.unwrap();
+    let places = erasures.tell(&scope, &erasure).await.unwrap();
+    assert!(knows(&recommend, "u-1"));
+    recommend.train(&scope, |_| ()).await.unwrap();
+    assert!(!recommend.trainer().is_due(&scope));
+    log.lags.store(false, Ordering::Relaxed);
+    recommend.projector().reached(&places, Duration::from_secs(5)).await.unwrap();
+    assert!(recommend.trainer().is_due(&scope), "the model knows who is forgotten");
+    recommend.train(&scope, |_| ()).await.unwrap();
+    assert!(!recommend.trainer().is_due(&scope));
+    recommend.stop().await;
+}

@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use edge::{ApiResult, Body, Caller};
 use kernel::Result;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -69,15 +68,24 @@ pub struct EmbeddingsRequest {
     user: Option<String>,
 }
 
+/// A vector as numbers, or as base64 where that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = EmbeddingVector)]
+pub enum Written {
+    /// One for each dimension.
+    Float(Vec<f32>),
+    /// 32 bit floats, little endian.
+    Base64(String),
+}
+
 /// One vector.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Embedding)]
 pub struct EmbeddingResponse {
     object: &'static str,
     index: usize,
-    /// Numbers, or base64 where that was asked for.
-    #[schema(value_type = Vec<f32>)]
-    embedding: Value,
+    embedding: Written,
 }
 
 /// What it cost.
@@ -127,12 +135,12 @@ fn truncated(encoded: &[Encoded]) -> Vec<usize> {
     encoded.iter().enumerate().filter(|(_, one)| one.is_truncated).map(|(place, _)| place).collect()
 }
 
-fn written(vector: &[f32], encoding: Encoding) -> Value {
+fn written(vector: &[f32], encoding: Encoding) -> Written {
     match encoding {
-        Encoding::Float => vector.iter().copied().collect(),
+        Encoding::Float => Written::Float(vector.to_vec()),
         Encoding::Base64 => {
             let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-            Value::String(STANDARD.encode(bytes))
+            Written::Base64(STANDARD.encode(bytes))
         }
     }
 }
@@ -140,7 +148,9 @@ fn written(vector: &[f32], encoding: Encoding) -> Value {
 /// Embed texts, as OpenAI's clients ask.
 #[utoipa::path(post, path = "/v1/embeddings", tag = "embeddings", operation_id = "create_embeddings",
     request_body = EmbeddingsRequest,
-    responses((status = 200, body = EmbeddingsResponse)))]
+    responses((status = 200, body = EmbeddingsResponse),
+        (status = 404, description = "There is no model of that name here, or none at all.", body = edge::Problem,
+            content_type = "application/problem+json")))]
 async fn create(
     State(search): State<Arc<Search>>,
     Caller(scope): Caller,
@@ -234,7 +244,9 @@ pub struct EmbedResponse {
 /// Embed texts.
 #[utoipa::path(post, path = "/api/v1/embed", tag = "embeddings", operation_id = "embed_texts",
     request_body = EmbedRequest,
-    responses((status = 200, body = EmbedResponse)))]
+    responses((status = 200, body = EmbedResponse),
+        (status = 404, description = "There is no model of that name here, or none at all.", body = edge::Problem,
+            content_type = "application/problem+json")))]
 async fn embed(
     State(search): State<Arc<Search>>,
     Caller(scope): Caller,

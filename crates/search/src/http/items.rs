@@ -58,7 +58,7 @@ pub struct PutRequest {
     metadata: Map<String, Value>,
     /// What it can be asked for.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(value_type = Vec<String>, max_items = 100)]
     tags: BTreeSet<String>,
     /// Must be the credential's tenant where given.
     tenant_id: Option<String>,
