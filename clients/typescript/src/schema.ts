@@ -2543,16 +2543,15 @@ export interface components {
         };
         /** @description What an index holds. */
         SearchStats: {
+            /** @description Whether searches by meaning do; missing where there is no encoder. */
+            has_all_vectors?: boolean | null;
+            /** @description Whether searches by words show every change. */
+            is_current: boolean;
             /**
              * Format: int64
              * @description Items that can be found.
              */
             items: number;
-            /**
-             * Format: int64
-             * @description Changes of all tenants that searches by words do not show yet.
-             */
-            lag: number;
             model?: string | null;
             model_version?: string | null;
             /** @description Segments that they are in. */
@@ -2562,11 +2561,6 @@ export interface components {
              * @description Terms of all their texts.
              */
             terms: number;
-            /**
-             * Format: int64
-             * @description Changes of all tenants that searches by meaning do not show yet; missing where another process makes vectors.
-             */
-            vector_lag?: number | null;
             /**
              * Format: int64
              * @description Items with a vector; missing where there is no encoder.

@@ -1,11 +1,12 @@
 //! Feeds an index from the log: what it lacks first, then what comes.
 //!
-//! A [`Sink`] takes batches in and makes them durable; where it stands is remembered after that. A crash between the two
-//! brings the last batch again, so that taking one in twice must change nothing. It refuses to skip what a sink could not
-//! take: it tries again until it can. To add an index: a `Sink`.
+//! A [`Sink`] takes batches in and makes them durable; where it stands is remembered after each partition's. A crash
+//! between the two brings the last batch again, so that taking one in twice must change nothing. It refuses to skip what a
+//! sink could not take: it tries again until it can. To add an index: a `Sink`.
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +36,7 @@ pub trait Sink: Send + Sync + Debug + 'static {
     async fn clear(&self) -> Result<()>;
 
     /// Takes the next events of a partition in, durably.
-    async fn take(&self, batch: Vec<Stored>) -> Result<()>;
+    async fn take(&self, partition: u32, batch: Vec<Stored>) -> Result<()>;
 
     /// Remembers where it stands.
     async fn save(&self, log: &dyn EventLog, progress: &Progress) -> Result<()>;
@@ -45,6 +46,7 @@ pub trait Sink: Send + Sync + Debug + 'static {
 #[derive(Debug)]
 pub struct Follower {
     progress: watch::Receiver<Progress>,
+    has_caught_up: Arc<AtomicBool>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -55,15 +57,23 @@ impl Follower {
     pub fn start(log: Arc<dyn EventLog>, sink: Arc<dyn Sink>) -> Self {
         let (sender, progress) = watch::channel(Progress::new());
         let stop = CancellationToken::new();
-        let feeder = Feeder { log, sink, progress: sender, is_failing: false };
+        let has_caught_up = Arc::new(AtomicBool::new(false));
+        let caught_up = Arc::clone(&has_caught_up);
+        let feeder = Feeder { log, sink, progress: sender, has_caught_up: caught_up, is_failing: false };
         let task = tokio::spawn(feeder.run(stop.clone()));
-        Self { progress, stop, task: Mutex::new(Some(task)) }
+        Self { progress, has_caught_up, stop, task: Mutex::new(Some(task)) }
     }
 
     /// By partition, the first event that is not in.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress.borrow().clone()
+    }
+
+    /// Whether everything that the log held at the start is in.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        self.has_caught_up.load(Ordering::Relaxed)
     }
 
     /// Returns when every place is in.
@@ -86,9 +96,14 @@ impl Follower {
         }
     }
 
+    /// Tells it to stop.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+
     /// Stops, and returns when what was begun is done.
     pub async fn stop(&self) {
-        self.stop.cancel();
+        self.cancel();
         let task = self.task.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
@@ -110,6 +125,7 @@ struct Feeder {
     log: Arc<dyn EventLog>,
     sink: Arc<dyn Sink>,
     progress: watch::Sender<Progress>,
+    has_caught_up: Arc<AtomicBool>,
     is_failing: bool,
 }
 
@@ -117,12 +133,7 @@ impl Feeder {
     async fn run(mut self, stop: CancellationToken) {
         let mut is_restored = false;
         while !stop.is_cancelled() {
-            let tried = match is_restored {
-                false => self.restore().await,
-                true => self.catch_up().await,
-            };
-            is_restored |= tried.is_ok();
-            match tried {
+            match self.advance(&mut is_restored, &stop).await {
                 Ok(()) if std::mem::take(&mut self.is_failing) => {
                     info!(index = self.sink.name(), "the index follows again");
                 }
@@ -150,6 +161,14 @@ impl Feeder {
         }
     }
 
+    async fn advance(&self, is_restored: &mut bool, stop: &CancellationToken) -> Result<()> {
+        if !*is_restored {
+            self.restore().await?;
+            *is_restored = true;
+        }
+        self.catch_up(stop).await
+    }
+
     async fn restore(&self) -> Result<()> {
         let mut progress = self.sink.restore(self.log.as_ref()).await?;
         let extents = self.log.extents(&ITEMS).await?;
@@ -169,26 +188,31 @@ impl Feeder {
             progress.entry(extent.partition).or_default();
         }
         self.progress.send_replace(progress);
-        self.catch_up().await
+        Ok(())
     }
 
     /// Takes in everything that the log holds now.
-    async fn catch_up(&self) -> Result<()> {
+    async fn catch_up(&self, stop: &CancellationToken) -> Result<()> {
         loop {
-            let mut progress = self.progress.borrow().clone();
             let mut has_moved = false;
-            for (partition, next) in &mut progress {
-                let batch = self.log.read(&ITEMS, *partition, *next, ReadLimit::default()).await?;
+            let places = self.progress.borrow().clone();
+            for (partition, next) in places {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let batch = self.log.read(&ITEMS, partition, next, ReadLimit::default()).await?;
                 let Some(last) = batch.last() else { continue };
-                *next = last.offset + 1;
+                let mut progress = self.progress.borrow().clone();
+                progress.insert(partition, last.offset + 1);
                 has_moved = true;
-                self.sink.take(batch).await?;
+                self.sink.take(partition, batch).await?;
+                self.sink.save(self.log.as_ref(), &progress).await?;
+                self.progress.send_replace(progress);
             }
             if !has_moved {
+                self.has_caught_up.store(true, Ordering::Relaxed);
                 return Ok(());
             }
-            self.sink.save(self.log.as_ref(), &progress).await?;
-            self.progress.send_replace(progress);
         }
     }
 

@@ -26,5 +26,5 @@ mod settings;
 mod tests;
 mod words;
 
-pub use service::{Search, SearchParts, open_encoder};
+pub use service::{Search, SearchCheck, SearchParts, open_encoder};
 pub use settings::SearchSettings;

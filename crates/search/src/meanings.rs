@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kernel::{Error, Result, Scope, codes};
+use kernel::{Error, ErrorKind, Result, Scope, codes};
 use store::{Collection, EventLog, Match, Metric, Stored, VectorFilter, VectorItem, Vectors};
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::encoder::{Encoded, Encoder};
 use crate::follower::Sink;
@@ -23,6 +24,8 @@ const ENCODING_AT_ONCE: usize = 2;
 const WAITING_MAX: usize = 64;
 /// Items that are encoded together.
 const ITEMS_AT_ONCE: usize = 64;
+/// Texts of a request that are encoded together.
+const TEXTS_AT_ONCE: usize = 16;
 
 /// An encoder and what it made.
 #[derive(Debug, Clone)]
@@ -48,7 +51,7 @@ impl Meanings {
         &self.encoder
     }
 
-    /// The vectors of texts.
+    /// The vectors of texts, a few at a time, so that no request keeps the others waiting for long.
     ///
     /// # Errors
     /// `OVERLOADED` where too many wait; those of the encoder.
@@ -57,13 +60,44 @@ impl Meanings {
         let overloaded =
             |_| Error::new(codes::OVERLOADED, "too many texts wait to be encoded; try again later");
         let _waiting = waiting.map_err(overloaded)?;
-        self.encode_patiently(texts).await
+        let (mut encoded, mut texts) = (Vec::with_capacity(texts.len()), texts.into_iter());
+        while texts.len() > 0 {
+            encoded.extend(self.encode_patiently(texts.by_ref().take(TEXTS_AT_ONCE).collect()).await?);
+        }
+        Ok(encoded)
     }
 
     async fn encode_patiently(&self, texts: Vec<String>) -> Result<Vec<Encoded>> {
-        let _room = Arc::clone(&self.room).acquire_owned().await.map_err(Error::internal)?;
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(Error::internal)?;
         let encoder = Arc::clone(&self.encoder);
-        blocking(move || encoder.encode(&texts.iter().map(String::as_str).collect::<Vec<_>>())).await
+        blocking(move || {
+            // Work goes on after who asked for it has gone: so does its place.
+            let _room = room;
+            encoder.encode(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+        .await
+    }
+
+    /// The same where one text that cannot be encoded must not hold up the others: it has none.
+    async fn encode_each(&self, items: &[(&String, &Item)]) -> Result<Vec<Option<Encoded>>> {
+        let texts = items.iter().map(|(_, item)| item.text.clone()).collect();
+        match self.encode_patiently(texts).await {
+            Ok(encoded) => return Ok(encoded.into_iter().map(Some).collect()),
+            Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
+            Err(_) => {}
+        }
+        let mut encoded = Vec::with_capacity(items.len());
+        for (key, item) in items {
+            encoded.push(match self.encode_patiently(vec![item.text.clone()]).await {
+                Ok(mut one) => one.pop(),
+                Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
+                Err(error) => {
+                    warn!(error = %error.chain(), key, "an item has no vector: its text cannot be encoded");
+                    None
+                }
+            });
+        }
+        Ok(encoded)
     }
 
     /// What is nearest to a vector, best first, ties by key.
@@ -96,6 +130,16 @@ impl Meanings {
         self.vectors.count(scope, self.collection).await
     }
 
+    /// Events of all tenants that have no vector, whoever makes them.
+    pub(crate) async fn lag(&self, log: &dyn EventLog) -> Result<u64> {
+        let mut lag = 0;
+        for extent in log.extents(&ITEMS).await? {
+            let committed = log.committed(&self.group(), &ITEMS, extent.partition).await?;
+            lag += extent.next.saturating_sub(committed.max(extent.first));
+        }
+        Ok(lag)
+    }
+
     fn group(&self) -> String {
         format!("search.vectors.{}", self.encoder.identity().version)
     }
@@ -120,15 +164,19 @@ impl Meanings {
             })
             .collect();
         for some in put.chunks(ITEMS_AT_ONCE) {
-            let texts = some.iter().map(|(_, item)| item.text.clone()).collect();
-            let encoded = self.encode_patiently(texts).await?;
-            let item = |((key, item), encoded): (&(&String, &Item), Encoded)| VectorItem {
-                key: (*key).clone(),
-                vector: encoded.vector,
-                tags: tags(item),
-            };
-            let items = some.iter().zip(encoded).map(item).collect();
+            let (mut items, mut without) = (Vec::with_capacity(some.len()), Vec::new());
+            for ((key, item), encoded) in some.iter().zip(self.encode_each(some).await?) {
+                match encoded {
+                    Some(Encoded { vector, .. }) => {
+                        items.push(VectorItem { key: (*key).clone(), vector, tags: tags(item) });
+                    }
+                    None => without.push(key.as_str()),
+                }
+            }
             self.vectors.upsert(scope, self.collection, items).await?;
+            if !without.is_empty() {
+                self.vectors.delete(scope, self.collection, &without).await?;
+            }
         }
         Ok(())
     }
@@ -169,7 +217,7 @@ impl Sink for Meanings {
         Ok(())
     }
 
-    async fn take(&self, batch: Vec<Stored>) -> Result<()> {
+    async fn take(&self, _: u32, batch: Vec<Stored>) -> Result<()> {
         for (tenant, changes) in changes(&batch) {
             self.take_tenant(&Scope::system(tenant, "search"), changes).await?;
         }

@@ -6,11 +6,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use edge::http::health::Check;
 use kernel::{Clock, Entropy, Error, ErrorCode, ErrorKind, Permission, Result, Scope, codes};
 use prometheus_client::registry::Registry;
 use store::{EventLog, MAX_APPEND_BATCH, Match, Vectors};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::algorithms::fusion::{Fused, Fusion, fuse};
@@ -28,6 +32,15 @@ use crate::words::{Words, blocking};
 
 /// How long a writer waits for the index.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Searches that run at the same time; more are refused.
+const SEARCHES_AT_ONCE: usize = 128;
+/// Types and tags that are counted in an answer, those that most have.
+const FACETS_MAX: usize = 100;
+/// Between two looks at the vectors that others make.
+const VECTORS_PAUSE: Duration = Duration::from_secs(5);
+const NO_MEANING: &str = "no encoder is configured; words alone were looked for";
+const FEW_MEANINGS: &str = "vectors are still being made; what has none was found by its words alone";
+const MEANING_AWAY: &str = "meaning cannot be looked for at the moment; words alone were";
 /// Results of each ranking before they are fused.
 const DEPTH: usize = 100;
 /// The most results of one search.
@@ -137,7 +150,7 @@ pub struct Stats {
     pub vectors: Option<u64>,
     /// Events of all tenants that the index of words lacks.
     pub lag: u64,
-    /// Events of all tenants that have no vector yet, as far as this process makes them.
+    /// Events of all tenants that have no vector yet; none where there is no encoder.
     pub vector_lag: Option<u64>,
     /// The model of the vectors.
     pub model: Option<ModelIdentity>,
@@ -154,13 +167,24 @@ pub struct Search {
     words: Arc<Words>,
     meanings: Option<Meanings>,
     followers: std::sync::OnceLock<Followers>,
+    /// Searches that run.
+    room: Arc<Semaphore>,
     metrics: SearchMetrics,
 }
 
 #[derive(Debug)]
 struct Followers {
-    words: Follower,
+    words: Option<Follower>,
     vectors: Option<Follower>,
+    /// Whether another process has made every vector.
+    are_made: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+impl Followers {
+    fn has_all_vectors(&self) -> bool {
+        self.vectors.as_ref().is_some_and(Follower::has_caught_up) || self.are_made.load(Ordering::Relaxed)
+    }
 }
 
 impl Search {
@@ -179,31 +203,57 @@ impl Search {
             .map(|encoder| Meanings::new(Arc::clone(encoder), Arc::clone(&parts.vectors)));
         let words = Arc::new(Words::new(Arc::clone(&library)));
         let (followers, metrics) = (std::sync::OnceLock::new(), SearchMetrics::register(registry));
-        Ok(Self { parts, settings, synonyms, analyzer, library, words, meanings, followers, metrics })
+        let room = Arc::new(Semaphore::new(SEARCHES_AT_ONCE));
+        Ok(Self { parts, settings, synonyms, analyzer, library, words, meanings, followers, room, metrics })
     }
 
-    /// Begins to follow the log. One process at least has to make the vectors; all that do make the same.
-    pub fn start(&self, makes_vectors: bool) {
+    /// Begins to follow the log: `answers` with an index of words, `makes_vectors` for all processes. One at least has to;
+    /// all that do make the same.
+    pub fn start(&self, answers: bool, makes_vectors: bool) {
         let log = || Arc::clone(&self.parts.log);
-        self.followers.get_or_init(|| Followers {
-            words: Follower::start(log(), Arc::clone(&self.words) as _),
-            vectors: self
-                .meanings
-                .as_ref()
-                .filter(|_| makes_vectors)
-                .map(|meanings| Follower::start(log(), Arc::new(meanings.clone()))),
+        self.followers.get_or_init(|| {
+            let (are_made, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+            let vectors = self.meanings.as_ref().filter(|_| makes_vectors);
+            if let Some(meanings) = self.meanings.clone().filter(|_| answers && vectors.is_none()) {
+                let watch = watch_vectors(meanings, log(), Arc::clone(&are_made), stop.clone());
+                tokio::spawn(watch);
+            }
+            Followers {
+                words: answers.then(|| Follower::start(log(), Arc::clone(&self.words) as _)),
+                vectors: vectors.map(|meanings| Follower::start(log(), Arc::new(meanings.clone()))),
+                are_made,
+                stop,
+            }
         });
     }
 
     /// Stops following; the indexes are on disk.
     pub async fn stop(&self) {
         if let Some(followers) = self.followers.get() {
-            followers.words.stop().await;
-            if let Some(vectors) = &followers.vectors {
-                vectors.stop().await;
+            followers.stop.cancel();
+            let both = || [&followers.words, &followers.vectors].into_iter().flatten();
+            both().for_each(Follower::cancel);
+            for follower in both() {
+                follower.stop().await;
             }
         }
-        self.library.rest();
+        let library = Arc::clone(&self.library);
+        if let Err(error) = blocking(move || {
+            library.close();
+            Ok(())
+        })
+        .await
+        {
+            warn!(error = %error.chain(), "the search indexes were not closed well");
+        }
+    }
+
+    /// Whether a question can be answered from all that the log held at the start, where this process answers any.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        self.followers
+            .get()
+            .is_some_and(|followers| followers.words.as_ref().is_none_or(Follower::has_caught_up))
     }
 
     /// Takes changes in; they are durable when it returns. Whether they show already.
@@ -231,8 +281,10 @@ impl Search {
             places.extend(self.parts.log.append(scope, &ITEMS, some).await?);
         }
         self.metrics.changed(changes.len());
-        let Some(followers) = self.followers.get() else { return Ok(false) };
-        match followers.words.reached(&places, PATIENCE).await {
+        let Some(words) = self.followers.get().and_then(|followers| followers.words.as_ref()) else {
+            return Ok(false);
+        };
+        match words.reached(&places, PATIENCE).await {
             Ok(()) => Ok(true),
             Err(error) => {
                 warn!(error = %error.chain(), "acknowledged before the index shows it");
@@ -256,11 +308,11 @@ impl Search {
 
     async fn answer(&self, scope: &Scope, question: Question) -> Result<Answer> {
         check(&question)?;
-        let (semantic, fallback) = match (&self.meanings, question.semantic) {
-            (Some(meanings), true) => (self.by_meaning(scope, meanings, &question).await?, None),
-            (None, true) => (Vec::new(), Some("no encoder is configured; words alone were looked for")),
-            (_, false) => (Vec::new(), None),
-        };
+        let overloaded = |_| Error::new(codes::OVERLOADED, "too many searches run; try again later");
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(overloaded)?;
+        let (semantic, fallback) = self.meaning(scope, &question).await?;
+        let is_semantic = semantic.is_some();
+        let semantic = semantic.unwrap_or_default();
         let Some(index) = self.library.of(scope) else { return Ok(Answer { fallback, ..Answer::default() }) };
         let query = TextQuery {
             meanings: self.synonyms.meanings(&self.analyzer.tokens(&question.query)),
@@ -269,7 +321,6 @@ impl Search {
             forgives_typos: question.forgives_typos,
             counts_facets: question.counts_facets,
         };
-        let is_semantic = self.meanings.is_some() && question.semantic;
         let model = self
             .meanings
             .as_ref()
@@ -283,6 +334,7 @@ impl Search {
             is_semantic,
         };
         let mut answer = blocking(move || {
+            let _room = room;
             // A query of stop words alone has nothing to look for by words.
             let has_words = !query.meanings.is_empty();
             let found = if has_words { showing.index.search(&query)? } else { Found::default() };
@@ -291,6 +343,29 @@ impl Search {
         .await?;
         (answer.fallback, answer.model) = (fallback, model);
         Ok(answer)
+    }
+
+    /// What is found by meaning, and why it is not all, or nothing at all.
+    async fn meaning(
+        &self,
+        scope: &Scope,
+        question: &Question,
+    ) -> Result<(Option<Vec<Match>>, Option<&'static str>)> {
+        if !question.semantic {
+            return Ok((None, None));
+        }
+        let Some(meanings) = &self.meanings else { return Ok((None, Some(NO_MEANING))) };
+        match self.by_meaning(scope, meanings, question).await {
+            Ok(found) => {
+                let is_whole = self.followers.get().is_some_and(Followers::has_all_vectors);
+                Ok((Some(found), (!is_whole).then_some(FEW_MEANINGS)))
+            }
+            Err(error) if error.kind().is_retryable() => {
+                warn!(error = %error.chain(), "words alone are looked for");
+                Ok((None, Some(MEANING_AWAY)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn by_meaning(
@@ -327,16 +402,20 @@ impl Search {
         };
         let followers = self.followers.get();
         let mut stats = Stats { index, ..Stats::default() };
-        stats.lag = followers.map_or(0, |followers| lag(&followers.words));
+        stats.lag = followers.and_then(|followers| followers.words.as_ref()).map_or(0, lag);
         stats.vector_lag = followers.and_then(|followers| followers.vectors.as_ref()).map(lag);
         if let Some(meanings) = &self.meanings {
+            if stats.vector_lag.is_none() {
+                stats.vector_lag = Some(meanings.lag(self.parts.log.as_ref()).await?);
+            }
             stats.vectors = Some(meanings.count(scope).await?);
             stats.model = Some(meanings.encoder().identity().clone());
         }
         Ok(stats)
     }
 
-    /// Builds the tenant's index of words again from the log; the one before answers until the new one is whole.
+    /// Builds the tenant's index of words again from the log; the one before answers until the new one is whole. It goes on
+    /// where the caller goes away.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `UNAVAILABLE` before [`Search::start`]; those of the log and the disk: then the index before
@@ -346,7 +425,10 @@ impl Search {
         if self.followers.get().is_none() {
             return Err(Error::new(codes::UNAVAILABLE, "search has not started; try again"));
         }
-        self.words.rebuild(self.parts.log.as_ref(), scope.tenant()).await
+        let (words, log, tenant) =
+            (Arc::clone(&self.words), Arc::clone(&self.parts.log), scope.tenant().clone());
+        let rebuild = async move { words.rebuild(log.as_ref(), &tenant).await };
+        tokio::spawn(rebuild).await.map_err(Error::internal)?
     }
 
     /// What the encoder is, where there is one.
@@ -384,6 +466,43 @@ impl Search {
     /// The clock that latencies are told by.
     pub(crate) fn clock(&self) -> &dyn Clock {
         self.parts.clock.as_ref()
+    }
+}
+
+/// Tells whether this process can answer in full.
+#[derive(Debug)]
+pub struct SearchCheck(pub Arc<Search>);
+
+impl Check for SearchCheck {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn fault(&self) -> Option<String> {
+        (!self.0.has_caught_up()).then(|| "the index of words is being read from the log".to_owned())
+    }
+}
+
+/// Looks now and then whether other processes have made every vector, until they have.
+async fn watch_vectors(
+    meanings: Meanings,
+    log: Arc<dyn EventLog>,
+    are_made: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        match meanings.lag(log.as_ref()).await {
+            Ok(0) => {
+                are_made.store(true, Ordering::Relaxed);
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => warn!(error = %error.chain(), "how far vectors are is not known"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(VECTORS_PAUSE) => {}
+        }
     }
 }
 
@@ -448,12 +567,13 @@ impl Showing {
             if results.len() == self.question.limit {
                 break;
             }
-            // A vector may outlive its item for a moment.
-            let Some(item) = self.index.item(&one.key)? else { continue };
+            // A vector may outlive its item, and what its item was, for a while.
+            let item = self.index.item(&one.key)?.filter(|item| self.question.filter.accepts(item));
+            let Some(item) = item else { continue };
             results.push(self.show(item, &one, &found.meanings, [&lexical, &semantic])?);
         }
         let total = found.total.max(results.len() as u64);
-        let (types, tags) = (found.types, found.tags);
+        let (types, tags) = (commonest(found.types), commonest(found.tags));
         Ok(Answer { results, total, semantic: self.is_semantic, types, tags, ..Answer::default() })
     }
 
@@ -495,6 +615,17 @@ impl Showing {
         let words: Vec<Word> = self.analyzer.tokens(text).into_iter().map(word).collect();
         highlight(text, &words, Highlighting::default())
     }
+}
+
+/// The values that most have.
+fn commonest(counts: Counts) -> Counts {
+    if counts.len() <= FACETS_MAX {
+        return counts;
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
+    counts.truncate(FACETS_MAX);
+    counts.into_iter().collect()
 }
 
 fn plain(key: &str, score: f32) -> Fused<String> {

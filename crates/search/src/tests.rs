@@ -12,13 +12,16 @@ use edge::Caller;
 use kernel::{Clock, Permission, Result, Scope, SeededEntropy, SystemClock, TenantId, codes};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use store::EventLog;
 use store::memory::{MemoryEventLog, MemoryVectors};
 use tower::ServiceExt;
 
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
+use crate::follower::Sink;
 use crate::index::{Filter, Library};
 use crate::items::{Change, Item, ItemName};
 use crate::service::{Answer, Question};
+use crate::words::Words;
 use crate::{Search, SearchParts, SearchSettings, http};
 
 /// Words of one meaning share a dimension.
@@ -86,7 +89,7 @@ impl World {
             ..SearchSettings::default()
         };
         let search = Search::new(self.parts(encoder), settings, &mut Registry::default()).unwrap();
-        search.start(true);
+        search.start(true, true);
         Arc::new(search)
     }
 }
@@ -280,7 +283,7 @@ async fn without_a_folder_indexes_are_made_again_from_the_log() {
     for round in 1..3 {
         let parts = SearchParts { folder: None, ..world.parts(None) };
         let search = Search::new(parts, SearchSettings::default(), &mut Registry::default()).unwrap();
-        search.start(true);
+        search.start(true, true);
         search.change(&desk(), vec![put(&round.to_string(), "car")]).await.unwrap();
         assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, round);
         assert_eq!(search.rebuild(&desk()).await.unwrap(), round);
@@ -391,4 +394,111 @@ async fn vectors_are_given_as_clients_ask() {
     let asked = json!({"items": [{"text": "oak"}]});
     let (status, _) = ask(&without.open(None), desk(), "POST", "/api/v1/embed", Some(asked)).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_rebuild_between_taking_in_and_remembering_loses_nothing() {
+    let world = World::new();
+    let library = Arc::new(Library::new(None, crate::algorithms::bm25::Bm25::default()));
+    let words = Words::new(Arc::clone(&library));
+    let early = words.rebuild(world.log.as_ref(), desk().tenant()).await.unwrap_err();
+    assert_eq!(early.code(), codes::UNAVAILABLE);
+    words.restore(world.log.as_ref()).await.unwrap();
+    let writer = world.open(None);
+    writer.change(&desk(), vec![put("1", "car"), put("2", "car")]).await.unwrap();
+    writer.stop().await;
+    for extent in world.log.extents(&crate::log::ITEMS).await.unwrap() {
+        let limit = store::ReadLimit::default();
+        let batch = world.log.read(&crate::log::ITEMS, extent.partition, 0, limit).await.unwrap();
+        words.take(extent.partition, batch).await.unwrap();
+    }
+    assert_eq!(words.rebuild(world.log.as_ref(), desk().tenant()).await.unwrap(), 2);
+    assert_eq!(library.of(&desk()).unwrap().stats().unwrap().items, 2);
+}
+
+#[tokio::test]
+async fn what_is_put_while_an_index_is_built_again_is_found() {
+    let world = World::new();
+    let search = world.open(None);
+    search.change(&desk(), vec![put("first", "car")]).await.unwrap();
+    let puts = async {
+        for id in 0..60 {
+            search.change(&desk(), vec![put(&id.to_string(), "car")]).await.unwrap();
+        }
+    };
+    let rebuilds = async {
+        for _ in 0..8 {
+            search.rebuild(&desk()).await.unwrap();
+        }
+    };
+    tokio::join!(puts, rebuilds);
+    assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, 61);
+}
+
+#[tokio::test]
+async fn a_folder_of_something_else_is_left_alone() {
+    let world = World::new();
+    let folder = world.folder.path().join("search");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("letter.txt"), "dear").unwrap();
+    let bm25 = crate::algorithms::bm25::Bm25::default();
+    let refused = Library::new(Some(folder.clone()), bm25).load().unwrap_err();
+    assert_eq!((refused.code(), refused.field()), (codes::VALIDATION_ERROR, Some("search.index_dir")));
+    assert_eq!(std::fs::read(folder.join("letter.txt")).unwrap(), b"dear");
+    std::fs::remove_file(folder.join("letter.txt")).unwrap();
+    let first = Library::new(Some(folder.clone()), bm25);
+    first.load().unwrap();
+    let second = Library::new(Some(folder), bm25);
+    assert_eq!(second.load().unwrap_err().code(), codes::UNAVAILABLE, "one process at a time");
+    first.close();
+    second.load().unwrap();
+}
+
+#[tokio::test]
+async fn one_process_makes_vectors_for_those_that_answer() {
+    let world = World::new();
+    let open = |answers, makes| {
+        let search =
+            Search::new(world.parts(Some("one")), SearchSettings::default(), &mut Registry::default())
+                .unwrap();
+        search.start(answers, makes);
+        Arc::new(search)
+    };
+    let answering = open(true, false);
+    answering.change(&desk(), vec![put("1", "car")]).await.unwrap();
+    let answer = answering.search(&desk(), question("vehicle", true)).await.unwrap();
+    assert!(answer.results.is_empty() && answer.fallback.is_some_and(|why| why.contains("being made")));
+    assert_eq!(answering.stats(&desk()).await.unwrap().vector_lag, Some(1));
+    let making = open(false, true);
+    assert!(making.has_caught_up(), "what answers nothing is ready");
+    settled(&answering).await;
+    check(&answering, &desk(), question("vehicle", true), &["1"]).await;
+    // The item as it is now decides, whatever its vector was made with.
+    making.stop().await;
+    let mut other = put("1", "car");
+    if let Change::Put(item) = &mut other {
+        item.tags = ["other".to_owned()].into();
+    }
+    answering.change(&desk(), vec![other]).await.unwrap();
+    let filter = Filter { tags: vec!["tag-1".to_owned()], ..Filter::default() };
+    check(&answering, &desk(), Question { filter, ..question("vehicle", true) }, &[]).await;
+    answering.stop().await;
+}
+
+#[tokio::test]
+async fn many_tenants_have_few_segments() {
+    let world = World::new();
+    let search = world.open(None);
+    let tenants: Vec<Scope> = (0..17).map(|id| scope(&format!("t{id}"), Permission::Admin)).collect();
+    for id in 0..12 {
+        for tenant in &tenants {
+            search.change(tenant, vec![put(&id.to_string(), "car")]).await.unwrap();
+        }
+    }
+    for tenant in &tenants {
+        let index = search.stats(tenant).await.unwrap().index;
+        assert_eq!(index.items, 12);
+        assert!(index.segments < 12, "{} segments", index.segments);
+    }
+    search.stop().await;
 }

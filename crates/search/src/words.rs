@@ -1,6 +1,6 @@
 //! The indexes of words as a [`Sink`], and building one again beside the one that answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -36,34 +36,38 @@ pub(crate) fn changes(batch: &[Stored]) -> BTreeMap<TenantId, Vec<Change>> {
 #[derive(Debug)]
 pub(crate) struct Words {
     library: Arc<Library>,
-    /// Where the indexes stand. Held while they are written.
-    standing: Mutex<Progress>,
+    /// Where the indexes stand; nothing until they are read. Held while they are written.
+    standing: Mutex<Option<Progress>>,
+    /// Indexes that keep the memory of writing, the one that was written last at the end.
+    writing: Arc<parking_lot::Mutex<VecDeque<TenantId>>>,
     /// Held while an index is built again.
     rebuilding: Mutex<()>,
 }
 
 impl Words {
     pub(crate) fn new(library: Arc<Library>) -> Self {
-        Self { library, standing: Mutex::default(), rebuilding: Mutex::default() }
+        Self { library, standing: Mutex::default(), writing: Arc::default(), rebuilding: Mutex::default() }
     }
 
     /// Builds the index of a tenant again from the log and serves it in place of the one before, which answers until then.
     /// Returns how many events of the tenant are in it.
     ///
     /// # Errors
-    /// `CONFLICT` while another is built; those of the log and the disk.
+    /// `CONFLICT` while another is built; `UNAVAILABLE` before the indexes are read; those of the log and the disk.
     pub(crate) async fn rebuild(&self, log: &dyn EventLog, tenant: &TenantId) -> Result<u64> {
         let busy = |_| Error::new(codes::CONFLICT, "an index is being built again; wait until it is done");
         let _rebuilding = self.rebuilding.try_lock().map_err(busy)?;
+        let early = || Error::new(codes::UNAVAILABLE, "the indexes are not read yet; try again");
+        let until = self.standing.lock().await.clone().ok_or_else(early)?;
         let library = Arc::clone(&self.library);
         let of_tenant = tenant.clone();
         let rebuilt = blocking(move || library.begin_again(&of_tenant)).await?;
         let mut at = Progress::new();
-        let until = self.standing.lock().await.clone();
         let mut count = fill(log, tenant, &rebuilt.index, &mut at, &until).await?;
         // The rest while nothing is written, so that nothing is missing.
         let standing = self.standing.lock().await;
-        count += fill(log, tenant, &rebuilt.index, &mut at, &standing).await?;
+        let until = standing.as_ref().ok_or_else(early)?;
+        count += fill(log, tenant, &rebuilt.index, &mut at, until).await?;
         let (library, of_tenant) = (Arc::clone(&self.library), tenant.clone());
         blocking(move || library.replace(&of_tenant, rebuilt)).await?;
         drop(standing);
@@ -105,42 +109,51 @@ impl Sink for Words {
     }
 
     async fn restore(&self, _: &dyn EventLog) -> Result<Progress> {
+        let mut standing = self.standing.lock().await;
         let library = Arc::clone(&self.library);
         let progress = blocking(move || library.load()).await?;
-        self.standing.lock().await.clone_from(&progress);
+        *standing = Some(progress.clone());
         Ok(progress)
     }
 
     async fn clear(&self) -> Result<()> {
         let mut standing = self.standing.lock().await;
-        standing.clear();
+        *standing = Some(Progress::new());
         let library = Arc::clone(&self.library);
         blocking(move || library.clear()).await
     }
 
-    async fn take(&self, batch: Vec<Stored>) -> Result<()> {
-        let _writing = self.standing.lock().await;
-        let library = Arc::clone(&self.library);
+    async fn take(&self, partition: u32, batch: Vec<Stored>) -> Result<()> {
+        let Some(next) = batch.last().map(|last| last.offset + 1) else { return Ok(()) };
+        let mut standing = self.standing.lock().await;
+        let (library, writing) = (Arc::clone(&self.library), Arc::clone(&self.writing));
         blocking(move || {
-            let changes = changes(&batch);
-            for (tenant, changes) in &changes {
-                let index = library.for_writing(tenant)?;
-                index.apply(changes)?;
-                if library.len() > WRITERS_MAX {
-                    index.rest();
+            for (tenant, changes) in &changes(&batch) {
+                library.for_writing(tenant)?.apply(changes)?;
+                if let Some(oldest) = written(&mut writing.lock(), tenant) {
+                    library.rest_one(&oldest);
                 }
             }
             Ok(())
         })
-        .await
+        .await?;
+        // In the same breath: a rebuild that begins now has to have this batch.
+        standing.get_or_insert_default().insert(partition, next);
+        Ok(())
     }
 
     async fn save(&self, _: &dyn EventLog, progress: &Progress) -> Result<()> {
-        let mut standing = self.standing.lock().await;
-        standing.clone_from(progress);
+        let _writing = self.standing.lock().await;
         let (library, progress) = (Arc::clone(&self.library), progress.clone());
         blocking(move || library.save(&progress)).await
     }
+}
+
+/// Notes that an index was written; returns the one that gives its memory up for that.
+fn written(writing: &mut VecDeque<TenantId>, tenant: &TenantId) -> Option<TenantId> {
+    writing.retain(|known| known != tenant);
+    writing.push_back(tenant.clone());
+    if writing.len() > WRITERS_MAX { writing.pop_front() } else { None }
 }
 
 /// Runs what waits for a disk or computes long.

@@ -252,6 +252,8 @@ impl App {
         let mut checks = vec![self.recommend.check()];
         checks.extend(self.market.as_ref().map(Market::check));
         checks.push(Arc::clone(&self.crew) as _);
+        #[cfg(feature = "search")]
+        checks.push(Arc::new(search::SearchCheck(Arc::clone(&self.search))));
         checks.extend(self.engines.pulses.iter().map(|pulse| Arc::clone(pulse) as Arc<dyn health::Check>));
         let probes = health::Health::new(checks, stopping, registry);
         let limits = Limits {

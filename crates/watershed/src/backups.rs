@@ -20,22 +20,15 @@ use crate::engines::Engines;
 
 const S3: &str = "s3://";
 
-#[cfg(feature = "search")]
-fn search_topic() -> Option<store::Topic> {
-    Some(search::log::ITEMS)
-}
-
-#[cfg(not(feature = "search"))]
-fn search_topic() -> Option<store::Topic> {
-    None
-}
+/// The items of search, which a server with that feature may have written.
+const SEARCH_ITEMS: store::Topic = store::Topic::fixed("search.items");
 
 /// What belongs to a backup.
 pub(crate) fn rules() -> Rules {
     Rules {
         topics: std::iter::once(edge::ingest::EVENTS)
             .chain(market::events::topics::ALL.map(store::Topic::fixed))
-            .chain(search_topic())
+            .chain([SEARCH_ITEMS])
             .collect(),
         // Leases and roles are of processes; objects that a database keeps in records come as objects.
         tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],

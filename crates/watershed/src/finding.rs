@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernel::Result;
+use kernel::{Error, Result, codes};
 use prometheus_client::registry::Registry;
 use search::{Search, SearchParts};
 
@@ -25,7 +25,12 @@ pub(crate) fn open(
     ambient: &Ambient,
     registry: &mut Registry,
 ) -> Result<Arc<Search>> {
-    let in_data = || config.storage.chosen().needs_folder().then(|| config.storage.data_dir.join(FOLDER));
+    let chosen = config.storage.chosen();
+    if config.search.model_path.is_some() && chosen.vectors != chosen.log {
+        let message = "must be the engine of storage.log where search has an encoder: how far the vectors are is kept there";
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("storage.vectors"));
+    }
+    let in_data = || chosen.needs_folder().then(|| config.storage.data_dir.join(FOLDER));
     let parts = SearchParts {
         log: Arc::clone(&guarded.log),
         vectors: Arc::clone(&engines.vectors),

@@ -1106,18 +1106,18 @@ class SearchResult(TypedDict):
 class SearchStats(TypedDict):
     """What an index holds."""
 
+    has_all_vectors: NotRequired[bool | None]
+    """Whether searches by meaning do; missing where there is no encoder."""
+    is_current: bool
+    """Whether searches by words show every change."""
     items: int
     """Items that can be found."""
-    lag: int
-    """Changes of all tenants that searches by words do not show yet."""
     model: NotRequired[str | None]
     model_version: NotRequired[str | None]
     segments: int
     """Segments that they are in."""
     terms: int
     """Terms of all their texts."""
-    vector_lag: NotRequired[int | None]
-    """Changes of all tenants that searches by meaning do not show yet; missing where another process makes vectors."""
     vectors: NotRequired[int | None]
     """Items with a vector; missing where there is no encoder."""
 

@@ -13,6 +13,8 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 /// Tokens of a text where the model does not say.
 const TOKENS_MAX: usize = 512;
+/// Raised when the same files come to give other vectors: those are of another version then.
+const ENCODER_FORMAT: u32 = 2;
 /// The largest file that is read.
 const BYTES_MAX: u64 = 4 << 30;
 
@@ -65,6 +67,7 @@ impl ModelFiles {
             }
         }
         let mut hasher = blake3::Hasher::new();
+        hasher.update(&ENCODER_FORMAT.to_le_bytes());
         for part in [&weights, &tokenizer, &serde_json::to_vec(&config).map_err(Error::internal)?] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
@@ -104,6 +107,20 @@ impl ModelFiles {
         let truncation = TruncationParams { max_length: self.tokens_max, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(broken)?;
         Ok(tokenizer)
+    }
+
+    /// The token that stands for what the tokenizer does not know.
+    pub(super) fn unknown_token(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        let told: Value = serde_json::from_slice(&self.tokenizer).ok()?;
+        let model = told.get("model")?;
+        let by_name =
+            model.get("unk_token").and_then(Value::as_str).and_then(|name| tokenizer.token_to_id(name));
+        by_name.or_else(|| u32::try_from(model.get("unk_id")?.as_u64()?).ok())
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(super) fn has_tensor(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.weights).is_ok_and(|all| all.tensor(name).is_ok())
     }
 
     /// The numbers of a tensor of this shape.

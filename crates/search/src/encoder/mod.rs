@@ -71,6 +71,11 @@ pub(crate) trait Forward: Send + Sync + Debug {
     /// How many different tokens it knows.
     fn vocabulary(&self) -> usize;
 
+    /// Whether it wants the marks of a text's beginning and end, and a token for what is unknown.
+    fn takes_special_tokens(&self) -> bool {
+        true
+    }
+
     /// The vectors of some texts, one after the other. A text is its tokens; none is empty.
     fn forward(&self, texts: &[&[u32]]) -> Vec<f32>;
 }
@@ -81,6 +86,8 @@ pub struct SentenceEncoder {
     identity: ModelIdentity,
     tokenizer: Tokenizer,
     model: Box<dyn Forward>,
+    /// The token of what is unknown, where the model is not to see it.
+    left_out: Option<u32>,
     batch_tokens: usize,
     threads: NonZeroUsize,
 }
@@ -112,7 +119,8 @@ impl SentenceEncoder {
             dimensions: model.dimensions(),
             tokens_max: files.tokens_max(),
         };
-        Ok(Self { identity, tokenizer, model, batch_tokens: batch_tokens.max(1), threads })
+        let left_out = if model.takes_special_tokens() { None } else { files.unknown_token(&tokenizer) };
+        Ok(Self { identity, tokenizer, model, left_out, batch_tokens: batch_tokens.max(1), threads })
     }
 
     /// The tokens of a text, and whether it had more.
@@ -121,8 +129,10 @@ impl SentenceEncoder {
             Error::new(codes::VALIDATION_ERROR, "the model's tokenizer does not take the text")
                 .with_source(cause)
         };
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(refused)?;
-        Ok((encoding.get_ids().to_vec(), !encoding.get_overflowing().is_empty()))
+        let encoding =
+            self.tokenizer.encode_fast(text, self.model.takes_special_tokens()).map_err(refused)?;
+        let ids = encoding.get_ids().iter().copied().filter(|id| Some(*id) != self.left_out).collect();
+        Ok((ids, !encoding.get_overflowing().is_empty()))
     }
 }
 

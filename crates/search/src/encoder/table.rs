@@ -1,7 +1,8 @@
 //! A static encoder: one vector for each token, their mean brought to length 1, as model2vec has it. Far quicker than a
-//! layered one, and blind to the order of words.
+//! layered one, and blind to the order of words. Marks of a text's beginning and end and unknown words do not count. It
+//! refuses tables that weight their tokens or share rows among them, as quantised ones do.
 
-use kernel::Result;
+use kernel::{Error, Result, codes};
 
 use super::Forward;
 use super::files::ModelFiles;
@@ -16,6 +17,12 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(files: &ModelFiles) -> Result<Self> {
+        if let Some(name) = ["weights", "mapping"].into_iter().find(|name| files.has_tensor(name)) {
+            let message = format!(
+                "the table has `{name}`, which is not understood; save it without vocabulary quantisation"
+            );
+            return Err(Error::new(codes::VALIDATION_ERROR, message));
+        }
         let dimensions = files.width_of("embeddings")?;
         Ok(Self { dimensions, vectors: files.tensor_of_rows("embeddings", dimensions)? })
     }
@@ -28,6 +35,10 @@ impl Forward for Table {
 
     fn vocabulary(&self) -> usize {
         self.vectors.len() / self.dimensions
+    }
+
+    fn takes_special_tokens(&self) -> bool {
+        false
     }
 
     fn forward(&self, texts: &[&[u32]]) -> Vec<f32> {

@@ -217,16 +217,17 @@ fn tables_give_the_mean_of_their_rows() {
     let rows: Vec<f32> = (0..WORDS.len()).flat_map(|row| [row as f32, 1.0]).collect();
     let weights = Weights::from([("embeddings".to_owned(), (vec![WORDS.len(), 2], rows))]);
     write(folder.path(), &weights, &json!({"model_type": "model2vec"}));
-    let encoded = open(folder.path(), 8).unwrap().encode(&["rates"]).unwrap();
-    // [CLS], rates and [SEP] are rows 2, 4 and 3.
-    let length = 10_f32.sqrt();
-    assert!(
-        encoded[0]
-            .vector
-            .iter()
-            .zip([3.0 / length, 1.0 / length])
-            .all(|(value, expected)| (value - expected).abs() < 1e-6)
-    );
+    let encoded = open(folder.path(), 8).unwrap().encode(&["rates unheard rise", "unheard"]).unwrap();
+    // The mean of rows 4 and 5; neither the marks of beginning and end nor the unknown word count.
+    let (mean, length) = (4.5_f32, (4.5_f32 * 4.5 + 1.0).sqrt());
+    let expected = [mean / length, 1.0 / length];
+    assert_eq!(encoded[0].tokens, 2);
+    assert!(encoded[0].vector.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-6));
+    assert_eq!((encoded[1].tokens, &encoded[1].vector[..]), (0, &[0.0, 0.0][..]));
+    let mut quantised = weights;
+    quantised.insert("weights".to_owned(), (vec![WORDS.len()], vec![1.0; WORDS.len()]));
+    write(folder.path(), &quantised, &json!({"model_type": "model2vec"}));
+    assert_eq!(open(folder.path(), 8).unwrap_err().code(), codes::VALIDATION_ERROR);
 }
 
 #[test]

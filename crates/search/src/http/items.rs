@@ -170,11 +170,11 @@ pub struct StatsResponse {
     /// Items with a vector; missing where there is no encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     vectors: Option<u64>,
-    /// Changes of all tenants that searches by words do not show yet.
-    lag: u64,
-    /// Changes of all tenants that searches by meaning do not show yet; missing where another process makes vectors.
+    /// Whether searches by words show every change.
+    is_current: bool,
+    /// Whether searches by meaning do; missing where there is no encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    vector_lag: Option<u64>,
+    has_all_vectors: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,8 +192,8 @@ async fn stats(State(search): State<Arc<Search>>, Caller(scope): Caller) -> ApiR
         terms: stats.index.terms,
         segments: stats.index.segments,
         vectors: stats.vectors,
-        lag: stats.lag,
-        vector_lag: stats.vector_lag,
+        is_current: stats.lag == 0,
+        has_all_vectors: stats.vector_lag.map(|lag| lag == 0),
         model,
         model_version,
     }))

@@ -1,10 +1,13 @@
 //! Which items may be found: by type, tags and attributes.
 
+use std::collections::BTreeSet;
+
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{SegmentReader, Term};
 
 use super::Fields;
 use super::segments::Bits;
+use crate::items::Item;
 
 /// What an item must have. Empty parts ask for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +25,20 @@ impl Filter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.types.is_empty() && self.tags.is_empty() && self.attributes.is_empty()
+    }
+
+    /// Whether an item passes.
+    #[must_use]
+    pub fn accepts(&self, item: &Item) -> bool {
+        let is_of_type =
+            self.types.is_empty() || self.types.iter().any(|kind| kind == item.entity_type.as_str());
+        let has_attributes = || {
+            let own: BTreeSet<String> = item.attributes().collect();
+            self.attributes.iter().all(|attribute| own.contains(attribute))
+        };
+        is_of_type
+            && self.tags.iter().all(|tag| item.tags.contains(tag))
+            && (self.attributes.is_empty() || has_attributes())
     }
 
     /// What of a segment may be found.

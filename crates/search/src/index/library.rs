@@ -3,11 +3,12 @@
 //! each start.
 //!
 //! Progress is written after the indexes, so that after a crash the last changes are taken in again, which changes
-//! nothing. A folder of another [`FORMAT`], or with an index that cannot be read, is emptied: the log has everything.
+//! nothing. What another [`FORMAT`] left, or an index that is damaged, is removed and made again: the log has
+//! everything. It refuses a folder that holds anything else, and one that another process has.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,11 @@ use tracing::warn;
 
 use super::{FORMAT, TextIndex};
 use crate::algorithms::bm25::Bm25;
+
+/// Locked by the process that has the folder.
+const LOCK: &str = "lock";
+/// How the folder of a tenant begins.
+const TENANT: &str = "t-";
 
 /// By partition of the log, the first event that is not in the indexes.
 pub type Progress = BTreeMap<u32, u64>;
@@ -34,29 +40,60 @@ pub struct Library {
     bm25: Bm25,
     served: RwLock<BTreeMap<TenantId, Served>>,
     making: Mutex<()>,
+    /// Held by the process that has the folder.
+    lock: Mutex<Option<fs::File>>,
 }
 
 impl Library {
     /// Over a folder, which is made where it does not exist, or in memory without one. Nothing is read yet.
     #[must_use]
     pub fn new(folder: Option<PathBuf>, bm25: Bm25) -> Self {
-        Self { folder, bm25, served: RwLock::default(), making: Mutex::default() }
+        Self { folder, bm25, served: RwLock::default(), making: Mutex::default(), lock: Mutex::default() }
     }
 
     /// Opens every index and returns how much of the log they hold.
     ///
     /// # Errors
-    /// `UNAVAILABLE` where the folder cannot be read or written.
+    /// `VALIDATION_ERROR` where the folder holds something else; `UNAVAILABLE` where it cannot be read or written, or another
+    /// process has it.
     pub fn load(&self) -> Result<Progress> {
+        self.take_folder()?;
         match self.try_load() {
             Ok(Some(progress)) => return Ok(progress),
             Ok(None) => {}
-            Err(error) => {
-                warn!(error = %error.chain(), "the search index cannot be read; it is built again from the log");
+            Err(error) if error.code() == codes::CORRUPTED => {
+                warn!(error = %error.chain(), "the search index is damaged; it is built again from the log");
             }
+            Err(error) => return Err(error),
         }
         self.clear()?;
         Ok(Progress::new())
+    }
+
+    /// Makes the folder this process's own.
+    fn take_folder(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let mut lock = self.lock.lock();
+        if lock.is_some() {
+            return Ok(());
+        }
+        fs::create_dir_all(folder).map_err(|cause| fault(folder, cause))?;
+        let mut is_ours = true;
+        for entry in fs::read_dir(folder).map_err(|cause| fault(folder, cause))? {
+            let name = entry.map_err(|cause| fault(folder, cause))?.file_name();
+            is_ours &= [LOCK, "format.new"].iter().any(|known| name == *known);
+        }
+        if !is_ours && !folder.join("format").exists() {
+            let message = format!("{} holds something else than search indexes", folder.display());
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("search.index_dir"));
+        }
+        let file = fs::File::create(folder.join(LOCK)).map_err(|cause| fault(folder, cause))?;
+        file.try_lock().map_err(|cause| {
+            let message = format!("another process has the search indexes in {}", folder.display());
+            Error::new(codes::UNAVAILABLE, message).with_source(cause)
+        })?;
+        *lock = Some(file);
+        Ok(())
     }
 
     /// Forgets every index.
@@ -66,11 +103,16 @@ impl Library {
     pub fn clear(&self) -> Result<()> {
         self.served.write().clear();
         let Some(folder) = &self.folder else { return Ok(()) };
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(|cause| fault(folder, cause))?;
+        // In this order a crash in between leaves a folder that is known as ours, and is cleared again.
+        write_file(&folder.join("format"), FORMAT.to_string().as_bytes())?;
+        remove(&folder.join("progress"), |path| fs::remove_file(path))?;
+        for entry in fs::read_dir(folder).map_err(|cause| fault(folder, cause))? {
+            let path = entry.map_err(|cause| fault(folder, cause))?.path();
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(TENANT)) {
+                remove(&path, |path| fs::remove_dir_all(path))?;
+            }
         }
-        fs::create_dir_all(folder).map_err(|cause| fault(folder, cause))?;
-        write_file(&folder.join("format"), FORMAT.to_string().as_bytes())
+        Ok(())
     }
 
     /// Nothing where the folder is to be filled from the beginning.
@@ -80,8 +122,12 @@ impl Library {
         if !is_ours {
             return Ok(None);
         }
-        let Ok(progress) = fs::read(folder.join("progress")) else { return Ok(None) };
-        let progress = serde_json::from_slice(&progress).map_err(|cause| fault(folder, cause))?;
+        let progress = match fs::read(folder.join("progress")) {
+            Ok(progress) => progress,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(fault(folder, cause)),
+        };
+        let progress = serde_json::from_slice(&progress).map_err(|cause| damaged(folder, cause))?;
         let mut served = BTreeMap::new();
         for entry in fs::read_dir(folder).map_err(|cause| fault(folder, cause))? {
             let path = entry.map_err(|cause| fault(folder, cause))?.path();
@@ -95,7 +141,7 @@ impl Library {
 
     fn load_tenant(&self, folder: &Path) -> Result<Served> {
         let text = fs::read_to_string(folder.join("current")).map_err(|cause| fault(folder, cause))?;
-        let generation = text.parse().map_err(|cause| fault(folder, cause))?;
+        let generation = text.parse().map_err(|cause| damaged(folder, cause))?;
         self.remove_others(folder, generation)?;
         let index = Arc::new(TextIndex::open(&folder.join(text), self.bm25)?);
         Ok(Served { index, generation })
@@ -119,14 +165,18 @@ impl Library {
         self.served.read().get(scope.tenant()).map(|served| Arc::clone(&served.index))
     }
 
-    /// Lets go of the memory and the locks of writing.
-    pub fn rest(&self) {
+    /// Lets go of the memory of writing and of the folder.
+    pub fn close(&self) {
         self.served.read().values().for_each(|served| served.index.rest());
+        *self.lock.lock() = None;
     }
 
-    /// How many tenants have an index.
-    pub(crate) fn len(&self) -> usize {
-        self.served.read().len()
+    /// Lets go of the memory of writing the index of a tenant.
+    pub(crate) fn rest_one(&self, tenant: &TenantId) {
+        let index = self.served.read().get(tenant).map(|served| Arc::clone(&served.index));
+        if let Some(index) = index {
+            index.rest();
+        }
     }
 
     /// The index of a tenant, made where there is none.
@@ -166,7 +216,7 @@ impl Library {
     }
 
     fn folder_of(&self, tenant: &TenantId) -> Option<PathBuf> {
-        self.folder.as_ref().map(|folder| folder.join(format!("t-{tenant}")))
+        self.folder.as_ref().map(|folder| folder.join(format!("{TENANT}{tenant}")))
     }
 
     fn make(&self, tenant: &TenantId, generation: u64) -> Result<Arc<TextIndex>> {
@@ -208,7 +258,7 @@ pub(crate) struct Rebuilt {
 }
 
 fn tenant_of(path: &Path) -> Option<TenantId> {
-    let name = path.file_name()?.to_str()?.strip_prefix("t-")?;
+    let name = path.file_name()?.to_str()?.strip_prefix(TENANT)?;
     // Without it the folder was only begun; the log is read again from before it.
     if !path.join("current").exists() {
         return None;
@@ -223,9 +273,23 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = fs::File::create(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
     write().map_err(|cause| fault(path, cause))
+}
+
+/// Removes what may be gone already.
+fn remove(path: &Path, remove: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
+    match remove(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(fault(path, cause)),
+        _ => Ok(()),
+    }
+}
+
+fn damaged(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let message = format!("the search index in {} is damaged", path.display());
+    Error::new(codes::CORRUPTED, message).with_source(cause)
 }
 
 fn fault(path: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

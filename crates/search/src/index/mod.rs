@@ -24,6 +24,7 @@ use tantivy::schema::{
 };
 use tantivy::tokenizer::{PreTokenizedString, Token as TantivyToken};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
+use tracing::warn;
 
 use crate::algorithms::bm25::Bm25;
 use crate::analysis::{ANALYSIS_FORMAT, Analyzer, Meaning};
@@ -191,10 +192,14 @@ impl TextIndex {
         writer.commit().map(drop).map_err(failed)
     }
 
-    /// Lets go of the memory of writing, until the next change.
+    /// Lets go of the memory of writing, until the next change. Waits for merges that run: a writer that is dropped
+    /// before their end gives them up, and segments would pile up.
     pub fn rest(&self) {
-        if let Some(mut slot) = self.writer.try_lock() {
-            *slot = None;
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer
+            && let Err(cause) = writer.wait_merging_threads()
+        {
+            warn!(%cause, "segments of a search index were not merged");
         }
     }
 

@@ -129,16 +129,25 @@ pub(super) fn search(
     Ok(found)
 }
 
+/// Words of a query that are taken for mistyped.
+const FORGIVEN_MAX: usize = 8;
+
 /// The words of the query, with what mistyped ones may have been.
 fn forgiven(searcher: &Searcher, fields: Fields, query: &TextQuery) -> tantivy::Result<Vec<Meaning>> {
     let mut meanings = query.meanings.clone();
     if !query.forgives_typos {
         return Ok(meanings);
     }
+    let mut unknown = 0;
     for meaning in &mut meanings {
         let mut is_known = false;
         for (term, _) in &meaning.terms {
             is_known |= searcher.doc_freq(&Term::from_field_text(fields.body, term))? > 0;
+        }
+        unknown += usize::from(!is_known);
+        // Each looks through every word of every segment.
+        if unknown > FORGIVEN_MAX {
+            break;
         }
         if let (false, Some((word, _))) = (is_known, meaning.terms.first()) {
             let near = near(searcher, fields.body, word)?;

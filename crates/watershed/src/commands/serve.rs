@@ -72,9 +72,7 @@ impl Serving<'_> {
         }
         app.engines.watch(&stopping);
         #[cfg(feature = "search")]
-        if answers {
-            app.search.start(streams);
-        }
+        app.search.start(answers, streams);
         tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
         let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
         // Each server tells of the requests that it failed itself.

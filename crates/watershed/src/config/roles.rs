@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Role {
     /// Answers requests.
     Api,
-    /// Does what is done once for all: stages of market data, checkpoints, dead letters, retention, backups, webhooks.
+    /// Does what is done once for all: stages of market data, vectors of texts, checkpoints, dead letters, retention, backups, webhooks.
     Stream,
     /// Takes part in the election of who trains.
     Trainer,
@@ -36,7 +36,8 @@ impl Role {
         match self {
             Self::Api => "requests are not answered",
             Self::Stream => {
-                "nobody processes ticks, writes checkpoints and dead letters, cuts the log, ships backups or sends webhooks"
+                "nobody processes ticks, makes vectors of texts, writes checkpoints and dead letters, cuts the log, ships \
+                 backups or sends webhooks"
             }
             Self::Trainer => "models are not trained",
         }

@@ -102,7 +102,7 @@ async fn measure(options: &Options) -> Result<Value, Failure> {
     };
     let search =
         Search::new(parts, SearchSettings::default(), &mut prometheus_client::registry::Registry::default())?;
-    search.start(true);
+    search.start(true, true);
     let scope = Scope::system(TenantId::new("measured")?, "bench");
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let began = Instant::now();
