@@ -2705,7 +2705,7 @@ export interface components {
             duplicates: number;
             /** Format: int64 */
             refused: number;
-            /** @description The first 1,000 refused lines. All of them are among the dead letters. */
+            /** @description The first 1,000 refused lines. The newest 10,000 of a tenant are among the dead letters. */
             refused_lines: components["schemas"]["RefusedLine"][];
             /**
              * Format: int64

@@ -56,7 +56,7 @@ pub use manifest::{
 pub use metrics::BackupMetrics;
 pub use part::Part;
 pub use plan::{Plan, Wanted};
-pub use restore::{Restored, Target, refuse_unfinished, restore};
+pub use restore::{Restored, Target, refuse_unfinished, restore, unfinish};
 pub use ship::Shipper;
 pub use vault::Vault;
 pub use verify::{Verified, verify, verify_plan};

@@ -131,6 +131,16 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Says again that a restore is under way: what opened the store after it could not, and servers must not take it for
+/// whole. The same restore, begun again, goes on.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn unfinish(target: &Target, plan: &Plan) -> Result<()> {
+    let marks = Repository::<UnderWay>::new(Arc::clone(&target.records));
+    marks.put(&system_scope(), &UnderWay { plan: plan.name() }, Expect::Any).await.map(drop)
+}
+
 struct Run<'a> {
     target: &'a Target,
     rules: &'a Rules,

@@ -34,8 +34,9 @@ const ALLOWED: [HeaderName; 8] = [
 ];
 
 /// What pages may read beside the body.
-const EXPOSED: [HeaderName; 7] = [
+const EXPOSED: [HeaderName; 8] = [
     header::CONTENT_DISPOSITION,
+    HeaderName::from_static("next-cursor"),
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-remaining"),
     HeaderName::from_static("ratelimit-reset"),

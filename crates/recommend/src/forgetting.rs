@@ -221,8 +221,10 @@ impl Forgetting {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut looks = 0_u64;
         loop {
-            let asks = looks.is_multiple_of(LOOKS_PER_QUESTION);
+            let is_time = looks.is_multiple_of(LOOKS_PER_QUESTION);
             for tenant in self.parts.views.tenants() {
+                // A tenant that was not there at the last question is asked for at once.
+                let asks = is_time || !self.seen.lock().contains_key(&tenant);
                 let scope = Scope::system(tenant, "forgetting");
                 if let Err(error) = self.look_after(&scope, asks).await {
                     warn!(tenant = %scope.tenant(), error = %error.chain(), "forgetting is not complete, trying again");
@@ -245,16 +247,18 @@ impl Forgetting {
         }
         if asks || erasures != seen {
             self.complete(scope).await?;
-            self.seen.lock().insert(scope.tenant().clone(), erasures);
         }
         if !asks {
+            self.seen.lock().insert(scope.tenant().clone(), erasures);
             return Ok(());
         }
         // More than the view knows of: the log was restored from before.
         if self.parts.erasures.count(scope).await? > erasures {
             self.again(scope).await?;
         }
-        self.let_go(scope).await
+        self.let_go(scope).await?;
+        self.seen.lock().insert(scope.tenant().clone(), erasures);
+        Ok(())
     }
 
     /// Writes the checkpoint that is without the forgotten, and removes the others.

@@ -4,7 +4,7 @@
 //! - [`analysis`]: from a text to the terms that it is found by. [`encoder`]: from a text to a vector.
 //! - [`items`], [`log`]: what is searched for, and its changes as events.
 //! - [`index`]: the postings of each tenant, kept by `tantivy`. `words`, `meanings`: indexes as views of the log.
-//! - [`follower`]: feeds them. [`service`]: the questions. [`http`]: the same over HTTP.
+//! - [`follower`]: feeds them. [`service`]: the questions; `showing`: the answers. [`http`]: the same over HTTP.
 //!
 //! An index is a view: it is made from the log of items alone, may be dropped, and is built again while it answers. It
 //! refuses to keep anything that the log does not have, models with code in them, and to pass a search by words off as
@@ -22,6 +22,7 @@ mod meanings;
 pub mod metrics;
 pub mod service;
 mod settings;
+mod showing;
 #[cfg(test)]
 mod tests;
 mod words;

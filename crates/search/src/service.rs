@@ -17,9 +17,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::algorithms::fusion::{Fused, Fusion, fuse};
-use crate::algorithms::highlight::{Highlighting, Word, highlight};
-use crate::analysis::{Analyzer, Meaning, Synonyms};
+use crate::algorithms::fusion::Fusion;
+use crate::analysis::{Analyzer, Synonyms};
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
 use crate::follower::Follower;
 use crate::index::{Counts, Filter, Found, IndexStats, Library, TermShare, TextIndex, TextQuery};
@@ -28,14 +27,13 @@ use crate::log::{ITEMS, event_of};
 use crate::meanings::Meanings;
 use crate::metrics::SearchMetrics;
 use crate::settings::SearchSettings;
+use crate::showing::Showing;
 use crate::words::{Words, blocking};
 
 /// How long a writer waits for the index.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Searches that run at the same time; more are refused.
 const SEARCHES_AT_ONCE: usize = 128;
-/// Types and tags that are counted in an answer, those that most have.
-const FACETS_MAX: usize = 100;
 /// Between two looks at the vectors that others make.
 const VECTORS_PAUSE: Duration = Duration::from_secs(5);
 const NO_MEANING: &str = "no encoder is configured; words alone were looked for";
@@ -542,93 +540,4 @@ fn check(question: &Question) -> Result<()> {
     } else {
         refuse("fusion", "the share must be 0 to 1".to_owned())
     }
-}
-
-/// What is done with what was found.
-struct Showing {
-    index: Arc<TextIndex>,
-    analyzer: Analyzer,
-    fusion: Fusion,
-    question: Question,
-    is_semantic: bool,
-}
-
-impl Showing {
-    fn answer(&self, found: Found, semantic: &[Match]) -> Result<Answer> {
-        let lexical: Vec<(String, f32)> = found.hits.iter().map(|hit| (hit.key.clone(), hit.score)).collect();
-        let semantic: Vec<(String, f32)> = semantic.iter().map(|one| (one.key.clone(), one.score)).collect();
-        // One ranking alone keeps its own scores.
-        let fused = match self.is_semantic {
-            true => fuse(self.fusion, &lexical, &semantic),
-            false => lexical.iter().map(|(key, score)| plain(key, *score)).collect(),
-        };
-        let mut results = Vec::new();
-        for one in fused {
-            if results.len() == self.question.limit {
-                break;
-            }
-            // A vector may outlive its item, and what its item was, for a while.
-            let item = self.index.item(&one.key)?.filter(|item| self.question.filter.accepts(item));
-            let Some(item) = item else { continue };
-            results.push(self.show(item, &one, &found.meanings, [&lexical, &semantic])?);
-        }
-        let total = found.total.max(results.len() as u64);
-        let (types, tags) = (commonest(found.types), commonest(found.tags));
-        Ok(Answer { results, total, semantic: self.is_semantic, types, tags, ..Answer::default() })
-    }
-
-    fn show(
-        &self,
-        item: Item,
-        fused: &Fused<String>,
-        meanings: &[Meaning],
-        rankings: [&Vec<(String, f32)>; 2],
-    ) -> Result<SearchResult> {
-        let highlight = self.question.highlights.then(|| self.highlight(&item.text, meanings));
-        let explanation = match self.question.explains {
-            false => None,
-            true => {
-                let own = |list: &Vec<(String, f32)>| {
-                    list.iter().find(|(key, _)| *key == fused.key).map(|(_, score)| *score)
-                };
-                Some(Explanation {
-                    lexical: fused.lexical,
-                    semantic: fused.semantic,
-                    bm25: own(rankings[0]),
-                    cosine: own(rankings[1]),
-                    words: self.index.explain(&fused.key, meanings)?,
-                })
-            }
-        };
-        Ok(SearchResult { item, score: fused.score, highlight, explanation })
-    }
-
-    fn highlight(&self, text: &str, meanings: &[Meaning]) -> String {
-        let term_of = |term: &str| {
-            meanings.iter().position(|meaning| meaning.terms.iter().any(|(known, _)| known == term))
-        };
-        let word = |token: crate::analysis::Token| Word {
-            start: token.start,
-            end: token.end,
-            term: term_of(&token.term),
-        };
-        let words: Vec<Word> = self.analyzer.tokens(text).into_iter().map(word).collect();
-        highlight(text, &words, Highlighting::default())
-    }
-}
-
-/// The values that most have.
-fn commonest(counts: Counts) -> Counts {
-    if counts.len() <= FACETS_MAX {
-        return counts;
-    }
-    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
-    counts.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
-    counts.truncate(FACETS_MAX);
-    counts.into_iter().collect()
-}
-
-fn plain(key: &str, score: f32) -> Fused<String> {
-    let score = f64::from(score);
-    Fused { key: key.to_owned(), score, lexical: Some(score), semantic: None }
 }

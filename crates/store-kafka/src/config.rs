@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Secret;
 
+use crate::address::Address;
+
 /// How the password in the address is shown to the brokers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mechanism {
@@ -162,6 +164,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The passwords, by the name of the setting; none of an address that cannot be read.
+    #[must_use]
+    pub fn passwords(&self) -> Vec<(&'static str, Secret)> {
+        let of_address = Address::parse(&self.url).ok().map(|address| ("url", address.password));
+        let of_key = ("key_password", self.key_password.clone());
+        let given = |(_, password): &(&str, Secret)| !password.is_empty();
+        of_address.into_iter().chain([of_key]).filter(given).collect()
+    }
+
     /// Checks the bounds; the address is checked when the store is opened.
     ///
     /// # Errors

@@ -83,6 +83,13 @@ impl Settings {
         if self.endpoint.starts_with("http://") && !self.allow_http {
             return Err(invalid("endpoint", "is not encrypted: use https:// or set `allow_http`"));
         }
+        // It is shown in the configuration.
+        if self.endpoint.contains('@') || self.endpoint.contains('?') {
+            return Err(invalid(
+                "endpoint",
+                "must not hold a user, a password or a query; set `access_key_id` and `secret_access_key`",
+            ));
+        }
         if self.access_key_id.is_empty() != self.secret_access_key.is_empty() {
             return Err(invalid("secret_access_key", "goes with `access_key_id`: set both or neither"));
         }

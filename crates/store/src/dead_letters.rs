@@ -1,7 +1,8 @@
 //! Dead letters: what was refused at the door or could not be folded, kept with the reason.
 //!
 //! A letter's id is derived from where it came from, so that a replay of the log does not write it twice. A tenant has
-//! a bounded number of letters and keeps none for ever: the oldest go, some at a time, as new ones come.
+//! a bounded number of letters and keeps none for ever: the oldest go as new ones come, those that grew too old some at a
+//! time. Writers at the same time may go beyond the bound, until the last of them has cut what is too much.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use kernel::{Error, Event, Result, Scope, TenantId, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table, Write};
+use crate::{Document, Expect, IndexValue, Query, Records, Repository, Selection, Table, Versioned, Write};
 
 /// The most bytes of a refused body that are kept.
 const MAX_BODY_BYTES: usize = 16 << 10;
@@ -21,6 +22,9 @@ const BOUNDS: Bounds = Bounds { letters: 10_000, age: Duration::from_secs(30 * 2
 
 /// Letters written in one commit.
 const LETTERS_PER_COMMIT: usize = 250;
+
+/// Letters that are cut in one commit.
+const CUT_PER_COMMIT: usize = 1_000;
 
 /// Old letters that a commit removes beyond the number that it writes.
 const MORE_REMOVED: usize = 50;
@@ -145,6 +149,8 @@ pub struct DeadLetters {
     letters: Repository<Kept>,
     /// The last sequence number that this process gave.
     given: Arc<Mutex<BTreeMap<TenantId, i64>>>,
+    /// Held by who cuts.
+    cutting: Arc<tokio::sync::Mutex<()>>,
     bounds: Bounds,
 }
 
@@ -153,7 +159,7 @@ impl DeadLetters {
     #[must_use]
     pub fn new(records: Arc<dyn Records>) -> Self {
         let letters = Repository::new(Arc::clone(&records));
-        Self { letters, records, given: Arc::default(), bounds: BOUNDS }
+        Self { letters, records, given: Arc::default(), cutting: Arc::default(), bounds: BOUNDS }
     }
 
     /// Keeps letters, the newest last, replacing those with the same id. Of more than a tenant may have, the last
@@ -167,7 +173,27 @@ impl DeadLetters {
         while letters.len() > 0 {
             self.commit(scope, letters.by_ref().take(LETTERS_PER_COMMIT).collect()).await?;
         }
-        Ok(())
+        self.cut(scope).await
+    }
+
+    /// Removes what writers at the same time left beyond the bound.
+    async fn cut(&self, scope: &Scope) -> Result<()> {
+        let _cutting = self.cutting.lock().await;
+        let last = self.give(scope, 0).await?;
+        let letters = i64::try_from(self.bounds.letters).unwrap_or(i64::MAX);
+        let beyond = Query::new(up_to("sequence", last.saturating_sub(letters)), CUT_PER_COMMIT);
+        loop {
+            let (old, _) = self.letters.list(scope, &beyond).await?;
+            if old.is_empty() {
+                return Ok(());
+            }
+            let delete = |old: Versioned<Kept>| Write::Delete {
+                table: Kept::TABLE,
+                key: old.document.letter.id,
+                expect: Expect::Any,
+            };
+            self.records.commit(scope, old.into_iter().map(delete).collect()).await?;
+        }
     }
 
     async fn commit(&self, scope: &Scope, letters: Vec<DeadLetter>) -> Result<()> {
@@ -288,6 +314,24 @@ mod tests {
         check(10, &[4, 6, 7], Some((7, 16, 10))).await;
         check(10, &[300], Some((290, 299, 10))).await;
         check(600, &[2_000], Some((1_400, 1_999, 600))).await;
+    }
+
+    #[tokio::test]
+    async fn writers_at_the_same_time_keep_to_the_bound() {
+        let records = Arc::new(MemoryRecords::new());
+        let dead_letters = bounded(&records, 100);
+        let add = async |writer: i64| {
+            for round in 0..10 {
+                let first = writer * 1_000 + round * 30;
+                dead_letters.add(&scope("shop"), letters(first..first + 30, 0)).await.unwrap();
+            }
+        };
+        futures::future::join_all((0..8).map(add)).await;
+        assert_eq!(kept(&dead_letters, "shop").await.unwrap().2, 100);
+        // And what an earlier release left.
+        bounded(&records, 100_000).add(&scope("shop"), letters(90_000..92_500, 0)).await.unwrap();
+        dead_letters.add(&scope("shop"), letters(95_000..95_001, 0)).await.unwrap();
+        assert_eq!(kept(&dead_letters, "shop").await, Some((92_401, 95_000, 100)));
     }
 
     #[tokio::test]

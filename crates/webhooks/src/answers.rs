@@ -37,14 +37,15 @@ impl AnswerWatch for AnswerCounts {
 }
 
 impl AnswerCounts {
-    /// Takes the windows that are over. A window begins with the first look that sees it.
-    pub(crate) fn over(&self, now: Duration, length: Duration) -> Vec<(TenantId, Window)> {
+    /// Takes the windows that are over, with how long each was. A window begins with the first look that sees it.
+    pub(crate) fn over(&self, now: Duration, length: Duration) -> Vec<(TenantId, Window, Duration)> {
         let mut over = Vec::new();
         self.0.lock().retain(|tenant, window| {
             let began = *window.began.get_or_insert(now);
-            let is_over = now.saturating_sub(began) >= length;
+            let lasted = now.saturating_sub(began);
+            let is_over = lasted >= length;
             if is_over {
-                over.push((tenant.clone(), *window));
+                over.push((tenant.clone(), *window, lasted));
             }
             !is_over
         });

@@ -191,13 +191,13 @@ impl Watcher {
         let settings = &self.parts.settings;
         let length = Duration::from_secs(settings.errors_window_secs);
         let mut outcome = Ok(());
-        for (tenant, window) in self.parts.answers.over(self.parts.clock.elapsed(), length) {
+        for (tenant, window, lasted) in self.parts.answers.over(self.parts.clock.elapsed(), length) {
             let ratio = window.errors as f64 / window.requests.max(1) as f64;
             if window.requests < settings.errors_requests_min || ratio < settings.errors_ratio {
                 continue;
             }
             let scope = Scope::system(tenant.clone(), "webhooks");
-            if let Err(error) = self.tell_of_errors(&scope, window, ratio).await {
+            if let Err(error) = self.tell_of_errors(&scope, (window, lasted), ratio).await {
                 self.parts.answers.put_back(tenant, window);
                 outcome = Err(error);
             }
@@ -205,7 +205,12 @@ impl Watcher {
         outcome
     }
 
-    async fn tell_of_errors(&self, scope: &Scope, window: Window, ratio: f64) -> Result<()> {
+    async fn tell_of_errors(
+        &self,
+        scope: &Scope,
+        (window, lasted): (Window, Duration),
+        ratio: f64,
+    ) -> Result<()> {
         let kind = Kind::ErrorsThreshold;
         let settings = &self.parts.settings;
         let listening = self.parts.subscriptions.listening(scope, kind).await?;
@@ -219,7 +224,7 @@ impl Watcher {
             "errors": window.errors,
             "ratio": ratio,
             "threshold": settings.errors_ratio,
-            "window_secs": settings.errors_window_secs,
+            "window_secs": lasted.as_secs_f64().round(),
         });
         let happening = Happening { kind: kind.name(), subject: None, data };
         self.tell(scope, &listening, kind, happening, (mark, Value::Null)).await

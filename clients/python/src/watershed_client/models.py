@@ -142,7 +142,7 @@ class StreamResult(TypedDict):
     duplicates: int
     refused: int
     refused_lines: list[RefusedLine]
-    """The first 1,000 refused lines. All of them are among the dead letters."""
+    """The first 1,000 refused lines. The newest 10,000 of a tenant are among the dead letters."""
     refused_lines_left_out: NotRequired[int]
     """Refused lines beyond those."""
     stored: int

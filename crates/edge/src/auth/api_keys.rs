@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, TenantId, Timestamp, codes};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,12 @@ use super::Authenticator;
 use crate::audit::{AuditLog, Record};
 
 const PREFIX: &str = "ws";
+/// Characters of a key's id.
+const ID_BYTES: usize = 16;
+/// Keys that the records are asked for in a second, because they are not known here.
+const QUESTIONS_PER_SECOND: u32 = 50;
+/// How long such a question may take.
+const QUESTION_LASTS: Duration = Duration::from_millis(500);
 const MAX_NAME_BYTES: usize = 100;
 /// Keys of a tenant that work. Tests have few.
 const WORKING_MAX: usize = if cfg!(test) { 100 } else { 1_000 };
@@ -121,6 +128,7 @@ pub struct KeyRing {
     pass: AtomicU64,
     /// Keys that are just being made, by tenant: they count too.
     making: Mutex<BTreeMap<TenantId, usize>>,
+    questions: Questions,
     audit: AuditLog,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -139,7 +147,7 @@ impl KeyRing {
     ) -> Result<Self> {
         let keys = Repository::new(records);
         let (held, pass, making) = (RwLock::default(), AtomicU64::new(0), Mutex::default());
-        let ring = Self { keys, held, pass, making, audit, clock, entropy };
+        let ring = Self { keys, held, pass, making, questions: Questions::default(), audit, clock, entropy };
         ring.refresh(i64::MIN).await?;
         Ok(ring)
     }
@@ -348,6 +356,7 @@ impl Held {
     }
 }
 
+#[async_trait]
 impl Authenticator for KeyRing {
     fn scope_of(&self, credential: &str) -> Option<Scope> {
         let (id, secret) = credential.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
@@ -362,6 +371,39 @@ impl Authenticator for KeyRing {
         held.used_ms.fetch_max(now.as_millisecond(), Ordering::Relaxed);
         #[expect(clippy::disallowed_methods, reason = "the credential was proven on the lines above")]
         Some(Scope::proven(held.key.tenant.clone(), format!("key:{id}"), held.key.permission))
+    }
+
+    /// A key that another replica made or rotated a moment ago.
+    async fn learn(&self, credential: &str) -> bool {
+        let parts = credential.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_')?.split_once('_'));
+        let Some((id, _)) = parts.filter(|(id, _)| id.len() == ID_BYTES) else { return false };
+        if !self.questions.may_ask(self.clock.elapsed()) {
+            return false;
+        }
+        let known = self.held.read().get(id).map(|held| held.version);
+        match tokio::time::timeout(QUESTION_LASTS, self.keys.get(&system(), id)).await {
+            Ok(Ok(Some(found))) if Some(found.version) != known => {
+                self.hold(found);
+                true
+            }
+            // What is away is told by the look that follows all changes.
+            _ => false,
+        }
+    }
+}
+
+/// How often the records are asked for a key that is not known here, whoever asks: guesses must not become a load.
+#[derive(Debug, Default)]
+struct Questions(Mutex<(Duration, u32)>);
+
+impl Questions {
+    fn may_ask(&self, now: Duration) -> bool {
+        let mut asked = self.0.lock();
+        if now.saturating_sub(asked.0) >= Duration::from_secs(1) {
+            *asked = (now, 0);
+        }
+        asked.1 += 1;
+        asked.1 <= QUESTIONS_PER_SECOND
     }
 }
 

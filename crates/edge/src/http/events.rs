@@ -124,7 +124,7 @@ pub struct StreamResult {
     stored: u64,
     duplicates: u64,
     refused: u64,
-    /// The first 1,000 refused lines. All of them are among the dead letters.
+    /// The first 1,000 refused lines. The newest 10,000 of a tenant are among the dead letters.
     refused_lines: Vec<RefusedLine>,
     /// Refused lines beyond those.
     #[serde(skip_serializing_if = "is_zero")]

@@ -11,7 +11,7 @@
 //! which is no longer available is not given.
 //!
 //! Of equal requests at the same time one is answered, and the others take its answer. It refuses to keep errors,
-//! incomplete answers, and answers of an algorithm that stood in for another.
+//! and incomplete answers.
 //!
 //! To keep another kind of answer: say in [`Service::place`] what it is made of.
 
@@ -54,8 +54,6 @@ pub struct Place {
     key: String,
     time_to_live: Duration,
     name: CacheName,
-    /// The place does not tell what others do.
-    personal: bool,
 }
 
 /// An answer as it is kept.
@@ -177,8 +175,7 @@ impl AnswerCache {
         self.metrics.miss(place.name);
         let answer = make.await?;
         let kept = Kept::of(&answer)?;
-        let may_be_kept = answer.complete && !(place.personal && answer.fallback.is_some());
-        if may_be_kept {
+        if answer.complete {
             let bytes = postcard::to_stdvec(&kept).map_err(kernel::Error::internal)?;
             if let Err(error) = self.cache.set(scope, &place.key, bytes.into(), place.time_to_live).await {
                 debug!(error = %error.chain(), "an answer could not be kept");
@@ -280,7 +277,6 @@ impl Service {
             key: format!("answer:{}", hasher.finalize().to_hex()),
             time_to_live: Duration::from_secs(seconds),
             name,
-            personal,
         })
     }
 

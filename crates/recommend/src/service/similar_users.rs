@@ -9,7 +9,8 @@ use crate::algorithms::topk::ItemSet;
 use crate::http::users::user_not_found;
 
 impl Service {
-    /// The users whose taste is nearest to one user's, as of the last training; the one user's as of now.
+    /// The users whose taste is nearest to one user's, as of the last training; the one user's as of now. Who agrees to no
+    /// profile is shown to nobody.
     ///
     /// # Errors
     /// `USER_NOT_FOUND` when nothing is known of the user.
@@ -22,9 +23,12 @@ impl Service {
         let history = if agreed { &user.history[..] } else { &[] };
         let context = Context::of_user(&view, history);
         let model = self.model(scope, &view, None)?;
+        let may_be_shown = |other: u32| {
+            view.users.get(other).is_some_and(|other| other.consent.personalisation && other.consent.training)
+        };
         let nearest = model
             .as_ref()
-            .map(|model| model.similar_users(context.history(), index, count))
+            .map(|model| model.similar_users(context.history(), index, count, may_be_shown))
             .unwrap_or_default();
         let in_common = |other: u32| {
             let history = view.users.get(other).map_or(&[][..], |other| &other.history);

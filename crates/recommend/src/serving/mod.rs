@@ -320,7 +320,13 @@ impl Recommenders {
 
     /// The users nearest to the one with this history, as view indices with the cosine of the angle between them.
     #[must_use]
-    pub fn similar_users(&self, history: History<'_>, user: u32, count: usize) -> Vec<(u32, f32)> {
+    pub fn similar_users(
+        &self,
+        history: History<'_>,
+        user: u32,
+        count: usize,
+        may_be_shown: impl Fn(u32) -> bool,
+    ) -> Vec<(u32, f32)> {
         let known = self.known(history);
         let als = self.trained.parts.iter().find_map(|part| match &**part {
             Part::Als(als) => Some(als),
@@ -328,12 +334,14 @@ impl Recommenders {
         });
         let Some(als) = als.filter(|_| !known.items.is_empty()) else { return Vec::new() };
         let scores = with_scratch(|scratch| als.user_similarities(known.history(), scratch));
-        let own = self.index.user_in_view.iter().position(|index| *index == user);
-        let excluded = ItemSet::from_items(own.map(|own| own as u32));
+        let hidden = (0_u32..)
+            .zip(&self.index.user_in_view)
+            .filter(|(_, index)| **index == user || **index == NOWHERE || !may_be_shown(**index));
+        let excluded = ItemSet::from_items(hidden.map(|(place, _)| place));
         let nearest = top_k(&scores, &excluded, count);
         let named =
             nearest.into_iter().map(|found| (self.index.user_in_view[found.item as usize], found.score));
-        named.filter(|(index, score)| *index != NOWHERE && *score > 0.0).collect()
+        named.filter(|(_, score)| *score > 0.0).collect()
     }
 
     /// Gives the memory of scores back to this thread.

@@ -367,3 +367,22 @@ async fn a_rating_below_the_least_is_a_dislike() {
     let settings = RecommendSettings { rating_least: Some(f32::NAN), ..RecommendSettings::default() };
     assert_eq!(settings.validate().unwrap_err().field(), Some("recommend.rating_least"));
 }
+
+#[tokio::test]
+async fn who_agrees_to_no_profile_is_shown_to_nobody() {
+    let shop = old_shop(settings(false)).await;
+    shop.train().await;
+    let alike = |user: &str| {
+        let found = shop.recommend.service().similar_users(&shop.scope, user, 5).unwrap();
+        found.users.into_iter().map(|user| user.user_id).collect::<Vec<_>>()
+    };
+    let before = alike("user-1");
+    assert_eq!(before.len(), 5, "{before:?}");
+    for (user, personalisation, training) in [(&before[0], false, true), (&before[1], true, false)] {
+        let data = json!({"user_id": user, "personalisation": personalisation, "training": training});
+        shop.send("user.consent", NOW, data).await;
+    }
+    let after = alike("user-1");
+    assert_eq!(after.len(), 5, "others stand in: {after:?}");
+    assert!(!after.contains(&before[0]) && !after.contains(&before[1]), "{after:?}");
+}

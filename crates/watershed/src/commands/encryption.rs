@@ -38,7 +38,10 @@ async fn rotate(config: &Config, engines: &Engines, ambient: &Ambient) -> Result
     match of_file {
         Some(keys) => guard::keep_newest(config, &keys)?,
         None if masters.len() > 1 => {
-            terminal::note("every key is under the first of compliance.encryption_keys; the others may go");
+            terminal::note(
+                "every key is under the first of compliance.encryption_keys; the others may go once every server was started \
+                 with it and `watershed encryption status` names no other",
+            );
         }
         None => {}
     }

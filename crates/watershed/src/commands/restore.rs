@@ -37,20 +37,18 @@ pub(super) async fn run(command: Restore, config: Config) -> Result<()> {
     progress.end();
     let restored = restored?;
     let restored_in = ambient.clock.elapsed().saturating_sub(began);
-    // The folder is opened again as a server would open it: views are folded, models are loaded.
     drop(engines);
-    let app = App::open(&config).await?;
-    let forgotten = app.recommend.forget_again().await;
-    // Rows are no part of a backup: the topics have what they are made of.
-    let rows = match &app.market {
-        Some(market) => market.rebuild_rows().await,
-        None => Ok(0),
+    let (forgotten, rows) = match complete(&config).await {
+        Ok(done) => done,
+        Err(error) => {
+            let engines = Engines::open(&config.storage, &ambient).await?;
+            backup::unfinish(&backups::target(&engines), &plan).await?;
+            terminal::note(
+                "everything was written, and could not be opened; mend that and run the same restore again",
+            );
+            return Err(error);
+        }
     };
-    app.recommend.stop().await;
-    if let Some(market) = app.market {
-        market.stop().await;
-    }
-    let (forgotten, rows) = (forgotten?, rows?);
     if rows > 0 {
         terminal::say(format!("rebuilt          {rows} prices and bars"));
     }
@@ -60,6 +58,22 @@ pub(super) async fn run(command: Restore, config: Config) -> Result<()> {
     let whole = ambient.clock.elapsed().saturating_sub(began);
     tell_outcome(&restored, &plan, now, [verified_in, restored_in, whole]);
     Ok(())
+}
+
+/// Opens the store as a server would, so that views are folded and models are loaded; forgets who was forgotten after the
+/// backup; makes rows, which are no part of a backup, of the topics. How many persons and rows.
+async fn complete(config: &Config) -> Result<(usize, u64)> {
+    let app = App::open(config).await?;
+    let forgotten = app.recommend.forget_again().await;
+    let rows = match &app.market {
+        Some(market) => market.rebuild_rows().await,
+        None => Ok(0),
+    };
+    app.recommend.stop().await;
+    if let Some(market) = app.market {
+        market.stop().await;
+    }
+    Ok((forgotten?, rows?))
 }
 
 fn time(text: Option<&str>) -> Result<Option<Timestamp>> {

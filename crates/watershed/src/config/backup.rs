@@ -31,6 +31,15 @@ impl Default for BackupSettings {
 
 impl BackupSettings {
     pub(super) fn validate(&self) -> Result<()> {
+        // It is shown in the configuration.
+        let has_credentials = self.to.as_ref().is_some_and(|to| {
+            to.strip_prefix("s3://")
+                .and_then(|rest| rest.split('/').next())
+                .is_some_and(|host| host.contains('@'))
+        });
+        let rule =
+            "must not hold a user or a password; set `backup.s3.access_key_id` and `secret_access_key`";
+        require(!has_credentials, "backup.to", rule)?;
         let has_place = self.to.as_ref().is_some_and(|to| !to.is_empty());
         require(self.every_secs == 0 || has_place, "backup.to", "must name a place when `every_secs` is set")
     }

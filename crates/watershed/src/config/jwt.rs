@@ -136,8 +136,8 @@ pub(crate) fn jwks_url(text: &str) -> Result<url::Url> {
     if url.scheme() != "https" && !(url.scheme() == "http" && is_near) {
         return Err(fault("must begin with `https://`; plain `http://` is for this machine alone"));
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("must not hold a user or a password"));
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(fault("must not hold a user, a password or a query: it is shown in `/api/config`"));
     }
     Ok(url)
 }

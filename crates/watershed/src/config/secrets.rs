@@ -64,6 +64,10 @@ fn all(config: &Config) -> Vec<(String, String)> {
     for (name, password) in config.storage.redis.iter().flat_map(store_redis::Settings::passwords) {
         add(&format!("storage.redis.{name}"), password.expose());
     }
+    #[cfg(feature = "kafka")]
+    for (name, password) in config.storage.kafka.iter().flat_map(store_kafka::Settings::passwords) {
+        add(&format!("storage.kafka.{name}"), password.expose());
+    }
     #[cfg(feature = "s3")]
     for (section, s3) in [("storage.s3", &config.storage.s3), ("backup.s3", &config.backup.s3)] {
         let secret = s3.as_ref().map(|s3| s3.secret_access_key.expose()).unwrap_or_default();
@@ -132,5 +136,12 @@ mod tests {
         let cache = |password: &str| format!("redis://:{password}@redis:6379");
         check("REDIS_URL", &cache("changeme"), &cache(GOOD), "storage.redis.url");
         check("REDIS_URL", &cache("p%61ssword"), "redis://redis:6379", "storage.redis.url");
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn passwords_of_brokers_are_looked_at() {
+        let at = |password: &str| format!("kafka://ada:{password}@broker:9092");
+        check("DATA_PROC_KAFKA_BOOTSTRAP", &at("password"), &at(GOOD), "storage.kafka.url");
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::privacy::SEALED;
 use crate::support::{Home, KEY, Server, files, wait};
 
 /// Settings of a test's home, and a line that ships.
@@ -114,6 +115,28 @@ fn a_key_that_was_revoked_since_stays_so() {
         server.send("GET", "/api/v1/recommendations/popular", &[("x-api-key", &key_of(made))], None).status
     };
     assert_eq!((status(&revoked), status(&kept), status(&later)), (401, 200, 200));
+}
+
+#[test]
+fn a_restore_that_cannot_be_opened_goes_on_when_that_is_mended() {
+    const KEYS: [&str; 2] =
+        ["a-master-key-of-at-least-32-characters", "another-key-of-at-least-32-characters!"];
+    let sealing = |key: &str| Home::with_settings(SEALED).environment("ENCRYPTION_KEYS", key);
+    let server = sealing(KEYS[0]).serve();
+    server.create("/api/v1/entities", &json!({"entity_id": "film"}));
+    let act = json!({"user_id": "ada", "entity_id": "film", "interaction_type": "view"});
+    server.create("/api/v1/interactions", &act);
+    let home = server.stop();
+    let place = home.path("vault");
+    home.run(&["backup", "create", "--to", text(&place)]).succeeded();
+    let other = sealing(KEYS[1]);
+    let failed = other.run(&["restore", "--from", text(&place)]).failed_with("master key");
+    assert!(failed.stderr.contains("run the same restore again"), "{}", failed.stderr);
+    other.run(&["serve"]).failed_with("a restore into this store was cut off");
+    let other = other.environment("ENCRYPTION_KEYS", KEYS[0]);
+    other.run(&["restore", "--from", text(&place)]).succeeded();
+    assert_eq!(views(&other), views(&home));
+    assert!(other.serve().read("/api/v1/interactions/user/ada").to_string().contains("film"));
 }
 
 #[test]
