@@ -21,7 +21,7 @@ use crate::algorithms::fusion::Fusion;
 use crate::analysis::{Analyzer, Synonyms};
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
 use crate::follower::Follower;
-use crate::index::{Counts, Filter, Found, IndexStats, Library, TermShare, TextIndex, TextQuery};
+use crate::index::{Counts, Filter, Found, IndexStats, Library, TermShare, TextQuery};
 use crate::items::{Change, Item};
 use crate::log::{ITEMS, event_of};
 use crate::meanings::Meanings;

@@ -18,6 +18,9 @@ pub struct Options {
     pub write_buffer_bytes: u64,
     /// Memory for cached values.
     pub cache_bytes: u64,
+    /// At most so many vectors (of one collection of a tenant, under a filter) are searched exactly, and more where many
+    /// others share their index; the rest through that index, which is built in the background. 0: always through it.
+    pub exact_search_vectors: u64,
 }
 
 impl Default for Options {
@@ -28,6 +31,7 @@ impl Default for Options {
             block_cache_bytes: 64 << 20,
             write_buffer_bytes: 16 << 20,
             cache_bytes: 64 << 20,
+            exact_search_vectors: 10_000,
         }
     }
 }

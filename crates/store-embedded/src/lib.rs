@@ -142,6 +142,12 @@ impl EmbeddedStore {
         Arc::clone(&self.vectors) as Arc<dyn Vectors>
     }
 
+    /// How many vectors of large collections are not in their index yet. Until they are, each search scores them all.
+    #[must_use]
+    pub fn vectors_to_index(&self) -> usize {
+        self.vectors.waiting()
+    }
+
     /// The columns.
     #[must_use]
     pub fn columns(&self) -> Arc<dyn Columns> {

@@ -1,7 +1,27 @@
-//! The `Vectors` port: every search scores every vector that passes the filter, so it is exact. A collection is
-//! read into memory when it is first used, and written through.
+//! The `Vectors` port. A collection is read into memory when it is first used, and written through.
+//!
+//! Up to `exact_search_vectors`, and where few pass a filter, every vector that passes is scored: those answers are exact.
+//! Larger collections get a graph of near neighbours (`graph.rs`) over vectors rounded to eight bits (`coding.rs`), and what
+//! it finds is scored again by the numbers. One thread builds it in the background (`indexer.rs`) and searches score what it
+//! has not reached, so that a write is seen at once and waits for no graph. There are never fewer results than there are
+//! matches; only the choice among near equals of many is approximate.
+//!
+//! The graph is not stored: after a restart it is built again from the vectors, and searches are exact meanwhile. It is the
+//! same for the same vectors in the same order, on any machine; what a search finds may differ while it is being built.
+//! Memory for each vector: 4 bytes a dimension, its key and tags and about 100 bytes; in a graph another byte a dimension
+//! (four where eight bits are too few) and about 140 bytes. Deleted vectors keep theirs until they are a fifth of a graph;
+//! memory of a collection is used again by it, and given back at a restart.
 
+mod beam;
+mod coding;
 mod flat;
+mod graph;
+mod indexer;
+mod score;
+mod search;
+mod tags;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,13 +36,14 @@ use tokio::sync::oneshot;
 use crate::engine::{Space, Tables, failure};
 use crate::keys::Key;
 use crate::vectors::flat::Flat;
+use crate::vectors::indexer::{Indexer, Slot};
+use crate::vectors::search::Question;
 use crate::writer::{Group, Job, Watcher, Writer};
 
 // Above this many numbers, a search goes to a thread that may block.
 const INLINE_NUMBERS: usize = 1 << 18;
 
-/// A collection in memory; nothing until it was read from disk.
-type Loaded = Arc<RwLock<Option<Flat>>>;
+type Loaded = Arc<Slot>;
 
 /// The collections that were used.
 #[derive(Debug, Default)]
@@ -41,7 +62,7 @@ impl Collections {
 impl Watcher for Collections {
     // A commit that failed may be on disk whole after all, so everything is read again when it is asked for.
     fn reopened(&self, _tables: &Tables) -> Result<()> {
-        self.0.read().values().for_each(|slot| *slot.write() = None);
+        self.0.read().values().for_each(|slot| *slot.flat.write() = None);
         Ok(())
     }
 }
@@ -55,28 +76,38 @@ fn not_loaded() -> Error {
 pub(crate) struct EmbeddedVectors {
     writer: Arc<Writer>,
     collections: Arc<Collections>,
+    indexer: Arc<Indexer>,
 }
 
 impl EmbeddedVectors {
     pub(crate) fn new(writer: Arc<Writer>) -> Self {
         let collections = Arc::<Collections>::default();
         writer.watch(Arc::clone(&collections) as Arc<_>);
-        Self { writer, collections }
+        Self { writer, collections, indexer: Arc::default() }
+    }
+
+    /// How many vectors of large collections are not in their index yet.
+    pub(crate) fn waiting(&self) -> usize {
+        let collections = self.collections.0.read();
+        collections.values().filter_map(|slot| slot.flat.read().as_ref().map(Flat::waiting)).sum()
     }
 
     /// The collection, read from disk on its first use.
     async fn loaded(&self, scope: &Scope, collection: Collection) -> Result<Loaded> {
         let slot = self.collections.slot(scope, collection);
-        if slot.read().is_some() {
+        if slot.flat.read().is_some() {
             return Ok(slot);
         }
         let tables = self.writer.engine().tables()?;
         let prefix = collection_key(scope, collection);
+        let exact =
+            usize::try_from(self.writer.engine().options().exact_search_vectors).unwrap_or(usize::MAX);
+        let indexer = Arc::clone(&self.indexer);
         let load = move || {
             // Locked before it is read: a write that is committed meanwhile is put on top after.
-            let mut guard = slot.write();
+            let mut guard = slot.flat.write();
             if guard.is_none() {
-                let mut flat = Flat::default();
+                let mut flat = Flat::new(collection.metric, exact);
                 for entry in tables.space(Space::Vectors).prefix(prefix.bytes()) {
                     let (place, value) = entry
                         .into_inner()
@@ -86,6 +117,7 @@ impl EmbeddedVectors {
                 *guard = Some(flat);
             }
             drop(guard);
+            indexer.wake(&slot);
             Ok(slot)
         };
         tokio::task::spawn_blocking(load).await.map_err(Error::internal)?
@@ -125,7 +157,8 @@ impl Vectors for EmbeddedVectors {
         let encoded = items.iter().map(encode).collect::<Result<_>>()?;
         let prefix = collection_key(scope, collection);
         let (answer, answered) = oneshot::channel();
-        let job = UpsertJob { slot, collection, prefix, items, encoded, claimed: false, answer };
+        let indexer = Arc::clone(&self.indexer);
+        let job = UpsertJob { slot, indexer, collection, prefix, items, encoded, claimed: false, answer };
         self.writer.run(Box::new(job), answered).await
     }
 
@@ -139,19 +172,18 @@ impl Vectors for EmbeddedVectors {
     ) -> Result<Vec<Match>> {
         collection.check(query)?;
         let slot = self.loaded(scope, collection).await?;
-        let search = move |slot: &Loaded, query: &[f32], filter: &VectorFilter| match &*slot.read() {
-            None => Err(not_loaded()),
-            Some(flat) => {
-                flat.check_dimensions(collection)?;
-                Ok(flat.search(collection.metric, query, count, filter))
-            }
+        let search = move |slot: &Slot, query: &[f32], filter: &VectorFilter, most_rows| {
+            let guard = slot.flat.read();
+            let flat = guard.as_ref().ok_or_else(not_loaded)?;
+            flat.check_dimensions(collection)?;
+            Ok(flat.search(&Question { metric: collection.metric, query, count, filter }, most_rows))
         };
-        let numbers = slot.read().as_ref().map_or(0, Flat::numbers);
-        if numbers <= INLINE_NUMBERS {
-            return search(&slot, query, filter);
+        if let Some(found) = search(&slot, query, filter, INLINE_NUMBERS / collection.dimensions)? {
+            return Ok(found);
         }
         let (query, filter) = (query.to_vec(), filter.clone());
-        tokio::task::spawn_blocking(move || search(&slot, &query, &filter)).await.map_err(Error::internal)?
+        let blocking = move || search(&slot, &query, &filter, usize::MAX).map(Option::unwrap_or_default);
+        tokio::task::spawn_blocking(blocking).await.map_err(Error::internal)?
     }
 
     async fn delete(&self, scope: &Scope, collection: Collection, keys: &[&str]) -> Result<u64> {
@@ -159,13 +191,14 @@ impl Vectors for EmbeddedVectors {
         let prefix = collection_key(scope, collection);
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let (answer, answered) = oneshot::channel();
-        let job = DeleteJob { slot, prefix, keys, deleted: 0, answer };
+        let indexer = Arc::clone(&self.indexer);
+        let job = DeleteJob { slot, indexer, prefix, keys, deleted: 0, answer };
         self.writer.run(Box::new(job), answered).await
     }
 
     async fn count(&self, scope: &Scope, collection: Collection) -> Result<u64> {
         let slot = self.loaded(scope, collection).await?;
-        let guard = slot.read();
+        let guard = slot.flat.read();
         guard.as_ref().map(|flat| flat.len() as u64).ok_or_else(not_loaded)
     }
 }
@@ -173,6 +206,7 @@ impl Vectors for EmbeddedVectors {
 /// One call of `upsert`.
 struct UpsertJob {
     slot: Loaded,
+    indexer: Arc<Indexer>,
     collection: Collection,
     prefix: Key,
     items: Vec<VectorItem>,
@@ -187,7 +221,7 @@ impl Job for UpsertJob {
     }
 
     fn prepare(&mut self, group: &mut Group<'_>) -> Result<()> {
-        self.slot.write().as_mut().ok_or_else(not_loaded)?.claim(self.collection)?;
+        self.slot.flat.write().as_mut().ok_or_else(not_loaded)?.claim(self.collection)?;
         self.claimed = true;
         for (item, value) in self.items.iter().zip(&self.encoded) {
             let place = self.prefix.clone().last(item.key.as_bytes());
@@ -197,7 +231,7 @@ impl Job for UpsertJob {
     }
 
     fn finish(mut self: Box<Self>, outcome: Result<()>) {
-        let mut slot = self.slot.write();
+        let mut slot = self.slot.flat.write();
         if let Some(flat) = &mut *slot {
             if self.claimed {
                 flat.release();
@@ -208,6 +242,7 @@ impl Job for UpsertJob {
             }
         }
         drop(slot);
+        self.indexer.wake(&self.slot);
         let _ = self.answer.send(outcome);
     }
 }
@@ -215,6 +250,7 @@ impl Job for UpsertJob {
 /// One call of `delete`.
 struct DeleteJob {
     slot: Loaded,
+    indexer: Arc<Indexer>,
     prefix: Key,
     keys: Vec<String>,
     deleted: u64,
@@ -244,10 +280,11 @@ impl Job for DeleteJob {
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
         if outcome.is_ok()
-            && let Some(flat) = &mut *self.slot.write()
+            && let Some(flat) = &mut *self.slot.flat.write()
         {
             self.keys.iter().for_each(|key| flat.remove(key));
         }
+        self.indexer.wake(&self.slot);
         let _ = self.answer.send(outcome.map(|()| self.deleted));
     }
 }

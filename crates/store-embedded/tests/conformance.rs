@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Clock, ManualClock, SystemClock, Timestamp};
+use kernel::{Clock, ManualClock, Scope, SystemClock, TenantId, Timestamp};
 use store::conformance::cache::CacheUnderTest;
-use store::{Blobs, Columns, EventLog, Records, Vectors};
+use store::{Blobs, Collection, Columns, EventLog, Metric, Records, VectorItem, Vectors};
 use store_embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 
@@ -17,8 +18,12 @@ fn open(folder: &TempDir, options: Options, clock: Arc<dyn Clock>) -> EmbeddedSt
 
 /// Opens one new folder again and again; small buffers, so that tables are written too.
 fn opener(partitions: u32) -> impl Fn() -> EmbeddedStore {
+    opener_with(Options { partitions, ..Options::default() })
+}
+
+fn opener_with(options: Options) -> impl Fn() -> EmbeddedStore {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { partitions, write_buffer_bytes: 1 << 20, ..Options::default() };
+    let options = Options { write_buffer_bytes: 1 << 20, ..options };
     move || open(&folder, options, Arc::new(SystemClock::new()))
 }
 
@@ -47,6 +52,16 @@ mod event_log_in_five_partitions {
 mod vectors {
     fn open() -> impl AsyncFn() -> std::sync::Arc<dyn super::Vectors> {
         let open = super::opener(1);
+        async move || open().vectors()
+    }
+
+    store::vectors_conformance!(open());
+}
+
+mod vectors_through_the_index {
+    fn open() -> impl AsyncFn() -> std::sync::Arc<dyn super::Vectors> {
+        let options = super::Options { exact_search_vectors: 200, ..super::Options::default() };
+        let open = super::opener_with(options);
         async move || open().vectors()
     }
 
@@ -92,4 +107,37 @@ mod cache {
     }
 
     store::cache_conformance!(open());
+}
+
+/// The index is built in the background, and again after a restart.
+#[tokio::test]
+async fn vectors_are_indexed_before_long() {
+    let open = opener_with(Options { exact_search_vectors: 500, ..Options::default() });
+    let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
+    let collection = Collection { name: "items", dimensions: 4, metric: Metric::Euclidean };
+    let item = |number: u16| VectorItem {
+        key: number.to_string(),
+        vector: (0..4).map(|place| f32::from(number >> (4 * place) & 15)).collect(),
+        tags: BTreeMap::new(),
+    };
+    let mut store = open();
+    store.vectors().upsert(&scope, collection, (0..2_000).map(item).collect()).await.unwrap();
+    for _ in 0..2 {
+        for _ in 0..1_200 {
+            if store.vectors_to_index() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(store.vectors_to_index(), 0);
+        for number in [0, 77, 1_999] {
+            let query = item(number).vector;
+            let found =
+                store.vectors().search(&scope, collection, &query, 3, &BTreeMap::new()).await.unwrap();
+            assert_eq!((found.len(), &*found[0].key), (3, &*number.to_string()));
+        }
+        drop(store);
+        store = open();
+        assert_eq!(store.vectors().count(&scope, collection).await.unwrap(), 2_000);
+    }
 }

@@ -23,6 +23,7 @@ macro_rules! vectors_conformance {
                 ties_are_ordered_by_key,
                 results_are_as_many_as_there_are,
                 searches_are_exact,
+                large_collections_are_searched_well,
                 a_filter_asks_for_every_pair,
                 bad_vectors_are_refused_whole,
                 other_dimensions_are_refused,
@@ -189,6 +190,53 @@ pub async fn searches_are_exact(open: impl AsyncFn() -> Arc<dyn Vectors>) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Of the nearest of many, filtered or not, nearly all are found; results are as many as there are, each with its score,
+/// and none that was deleted or replaced.
+pub async fn large_collections_are_searched_well(open: impl AsyncFn() -> Arc<dyn Vectors>) {
+    let vectors = open().await;
+    let fake: Arc<dyn Vectors> = Arc::new(MemoryVectors::new());
+    let mut draw = Draw(5);
+    let collection = Collection { name: "large", dimensions: 8, metric: Metric::Euclidean };
+    let tagged = |number: u64, vector: &[f32]| VectorItem {
+        tags: pairs(&[
+            ("half", ["a", "b"][(number % 2) as usize]),
+            ("few", if number % 97 == 3 { "y" } else { "n" }),
+        ]),
+        ..item(number, vector)
+    };
+    for part in 0..5 {
+        let items: Vec<VectorItem> =
+            (0..500).map(|number| tagged(part * 500 + number, &random_vector(&mut draw, 8))).collect();
+        upsert(&vectors, collection, items.clone()).await;
+        upsert(&fake, collection, items).await;
+    }
+    let shop = scope("shop");
+    for round in 0..2 {
+        let (mut hits, mut all) = (0, 0);
+        for filter in [pairs(&[]), pairs(&[("half", "b")]), pairs(&[("few", "y")]), pairs(&[("few", "z")])] {
+            for _ in 0..10 {
+                let query = random_vector(&mut draw, 8);
+                let found = vectors.search(&shop, collection, &query, 10, &filter).await.unwrap();
+                let expected = fake.search(&shop, collection, &query, 2_500, &filter).await.unwrap();
+                assert_eq!(found.len(), expected.len().min(10), "{filter:?}");
+                assert!(found.iter().all(|found| expected.contains(found)), "{filter:?}: {found:?}");
+                let least = expected.get(9).map_or(f32::NEG_INFINITY, |last| last.score);
+                hits += found.iter().filter(|found| found.score >= least).count();
+                all += found.len();
+            }
+        }
+        assert!(hits * 100 >= all * 95, "round {round}: {hits} of {all}");
+        let gone: Vec<String> = (0..300).map(|number: u64| (number * 8).to_string()).collect();
+        let gone: Vec<&str> = gone.iter().map(|key| &**key).collect();
+        let moved: Vec<VectorItem> =
+            (0..300).map(|number| tagged(number * 8 + 1, &random_vector(&mut draw, 8))).collect();
+        for engine in [&vectors, &fake] {
+            engine.delete(&shop, collection, &gone).await.unwrap();
+            upsert(engine, collection, moved.clone()).await;
         }
     }
 }
