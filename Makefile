@@ -24,13 +24,14 @@ test: ## Build and run every test, beside the engines that they need; try the se
 	scripts/with-server scripts/test-clients
 	scripts/with-server scripts/test-mlflow
 
-lint: ## Format, clippy, licences and sources, generated files, alerts
+lint: ## Format, clippy, licences and sources, generated files, alerts, manifests
 	@scripts/install lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	cargo deny --all-features --locked check --hide-inclusion-graph licenses bans sources
 	scripts/generate --check
 	scripts/check-alerts
+	scripts/check-manifests
 
 generate: ## Write the generated files (OpenAPI document, models of the clients, config schema)
 	@scripts/install generate
