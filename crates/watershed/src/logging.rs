@@ -20,7 +20,7 @@ use crate::traces::Traces;
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
 /// The crates of the workspace, as log lines name them.
-const TARGETS: [&str; 18] = [
+const TARGETS: [&str; 19] = [
     "backup",
     "edge",
     "kernel",
@@ -29,6 +29,7 @@ const TARGETS: [&str; 18] = [
     "privacy",
     "recommend",
     "registry",
+    "rollout",
     "search",
     "store",
     "store_embedded",

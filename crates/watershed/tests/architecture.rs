@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("edge", &["kernel", "store"]),
     ("stream", &["kernel", "store"]),
     ("models", &["kernel", "store"]),
+    ("rollout", &[]),
     ("backup", &["kernel", "store"]),
     ("privacy", &["kernel", "store"]),
     ("recommend", &["edge", "kernel", "models", "privacy", "store", "stream"]),
