@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use kernel::{Error, Result, codes};
-use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, walk_forward};
+use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, Intervals, walk_forward};
 use market::algorithms::forecasting::{CurveType, ForecastFault, Panel, Report};
 
 use crate::cli::{EvaluateCurve, TrainCurve};
@@ -37,7 +37,14 @@ pub(super) fn train(asked: &TrainCurve) -> Result<()> {
         return Err(refused(ForecastFault::TooShort { needed: HELD_OUT, found: rows }));
     }
     let forecasts = walk_forward(&panel, test.clone(), &settings, asked.refit_days).map_err(refused)?;
-    let report = Report::new(asked.model_type.name(), &panel, test.start, &forecasts);
+    let intervals = Intervals::learn(&panel, test.start, &settings).map_err(refused)?;
+    let half_widths: Vec<_> = test.clone().map(|row| intervals.at(&panel, row)).collect();
+    let report = Report::new(asked.model_type.name(), &panel, test.start, &forecasts).with_intervals(
+        &panel,
+        test.start,
+        &forecasts,
+        &half_widths,
+    );
     terminal::say(report.to_text().trim_end());
     tell(&report, asked.json.as_deref(), asked.plot.as_deref())?;
     let model = CurveForecaster::train(&panel, until, asked.curve_type, settings).map_err(refused)?;
@@ -62,11 +69,18 @@ pub(super) fn evaluate(asked: &EvaluateCurve) -> Result<()> {
         );
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("--test-data-path"));
     }
-    let forecasts = (first..panel.dates.len())
-        .map(|row| model.predict(&panel, row).map(|forecast| forecast.values))
+    let (forecasts, half_widths): (Vec<_>, Vec<_>) = (first..panel.dates.len())
+        .map(|row| model.predict(&panel, row).map(|forecast| (forecast.values, forecast.half_widths)))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(refused)?;
-    let report = Report::new(model.settings.model_type.name(), &panel, first, &forecasts);
+        .map_err(refused)?
+        .into_iter()
+        .unzip();
+    let report = Report::new(model.settings.model_type.name(), &panel, first, &forecasts).with_intervals(
+        &panel,
+        first,
+        &forecasts,
+        &half_widths,
+    );
     terminal::say(report.to_text().trim_end());
     let Some(folder) = &asked.output_dir else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|cause| unwritable(folder, &cause))?;

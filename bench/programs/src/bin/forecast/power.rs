@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use market::algorithms::forecasting::diebold_mariano;
 use market::algorithms::forecasting::power::{
-    HOURS, PowerForecast, PowerMarket, PowerSettings, forecast_days, naive,
+    HOURS, PowerForecast, PowerMarket, PowerSettings, forecast_days, half_widths, naive,
 };
+use market::algorithms::forecasting::{COVERAGES, diebold_mariano};
 use serde_json::{Value, json};
 
 use crate::{Arguments, Fault, Told, read};
@@ -14,6 +14,8 @@ pub(crate) const MARKETS: [&str; 5] = ["PJM", "NP", "BE", "FR", "DE"];
 /// 17,472 hours at the end of each table.
 const TEST_DAYS: usize = 728;
 const QUICK_DAYS: usize = 14;
+/// Days whose errors the intervals are made of; days of the test before that many have none.
+const INTERVAL_DAYS: usize = 182;
 
 type Days = Vec<[f64; HOURS]>;
 
@@ -82,7 +84,27 @@ fn ours(forecast: &PowerForecast, truth: &Days, settings: &PowerSettings) -> Val
         "kernel": error(&forecast.kernel, truth),
         "lear_windows": windows,
         "by_tenths_of_kernel": mixes,
+        "intervals": covered(&forecast.mean, truth),
     })
+}
+
+/// How often prices were within their intervals.
+fn covered(told: &Days, truth: &Days) -> Vec<Value> {
+    let widths = half_widths(told, truth, INTERVAL_DAYS);
+    let of = |(index, nominal): (usize, f64)| {
+        let (mut count, mut within, mut sum) = (0_usize, 0_usize, 0.0);
+        for ((told, truth), widths) in told.iter().zip(truth).zip(&widths) {
+            for (hour, width) in widths.iter().flatten().enumerate() {
+                count += 1;
+                sum += width[index];
+                within += usize::from((told[hour] - truth[hour]).abs() <= width[index]);
+            }
+        }
+        let rows = count as f64;
+        (count > 0)
+            .then(|| json!({ "nominal": nominal, "covered": within as f64 / rows, "half_width": sum / rows }))
+    };
+    COVERAGES.into_iter().enumerate().filter_map(of).collect()
 }
 
 fn published(path: &Path, column: &str, count: usize) -> Result<Days, Fault> {

@@ -1,8 +1,17 @@
 //! Intervals that cover what they promise where the future is like the past (Vovk, Gammerman and Shafer 2005).
 
+/// The nominal coverages of all intervals.
+pub const COVERAGES: [f64; 2] = [0.8, 0.95];
+
+/// The half widths of all [`COVERAGES`]. Sorts the absolute errors. `None` where there are too few for one of them.
+pub(super) fn half_widths(errors: &mut [f64]) -> Option<[f64; COVERAGES.len()]> {
+    let [low, high] = COVERAGES.map(|coverage| half_width(errors, coverage));
+    Some([low?, high?])
+}
+
 /// The half width that covers a part of the absolute errors: the `⌈(n + 1) · coverage⌉`-th smallest. Sorts them. `None`
 /// where there are too few for this coverage.
-pub(super) fn half_width(errors: &mut [f64], coverage: f64) -> Option<f64> {
+fn half_width(errors: &mut [f64], coverage: f64) -> Option<f64> {
     errors.sort_by(f64::total_cmp);
     let rank = ((errors.len() + 1) as f64 * coverage).ceil() as usize;
     errors.get(rank.checked_sub(1)?).copied()

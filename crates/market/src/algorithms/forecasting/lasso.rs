@@ -5,7 +5,8 @@
 
 use faer::Mat;
 
-const SWEEPS_MAX: usize = 300;
+/// Over all columns or those in use; columns that are nearly sums of others never settle, and need not.
+const SWEEPS_MAX: usize = 500;
 /// The path ends so many steps after the lowest criterion so far.
 const PATIENCE: usize = 5;
 /// Relative to the standard deviation of the target, over the scaled columns.
@@ -54,15 +55,14 @@ impl Lasso<'_> {
     /// Minimises `|y - Xb|² / (2 rows) + penalty · |b|₁`, from a start that becomes the solution.
     pub(super) fn descend(&self, solution: &mut Solution, penalty: f64) {
         let tolerance = TOLERANCE * self.variance.sqrt();
+        let mut is_active = false;
         for _ in 0..SWEEPS_MAX {
-            if self.sweep(solution, penalty, false) <= tolerance {
+            let is_settled = self.sweep(solution, penalty, is_active) <= tolerance;
+            if is_settled && !is_active {
                 return;
             }
-            for _ in 0..SWEEPS_MAX {
-                if self.sweep(solution, penalty, true) <= tolerance {
-                    break;
-                }
-            }
+            // All columns again once those in use have settled, then those in use.
+            is_active = !is_settled;
         }
     }
 

@@ -32,12 +32,34 @@ pub(super) fn solve(matrix: &Mat<f64>, right: &Mat<f64>) -> Result<Mat<f64>, For
     if is_finite { Ok(solved) } else { Err(ForecastFault::Singular) }
 }
 
-/// The middle of the values; the mean of the two in the middle of an even count. 0 for none.
+/// The middle of the values; the mean of the two in the middle of an even count. 0 for none. Reorders them.
 pub(super) fn median(values: &mut [f64]) -> f64 {
     if values.is_empty() {
         return 0.0;
     }
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { 0.5 * (values[middle - 1] + values[middle]) }
+    let is_odd = values.len() % 2 == 1;
+    let (below, middle, _) = values.select_nth_unstable_by(values.len() / 2, f64::total_cmp);
+    if is_odd { *middle } else { 0.5 * (below.iter().copied().fold(f64::NEG_INFINITY, f64::max) + *middle) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_median_is_that_of_the_sorted_values(mut values in proptest::collection::vec(-9.0..9.0_f64, 1..40)) {
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let middle = sorted.len() / 2;
+            let two = [sorted[middle], sorted[middle - usize::from(sorted.len() % 2 == 0)]];
+            prop_assert_eq!(median(&mut values), 0.5 * (two[0] + two[1]));
+        }
+    }
+
+    #[test]
+    fn the_median_of_nothing_is_zero() {
+        assert_eq!(median(&mut []), 0.0);
+    }
 }

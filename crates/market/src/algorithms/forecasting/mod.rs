@@ -13,6 +13,7 @@
 
 mod chart;
 mod conformal;
+mod coverage;
 pub mod curve;
 mod diebold_mariano;
 mod fault;
@@ -27,6 +28,8 @@ mod ridge;
 mod scores;
 mod trees;
 
+pub use conformal::COVERAGES;
+pub use coverage::IntervalReport;
 pub use diebold_mariano::{DieboldMariano, diebold_mariano};
 pub use fault::ForecastFault;
 pub use kernel::KernelSettings;

@@ -7,8 +7,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::curve::HalfWidths;
 use super::scores::Case;
-use super::{DieboldMariano, ForecastFault, Panel, Scores, chart, diebold_mariano};
+use super::{DieboldMariano, ForecastFault, IntervalReport, Panel, Scores, chart, coverage, diebold_mariano};
 
 const SEASON_ROWS: usize = 5;
 
@@ -59,6 +60,8 @@ pub struct Report {
     pub diebold_mariano: Option<DieboldMariano>,
     /// Root mean squared error of last target less first: the slope of the curve. Model, then persistence.
     pub slope_rmse: [f64; 2],
+    /// Of each nominal coverage; empty where there were no intervals.
+    pub intervals: Vec<IntervalReport>,
     /// By step.
     pub steps: Vec<StepReport>,
     /// By target.
@@ -182,9 +185,23 @@ impl Report {
             seasonal_naive,
             diebold_mariano: trial.test(None),
             slope_rmse: [trial.slope_rmse(Who::Model), trial.slope_rmse(Who::Persistence)],
+            intervals: Vec::new(),
             steps: steps.collect(),
             targets: targets.collect(),
         }
+    }
+
+    /// With how often the truth was within intervals around the same forecasts, one set of half widths for each origin.
+    #[must_use]
+    pub fn with_intervals(
+        mut self,
+        panel: &Panel,
+        first: usize,
+        forecasts: &[Vec<Vec<f64>>],
+        half_widths: &[HalfWidths],
+    ) -> Self {
+        self.intervals = coverage::score(panel, first, forecasts, half_widths);
+        self
     }
 
     /// As a table.
@@ -225,6 +242,14 @@ impl Report {
         }
         let all = [&self.model, &self.persistence, &self.seasonal_naive];
         line(row("all".to_owned(), all, self.diebold_mariano.as_ref()));
+        for of in &self.intervals {
+            let (nominal, covered) = (100.0 * of.nominal, 100.0 * of.covered);
+            let _ = writeln!(
+                text,
+                "intervals of {nominal:.0}% held {covered:.1}% of the values, mean half width {:.5}",
+                of.half_width
+            );
+        }
         text
     }
 

@@ -55,7 +55,10 @@ impl CurveForecaster {
         let model: Self =
             serde_json::from_str(envelope.model.get()).map_err(|cause| broken(&cause.to_string()))?;
         model.settings.validate()?;
-        if !model.fitted.is_sound(model.targets.len(), model.features.len(), &model.settings) {
+        let (targets, steps) = (model.targets.len(), model.settings.forecast_horizon);
+        if !model.fitted.is_sound(targets, model.features.len(), &model.settings)
+            || !model.intervals.is_sound(targets, steps)
+        {
             return Err(broken("its arrays do not fit together"));
         }
         Ok(model)

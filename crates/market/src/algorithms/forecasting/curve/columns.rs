@@ -6,6 +6,8 @@ use crate::algorithms::forecasting::nelson_siegel::NelsonSiegel;
 use crate::algorithms::forecasting::{ForecastFault, Panel};
 
 const MEANS: [usize; 2] = [5, 10];
+/// A day, a week, a month and a quarter of trading, ascending: policy moves rates the same way for months.
+pub(super) const MOMENTUM_ROWS: [usize; 4] = [1, 5, 20, 60];
 const DAYS_OF_YEAR: f64 = 365.25;
 const DAYS_OF_WEEK: f64 = 7.0;
 
@@ -41,11 +43,13 @@ pub(super) fn lagged(panel: &Panel, row: usize, lookback_days: usize) -> Vec<f64
     out
 }
 
-/// How far each tenor is from the smooth curve of its day, and the last change.
+/// How far each tenor is from the smooth curve of its day, and its change over each of [`MOMENTUM_ROWS`].
 pub(super) fn reversion(panel: &Panel, row: usize, model: &NelsonSiegel) -> Vec<f64> {
-    let (today, before) = (&panel.values[row], &panel.values[row - 1]);
+    let today = &panel.values[row];
     let mut out = model.rest(today);
-    out.extend(today.iter().zip(before).map(|(now, then)| now - then));
+    for lag in MOMENTUM_ROWS {
+        out.extend(today.iter().zip(&panel.values[row - lag]).map(|(now, then)| now - then));
+    }
     out
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{changes, factors, lagged, reversion, smooth};
+use super::columns::{MOMENTUM_ROWS, changes, factors, lagged, reversion, smooth};
 use super::{CurveSettings, HELD_OUT, ModelType};
 use crate::algorithms::forecasting::ridge::Ridge;
 use crate::algorithms::forecasting::trees::{TreeSettings, Trees};
@@ -169,7 +169,7 @@ impl Fitted {
         match self {
             Self::Ridge(ridge) => ridge.is_sound(lags, targets * steps),
             Self::Trees(trees) => trees.is_sound(lags, targets * steps),
-            Self::Reversion(ridge) => ridge.is_sound(2 * targets, targets * steps),
+            Self::Reversion(ridge) => ridge.is_sound((1 + MOMENTUM_ROWS.len()) * targets, targets * steps),
             Self::Factors(ridge) => ridge.is_sound(2 * FACTORS, FACTORS * steps),
             Self::Ensemble(members) => members.iter().all(|(weight, member)| {
                 weight.is_finite()

@@ -3,13 +3,14 @@
 //! - [`CurveForecaster::train`]: learns from the rows before one, and from nothing after it.
 //! - [`ModelType`]: what learns. All forecast changes, so that knowing nothing is "tomorrow equals today".
 //! - [`CurveForecaster::to_json`]: the model file, versioned and with a checksum; read back it predicts the same bits.
+//! - [`Intervals`]: how far from the forecast the truth may be.
 //!
-//! Intervals are split conformal (Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018): how wrong the same settings were
-//! on the last fifth of the history, fitted without it. To add a model: a variant of [`ModelType`] and of `Fitted`.
+//! To add a model: a variant of [`ModelType`] and of `Fitted`.
 
 mod artifact;
 mod columns;
 mod fitted;
+mod intervals;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -19,12 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{CurveType, ForecastFault, Panel};
 use fitted::{Fitted, Shape};
+use intervals::HELD_OUT;
+pub use intervals::{HalfWidths, Intervals};
 pub use settings::{CurveSettings, ModelType};
-
-/// The nominal coverages of the intervals.
-pub const COVERAGES: [f64; 2] = [0.8, 0.95];
-/// The part of the history that intervals and weights are learned on.
-const HELD_OUT: f64 = 0.2;
 
 /// A trained model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,8 +42,7 @@ pub struct CurveForecaster {
     pub snapshot: String,
     tenors_years: Option<Vec<f64>>,
     fitted: Fitted,
-    /// Half widths by step, target and coverage; empty where the history was too short for them.
-    widths: Vec<Vec<[f64; COVERAGES.len()]>>,
+    intervals: Intervals,
 }
 
 /// A forecast of one day: by step ahead, then target.
@@ -54,7 +51,7 @@ pub struct CurveForecast {
     /// Values, step 1 first.
     pub values: Vec<Vec<f64>>,
     /// The half width of the interval of each coverage around them; empty where nothing is known.
-    pub half_widths: Vec<Vec<[f64; COVERAGES.len()]>>,
+    pub half_widths: HalfWidths,
 }
 
 impl CurveForecaster {
@@ -69,13 +66,8 @@ impl CurveForecaster {
         settings: CurveSettings,
     ) -> Result<Self, ForecastFault> {
         let fitted = Fitted::train(panel, until, &settings)?;
-        let split = until - (until as f64 * HELD_OUT) as usize;
+        let intervals = Intervals::learn(panel, until, &settings)?;
         let shape = Shape::of(panel, &settings);
-        let widths = match Fitted::train(panel, split, &settings) {
-            Ok(earlier) => widths(&earlier, &shape, panel, split..until)?,
-            Err(ForecastFault::TooShort { .. }) => Vec::new(),
-            Err(fault) => return Err(fault),
-        };
         Ok(Self {
             curve_type,
             settings,
@@ -85,7 +77,7 @@ impl CurveForecaster {
             snapshot: panel.snapshot.clone(),
             tenors_years: shape.tenors_years,
             fitted,
-            widths,
+            intervals,
         })
     }
 
@@ -107,7 +99,7 @@ impl CurveForecaster {
         }
         let shape = Shape { tenors_years: self.tenors_years.clone(), settings: self.settings };
         let values = levels(&self.fitted, &shape, panel, row)?;
-        Ok(CurveForecast { values, half_widths: self.widths.clone() })
+        Ok(CurveForecast { values, half_widths: self.intervals.at(panel, row) })
     }
 }
 
@@ -146,28 +138,4 @@ fn levels(fitted: &Fitted, shape: &Shape, panel: &Panel, row: usize) -> Result<V
     let changes = fitted.changes(panel, row, shape)?;
     let step = |changes: &[f64]| today.iter().zip(changes).map(|(value, change)| value + change).collect();
     Ok(changes.chunks(today.len()).map(step).collect())
-}
-
-fn widths(
-    earlier: &Fitted,
-    shape: &Shape,
-    panel: &Panel,
-    rows: std::ops::Range<usize>,
-) -> Result<Vec<Vec<[f64; COVERAGES.len()]>>, ForecastFault> {
-    let (steps, targets) = (shape.settings.forecast_horizon, panel.targets.len());
-    let mut errors = vec![vec![Vec::new(); targets]; steps];
-    for row in rows.start..rows.end.saturating_sub(steps) {
-        for (step, values) in levels(earlier, shape, panel, row)?.iter().enumerate() {
-            let (truth, quoted) = (&panel.values[row + step + 1], &panel.quoted[row + step + 1]);
-            for target in (0..targets).filter(|target| quoted[*target]) {
-                errors[step][target].push((truth[target] - values[target]).abs());
-            }
-        }
-    }
-    let of = |errors: &mut Vec<f64>| COVERAGES.map(|coverage| super::conformal::half_width(errors, coverage));
-    let widths: Vec<Vec<[Option<f64>; 2]>> =
-        errors.iter_mut().map(|step| step.iter_mut().map(of).collect()).collect();
-    let complete =
-        |step: &Vec<[Option<f64>; 2]>| step.iter().map(|[low, high]| Some([(*low)?, (*high)?])).collect();
-    Ok(widths.iter().map(complete).collect::<Option<_>>().unwrap_or_default())
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::MOMENTUM_ROWS;
 use crate::algorithms::forecasting::ForecastFault;
 
 /// What learns.
@@ -19,7 +20,7 @@ pub enum ModelType {
     GradientBoosting,
     /// All that fit the curve, weighted by how well they did on the last fifth; what is left of the weight is persistence.
     Ensemble,
-    /// How far each tenor is from the Nelson-Siegel curve of its day, and the last change, by ridge.
+    /// How far each tenor is from the Nelson-Siegel curve of its day, and its changes over a day to a quarter, by ridge.
     NelsonSiegel,
     /// Level, slope and curvature as a vector autoregression, shrunk to a random walk.
     NelsonSiegelVar,
@@ -109,7 +110,13 @@ impl CurveSettings {
     #[must_use]
     pub fn rows_needed(&self) -> usize {
         // Means over ten days of changes need eleven.
-        self.lookback_days.max(11) + 1
+        let lags = self.lookback_days.max(11) + 1;
+        match self.model_type {
+            ModelType::NelsonSiegel | ModelType::Ensemble => {
+                lags.max(MOMENTUM_ROWS[MOMENTUM_ROWS.len() - 1] + 1)
+            }
+            _ => lags,
+        }
     }
 
     pub(super) fn validate(&self) -> Result<(), ForecastFault> {

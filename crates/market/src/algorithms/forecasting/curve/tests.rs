@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::algorithms::forecasting::Report;
 
 const TENORS: [&str; 5] = ["0.25", "1", "2", "5", "10"];
 
@@ -27,16 +28,16 @@ fn settings(model_type: ModelType) -> CurveSettings {
 
 #[test]
 fn the_future_changes_no_forecast_of_any_model() {
-    let (before, until) = (table(160, |_, _| 0.0), 120);
-    let after = table(160, |day, tenor| if day >= until { 5.0 + (day * tenor) as f64 } else { 0.0 });
+    let (before, until) = (table(220, |_, _| 0.0), 180);
+    let after = table(220, |day, tenor| if day >= until { 5.0 + (day * tenor) as f64 } else { 0.0 });
     for kind in ModelType::ALL {
-        let walk = |panel: &Panel| walk_forward(panel, 100..until, &settings(kind), Some(7)).unwrap();
+        let walk = |panel: &Panel| walk_forward(panel, 160..until, &settings(kind), Some(7)).unwrap();
         assert_eq!(walk(&before), walk(&after), "{kind}");
         let train =
             |panel: &Panel| CurveForecaster::train(panel, until, CurveType::Yield, settings(kind)).unwrap();
         let (one, two) = (train(&before), train(&after));
         assert_eq!(one.fitted, two.fitted, "{kind}");
-        assert_eq!(one.widths, two.widths, "{kind}");
+        assert_eq!(one.intervals, two.intervals, "{kind}");
     }
 }
 
@@ -65,6 +66,21 @@ fn a_constant_curve_stays_and_has_no_width() {
         assert!(forecast.values.iter().flatten().all(|value| (value - 3.0).abs() < 1e-9), "{kind}");
         assert!(forecast.half_widths.iter().flatten().flatten().all(|width| *width < 1e-9));
     }
+}
+
+#[test]
+fn intervals_are_wide_where_the_curve_has_lately_moved_and_hold_what_they_promise() {
+    let noise = |day: usize, tenor: usize| ((day * 104_729 + tenor * 31) % 499) as f64 / 499.0 - 0.5;
+    let panel = table(600, |day, tenor| if day < 500 { noise(day, tenor) } else { 5.0 * noise(day, tenor) });
+    let known = Intervals::learn(&panel, 400, &settings(ModelType::NelsonSiegel)).unwrap();
+    let (calm, wild) = (known.at(&panel, 450), known.at(&panel, 590));
+    assert!(wild[0][0][0] > 3.0 * calm[0][0][0] && calm[4][4][1] > calm[4][4][0]);
+    let forecasts = walk_forward(&panel, 400..480, &settings(ModelType::NelsonSiegel), None).unwrap();
+    let widths: Vec<_> = (400..480).map(|row| known.at(&panel, row)).collect();
+    let told = Report::new("", &panel, 400, &forecasts).with_intervals(&panel, 400, &forecasts, &widths);
+    assert!((told.intervals[0].covered - 0.8).abs() < 0.1, "{:?}", told.intervals);
+    let short = Intervals::learn(&panel, 100, &settings(ModelType::NelsonSiegel)).unwrap();
+    assert!(short.at(&panel, 300).is_empty());
 }
 
 #[test]

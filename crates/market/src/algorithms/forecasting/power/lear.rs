@@ -77,9 +77,13 @@ fn forecast(
     scales.prices(scaled)
 }
 
-/// The penalty by the Akaike criterion with the target's variance as the noise, as the authors of LEAR do.
+/// The penalty by the Akaike criterion with the target's variance as the noise, over the root of the rows, as the program
+/// of LEAR's authors does: it chooses on columns of length one and fits on columns of deviation one.
 fn choose(problem: &Lasso<'_>, rows: usize) -> (f64, Solution) {
-    by_akaike(problem, rows, problem.variance, PATH_STEPS, PATH_RATIO)
+    let (penalty, mut solution) = by_akaike(problem, rows, problem.variance, PATH_STEPS, PATH_RATIO);
+    let penalty = penalty / (rows as f64).sqrt();
+    problem.descend(&mut solution, penalty);
+    (penalty, solution)
 }
 
 /// Takes the mean of the first `count` rows from each column and divides it by their deviation. Returns the last row.

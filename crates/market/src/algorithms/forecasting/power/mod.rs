@@ -7,9 +7,11 @@
 //!   247 columns, fitted each day, averaged over calibration windows.
 //! - Kernel regression on the same columns, which bends where LEAR is straight; it is fitted anew every few days.
 //!
-//! The answer is their weighted mean. It refuses hours that are missing: a market has whole days, or no forecast.
+//! The answer is their weighted mean; [`half_widths`] tells how far from it prices may be. It refuses hours that are
+//! missing: a market has whole days, or no forecast.
 
 mod columns;
+mod intervals;
 mod kernels;
 mod lear;
 mod market;
@@ -18,6 +20,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{ForecastFault, KernelSettings};
+pub use intervals::half_widths;
 pub use market::{HOURS, PowerMarket};
 
 /// Days before the first one that has all its columns.
@@ -45,11 +48,11 @@ impl Default for PowerSettings {
     fn default() -> Self {
         Self {
             lear_windows_days: vec![56, 84, 1_092, 1_456],
-            penalty_days: 7,
+            penalty_days: 28,
             kernel_window_days: 1_456,
             kernel_days: 1,
             kernel: KernelSettings::default(),
-            kernel_weight: 0.7,
+            kernel_weight: 0.5,
         }
     }
 }
