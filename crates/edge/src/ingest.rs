@@ -43,6 +43,11 @@ pub trait EventOwner: Send + Sync + Debug {
         EVENTS
     }
 
+    /// The log with that topic, where it is not the one that events usually go to.
+    fn log(&self) -> Option<Arc<dyn EventLog>> {
+        None
+    }
+
     /// Passes when the event can be folded; may complete it as it is to be appended.
     ///
     /// # Errors
@@ -223,7 +228,7 @@ impl Ingest {
         }
         let mut all = vec![None; count];
         for Owned { owner, indexes, events } in groups.into_values() {
-            let places = self.append_to(scope, &owner.topic(), events).await?;
+            let places = self.append_to(scope, owner.as_ref(), events).await?;
             let stored = places.iter().filter(|place| place.outcome == Outcome::New).count();
             self.count("stored", stored);
             self.count("duplicate", places.len() - stored);
@@ -236,13 +241,20 @@ impl Ingest {
         places.ok_or_else(|| Error::internal("the log returned fewer places than events"))
     }
 
-    async fn append_to(&self, scope: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {
+    async fn append_to(
+        &self,
+        scope: &Scope,
+        owner: &dyn EventOwner,
+        events: Vec<Event>,
+    ) -> Result<Vec<Appended>> {
+        let (topic, log) = (owner.topic(), owner.log());
+        let log = log.as_ref().unwrap_or(&self.log);
         let mut places = Vec::with_capacity(events.len());
         let mut events = events.into_iter();
         while events.len() > 0 {
             let batch: Vec<Event> = events.by_ref().take(MAX_APPEND_BATCH).collect();
             let span = debug_span!("events.append");
-            places.extend(self.log.append(scope, topic, batch).instrument(span).await?);
+            places.extend(log.append(scope, &topic, batch).instrument(span).await?);
         }
         Ok(places)
     }

@@ -41,7 +41,7 @@ use kernel::{Clock, Entropy, Result};
 use prometheus_client::registry::Registry as Metrics;
 use store::{Blobs, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records};
 use stream::{
-    LogSource, Projector, ProjectorParts, ProjectorSettings, StreamMetrics, TaskParts, TaskSettings,
+    LogSource, Projector, ProjectorParts, ProjectorSettings, Source, StreamMetrics, TaskParts, TaskSettings,
     Topology, Worker, WorkerSettings,
 };
 use tokio::task::JoinHandle;
@@ -51,7 +51,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use http::HttpState;
 use metrics::StageMetrics;
-use owner::MarketOwner;
+use owner::{BrokerTicks, MarketOwner};
 use projection::ProjectionSink;
 use service::Service;
 use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
@@ -71,7 +71,7 @@ const NEVER: Duration = Duration::from_secs(1 << 40);
 #[derive(Debug, Clone)]
 pub struct MarketParts {
     /// Topics.
-    pub log: Arc<dyn EventLog>,
+    pub topics: Topics,
     /// The state of stages.
     pub records: Arc<dyn Records>,
     /// Prices and bars.
@@ -88,6 +88,71 @@ pub struct MarketParts {
     pub is_alone: bool,
     /// How the view follows the enriched ticks.
     pub views: ProjectorSettings,
+}
+
+/// Where the topics are.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// Their log.
+    pub log: Arc<dyn EventLog>,
+    /// Whether others write to them too, and what is written twice stays there: then they are topics of brokers.
+    pub are_of_brokers: bool,
+    /// How long a partition stays with a process that is silent; the workers' own time where this is none.
+    pub lease: Option<Duration>,
+    /// Whether raw ticks from before the first start are left out.
+    pub begin_at_end: bool,
+}
+
+impl Topics {
+    /// In the log of the server.
+    #[must_use]
+    pub fn of_log(log: Arc<dyn EventLog>) -> Self {
+        Self { log, are_of_brokers: false, lease: None, begin_at_end: false }
+    }
+
+    /// At brokers.
+    #[must_use]
+    pub fn of_brokers(log: Arc<dyn EventLog>, lease: Duration, begin_at_end: bool) -> Self {
+        Self { log, are_of_brokers: true, lease: Some(lease), begin_at_end }
+    }
+
+    /// How the tasks of the stages run: offsets are those of one log, and so is the state that stands with them.
+    #[must_use]
+    pub fn task(&self) -> TaskSettings {
+        let namespace = if self.are_of_brokers { "brokers" } else { "live" };
+        TaskSettings {
+            namespace: namespace.to_owned(),
+            log_keeps_repeats: self.are_of_brokers,
+            ..TaskSettings::default()
+        }
+    }
+
+    /// The view of these topics.
+    fn views(&self, rules: &Arc<Rules>) -> MarketViews {
+        let rules = Arc::clone(rules);
+        if self.are_of_brokers {
+            MarketViews::over_repeats(rules, "market-brokers")
+        } else {
+            MarketViews::new(rules)
+        }
+    }
+
+    fn worker(&self, stage: &Topology, settings: &MarketSettings) -> WorkerSettings {
+        let name = stage.name();
+        let idle = Duration::from_secs(u64::from(settings.stages.idle_after_seconds));
+        let usual = WorkerSettings::default();
+        WorkerSettings {
+            task: TaskSettings {
+                batch: ReadLimit { events: settings.stages.batch_events, ..ReadLimit::default() },
+                begins_at_end: self.begin_at_end && *stage.input() == RAW_TICKS,
+                ..self.task()
+            },
+            lease: self.lease.unwrap_or(usual.lease),
+            idle_after: if name == AGGREGATION { idle } else { NEVER },
+            group: self.are_of_brokers.then(|| format!("watershed-{name}")),
+            ..usual
+        }
+    }
 }
 
 /// The running domain.
@@ -109,10 +174,10 @@ impl Market {
     /// `VALIDATION_ERROR` for settings that make no sense; those of the engines.
     pub async fn open(parts: MarketParts, settings: &MarketSettings, metrics: &mut Metrics) -> Result<Self> {
         let rules = Arc::new(settings.rules()?);
-        let views = Arc::new(MarketViews::new(Arc::clone(&rules)));
+        let views = Arc::new(parts.topics.views(&rules));
         let projector = Projector::start(
             ProjectorParts {
-                log: Arc::clone(&parts.log),
+                log: Arc::clone(&parts.topics.log),
                 blobs: Arc::clone(&parts.blobs),
                 dead_letters: parts.dead_letters.clone(),
                 clock: Arc::clone(&parts.clock),
@@ -126,9 +191,9 @@ impl Market {
         let workers = workers(&parts, settings, &rules)?;
         let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
         metrics.register_collector(Box::new(told));
-        let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.log));
+        let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
         Ok(Self {
-            owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&parts.clock))),
+            owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
             service: Arc::new(Service::new(rules, views, Arc::clone(&columns), Arc::clone(&log))),
             projector: Arc::new(projector),
             workers,
@@ -206,27 +271,21 @@ fn workers(
     let holder =
         if parts.is_alone { "alone".to_owned() } else { format!("{:016x}", parts.entropy.next_u64()) };
     let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
-    let sink = Arc::new(ProjectionSink::new(Arc::clone(&parts.log), Arc::clone(&parts.columns)));
-    let events = settings.stages.batch_events;
+    let (topics, clock) = (&parts.topics, &parts.clock);
+    let sink = Arc::new(ProjectionSink::new(Arc::clone(&topics.log), Arc::clone(&parts.columns)));
     let worker = |topology: Topology| {
         let name = topology.name().to_owned();
-        let idle = Duration::from_secs(u64::from(settings.stages.idle_after_seconds));
-        let of_stage = WorkerSettings {
-            task: TaskSettings {
-                batch: ReadLimit { events, ..ReadLimit::default() },
-                ..TaskSettings::default()
-            },
-            idle_after: if name == AGGREGATION { idle } else { NEVER },
-            ..WorkerSettings::default()
+        let log = Arc::clone(&topics.log);
+        let source: Arc<dyn Source> = if topics.are_of_brokers && *topology.input() == RAW_TICKS {
+            Arc::new(BrokerTicks::new(Arc::clone(&log), Arc::clone(rules), Arc::clone(clock)))
+        } else {
+            Arc::new(LogSource::new(Arc::clone(&log), topology.input().clone()))
         };
-        let source = LogSource::new(Arc::clone(&parts.log), topology.input().clone());
-        let parts_of_task = TaskParts {
-            source: Arc::new(source),
-            sink: Arc::clone(&sink) as Arc<_>,
-            records: Arc::clone(&parts.records),
-        };
-        let (log, clock) = (Arc::clone(&parts.log), Arc::clone(&parts.clock));
-        let worker = Worker::new(Arc::new(topology), parts_of_task, log, leases.clone(), clock, of_stage);
+        let parts_of_task =
+            TaskParts { source, sink: Arc::clone(&sink) as Arc<_>, records: Arc::clone(&parts.records) };
+        let settings = topics.worker(&topology, settings);
+        let (topology, clock) = (Arc::new(topology), Arc::clone(clock));
+        let worker = Worker::new(topology, parts_of_task, log, leases.clone(), clock, settings);
         (name, Arc::new(worker))
     };
     Ok(topology::all(rules)?.into_iter().map(worker).collect())

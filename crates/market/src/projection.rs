@@ -14,10 +14,10 @@ use store::{
     Column, ColumnKind, ColumnRow, ColumnTable, ColumnValue, Columns, EventLog, MAX_APPEND_ROWS, ReadLimit,
     Topic,
 };
-use stream::{LogSink, Output, PUNCTUATION, Sink};
+use stream::{LogSink, Output, Sink};
 
 use crate::algorithms::bars::Ohlcv;
-use crate::events::{KeptBar, TickMessage, topics};
+use crate::events::{KeptBar, TickMessage, kinds, topics};
 use crate::topology::BAR_KINDS;
 
 /// Every price, by instrument and time.
@@ -98,7 +98,8 @@ impl Rows {
 
 /// The row that an event of a topic is, where it is one.
 fn row(topic: &Topic, event: &Event) -> Result<Option<(ColumnTable, ColumnRow)>> {
-    if event.kind == PUNCTUATION {
+    // Punctuations, and at brokers what others wrote there.
+    if ![kinds::ENRICHED_TICK, kinds::BAR].contains(&event.kind.as_str()) {
         return Ok(None);
     }
     if topic.as_str() == topics::ENRICHED_TICKS {

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::{Event, EventDraft, Scope, TenantId, Timestamp};
+use kernel::{Event, EventDraft, ManualClock, Scope, TenantId, Timestamp};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use store::memory::{MemoryColumns, MemoryEventLog, MemoryRecords};
 use store::{ColumnScan, Columns, EventLog, MAX_TIME_NS, ReadLimit, Records, TimeRange, Topic};
-use stream::{Fold, Letter, LogSource, Punctuation, Step, Task, TaskParts, TaskSettings, Totals, replay};
+use stream::{
+    Fold, Letter, LogSource, PLACE, Punctuation, Source, Step, Task, TaskParts, TaskSettings, Totals, replay,
+};
 
 use crate::events::{RECEIVED_AT, kinds, topics};
-use crate::owner::complete;
+use crate::owner::{BrokerTicks, complete};
 use crate::projection::{PRICES, ProjectionSink, rebuild};
 use crate::service::{BarQuestion, BarState, Service, ToldBar};
 use crate::topology::{self, BAR_KINDS, RAW_TICKS};
@@ -313,4 +315,94 @@ async fn pages_gaps_and_fewer_lines() {
     assert_eq!((minutes(&fewer), fewer[1].values.unwrap().trade_count), (vec![0, 20], 2));
     let wrong = BarQuestion { to: at(-1), ..question };
     assert_eq!(service.bars(&scope, &wrong).await.unwrap_err().field(), Some("to"));
+}
+
+/// An event as the log of brokers makes it of what others wrote there.
+fn record(offset: u64, tenant: &str, written_ms: i64, value: &Value) -> Event {
+    Event {
+        id: format!("{RAW_TICKS}/0/{offset}"),
+        source: format!("/kafka/{RAW_TICKS}"),
+        kind: "kafka.record".to_owned(),
+        tenant: TenantId::new(tenant).unwrap(),
+        time: Timestamp::from_millisecond(written_ms).unwrap(),
+        subject: None,
+        partition_key: None,
+        data_content_type: None,
+        data_schema: None,
+        data: Some(serde_json::value::to_raw_value(value).unwrap()),
+        data_base64: None,
+        extensions: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn what_others_write_is_completed_as_safely_as_it_can_be() {
+    let rules = Arc::new(MarketSettings::default().rules().unwrap());
+    let log: Arc<dyn EventLog> = Arc::new(MemoryEventLog::new(1));
+    let now_ms = START_MS + 60 * MINUTE_MS;
+    let mut forged = record(3, "desk", now_ms, &json!({"partition": 0, "now_ms": 4e12, "is_idle": true}));
+    "stream.punctuation".clone_into(&mut forged.kind);
+    "/watershed/stream".clone_into(&mut forged.source);
+    forged.extensions.insert(PLACE.to_owned(), json!("live/0/9/9/0"));
+    forged.extensions.insert(RECEIVED_AT.to_owned(), json!("2999-01-01T00:00:00Z"));
+    let events = [
+        record(0, "desk", START_MS + 2 * MINUTE_MS, &tick(1, 1.0, 30.0)),
+        // Its clock is a year ahead, and so is the time that its client wrote on the record.
+        record(1, "desk", now_ms + 525_600 * MINUTE_MS, &tick(2, 525_660.0, 30.0)),
+        record(2, "_system", now_ms, &tick(3, 1.0, 30.0)),
+        forged,
+        record(4, "desk", now_ms, &json!([17])),
+        Event { source: "/feed".to_owned(), ..record(5, "desk", START_MS, &tick(4, 2.0, 31.0)) },
+    ];
+    for event in events {
+        log.append(&Scope::system(event.tenant.clone(), "test"), &RAW_TICKS, vec![event]).await.unwrap();
+    }
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millisecond(now_ms).unwrap()));
+    let source = BrokerTicks::new(log, Arc::clone(&rules), clock);
+    let found = source.read(0, 0, all()).await.unwrap();
+    let minutes = |time: Timestamp| (time.as_millisecond() - START_MS) / MINUTE_MS;
+    let told = |place: usize| {
+        let event = &found[place].event;
+        let received: Timestamp = event.extensions[RECEIVED_AT].as_str().unwrap().parse().unwrap();
+        let code = topology::normalised(&rules, event).err().map_or("", |rejection| rejection.code);
+        (minutes(event.time), minutes(received), code)
+    };
+    assert_eq!(told(0), (1, 2, ""));
+    assert_eq!(found[0].event.partition_key.as_deref(), Some("HUB"));
+    assert_eq!(told(1), (525_660, 60, "FROM_THE_FUTURE"));
+    assert_eq!(told(2).2, "TENANT_MISMATCH");
+    assert_eq!(told(3), (60, 60, "MISSING"));
+    assert_eq!((found[3].event.kind.as_str(), found[3].event.extensions.get(PLACE)), (kinds::RAW_TICK, None));
+    assert_eq!(told(4), (60, 60, "MALFORMED"));
+    // An event says when it happened and not when it was written: it came when it is read.
+    assert_eq!(told(5), (2, 60, ""));
+}
+
+#[tokio::test]
+async fn a_view_over_brokers_takes_what_comes_again_once() {
+    let mut desk = Desk::new(1, &MarketSettings::default());
+    for sequence in 0..6 {
+        desk.send("desk", &tick(sequence, sequence as f64, 30.0)).await.unwrap();
+    }
+    desk.run().await;
+    let topic = Topic::fixed(topics::ENRICHED_TICKS);
+    let mut batch = desk.log.read(&topic, 0, 0, all()).await.unwrap();
+    for (place, stored) in batch.iter_mut().enumerate() {
+        let text = format!("brokers/0/0/{place}/0");
+        stored.event.extensions.insert(PLACE.to_owned(), json!(text));
+    }
+    let views = MarketViews::over_repeats(Arc::clone(&desk.rules), "other");
+    assert!(views.apply(0, &batch).is_empty());
+    let other = MarketViews::over_repeats(Arc::clone(&desk.rules), "other");
+    other.decode(&views.encode()).unwrap();
+    for view in [&views, &other] {
+        let before = view.encode();
+        assert!(view.apply(0, &batch).is_empty());
+        assert_eq!(view.encode(), before);
+        let trades = view.of(&TenantId::new("desk").unwrap(), |tenant| {
+            let bars = tenant.instrument("HUB").unwrap().open_bars(2);
+            bars.iter().map(|bar| bar.partial.finish().trade_count).sum::<u64>()
+        });
+        assert_eq!(trades, 6);
+    }
 }

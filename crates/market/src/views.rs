@@ -15,7 +15,7 @@ use kernel::{Error, Event, Result, TenantId, codes};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use store::Stored;
-use stream::{Fold, Punctuation, Rejection};
+use stream::{Fold, Punctuation, Rejection, Repeats};
 
 use crate::algorithms::bars::Partial;
 use crate::events::{Labels, TickMessage};
@@ -115,13 +115,23 @@ pub struct MarketViews {
     rules: Arc<Rules>,
     tenants: RwLock<BTreeMap<TenantId, TenantView>>,
     known: Mutex<KnownSlots>,
+    /// By partition what was taken, over a log that keeps what is written twice.
+    repeats: Option<Mutex<BTreeMap<u32, Repeats>>>,
+    name: &'static str,
 }
 
 impl MarketViews {
     /// Nothing yet.
     #[must_use]
     pub fn new(rules: Arc<Rules>) -> Self {
-        Self { rules, tenants: RwLock::default(), known: Mutex::default() }
+        let (tenants, known) = (RwLock::default(), Mutex::default());
+        Self { rules, tenants, known, repeats: None, name: "market" }
+    }
+
+    /// Nothing yet, over topics that are read by this name. What comes again there is dropped.
+    #[must_use]
+    pub fn over_repeats(rules: Arc<Rules>, name: &'static str) -> Self {
+        Self { repeats: Some(Mutex::default()), name, ..Self::new(rules) }
     }
 
     /// What `read` makes of the view of a tenant; it waits for nothing else.
@@ -133,6 +143,11 @@ impl MarketViews {
     }
 
     fn take(&self, partition: u32, event: &Event) -> Result<(), Rejection> {
+        if let Some(repeats) = &self.repeats
+            && repeats.lock().entry(partition).or_default().knows(event)
+        {
+            return Ok(());
+        }
         if let Some(punctuation) = Punctuation::of(event)? {
             if punctuation.is_idle && punctuation.partition == partition {
                 self.believe(partition, &event.tenant, punctuation.now_ms.saturating_mul(1_000));
@@ -240,7 +255,7 @@ impl Instrument {
 
 impl Fold for MarketViews {
     fn name(&self) -> &'static str {
-        "market"
+        self.name
     }
 
     fn format(&self) -> u32 {
@@ -254,18 +269,31 @@ impl Fold for MarketViews {
     }
 
     fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(&*self.tenants.read()).expect("a view has a stored form")
+        let bytes = postcard::to_allocvec(&*self.tenants.read()).expect("a view has a stored form");
+        match &self.repeats {
+            None => bytes,
+            Some(repeats) => {
+                postcard::to_extend(&*repeats.lock(), bytes).expect("what was taken has a stored form")
+            }
+        }
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<()> {
-        let tenants = postcard::from_bytes(bytes).map_err(|cause| {
+        let corrupted = |cause| {
             Error::new(codes::CORRUPTED, "a checkpoint of market data cannot be read").with_source(cause)
-        })?;
+        };
+        let (tenants, rest) = postcard::take_from_bytes(bytes).map_err(corrupted)?;
+        if let Some(repeats) = &self.repeats {
+            *repeats.lock() = postcard::from_bytes(rest).map_err(corrupted)?;
+        }
         *self.tenants.write() = tenants;
         Ok(())
     }
 
     fn clear(&self) {
         self.tenants.write().clear();
+        if let Some(repeats) = &self.repeats {
+            repeats.lock().clear();
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::record::Raw;
 /// Clients that wait for the next reader, of all partitions.
 const MOST_IDLE: usize = 64;
 /// Of one partition.
-const MOST_IDLE_OF_ONE: usize = 2;
+const MOST_IDLE_OF_ONE: usize = 4;
 
 type Client = StreamConsumer<Listener>;
 

@@ -12,7 +12,8 @@
 //! What Kafka cannot do, the log does not claim:
 //! - **It does not drop duplicates.** The producer is idempotent, so the client's own retries write once. An append that
 //!   failed and is sent again may stand twice, and so may the outputs of a task that crashed after its commit: under the
-//!   same (tenant, source, id), by which readers drop them (`stream::Deduplicate`).
+//!   same (tenant, source, id), by which readers drop them, and with the place that they are from, by which stages do
+//!   (`stream::Repeats`).
 //! - **It does not cut.** How long events stay is the topic's own setting (`retention.ms`): `retain` removes nothing. A
 //!   reader that comes too late gets the first event that is held, and a task says `HISTORY_GONE`.
 //! - **It is not restored.** Brokers give out the offsets; a backup cannot bring them back.
@@ -53,6 +54,8 @@ use store::EventLog;
 
 pub use config::{Compression, Mechanism, Settings, Start};
 pub use connect::Figures;
+/// The client, for whoever writes or reads beside the log, as tests do.
+pub use rdkafka;
 pub use record::{FOREIGN, UNUSABLE};
 
 use crate::event_log::KafkaLog;

@@ -1,8 +1,8 @@
 //! Events as records, and records of others as events.
 //!
 //! An event is written as the CloudEvents binding for Kafka has it (version 1.0.2), structured: the record's value is the
-//! event as JSON, its key the partition key, or the id where there is none, so that an event that is sent again meets its
-//! double. The record's timestamp is the time of writing, never the event's: brokers cut and refuse by it.
+//! event as JSON, its key the partition key, else the subject, else the id, as in every log, so that an event that is sent
+//! again meets its double. The record's timestamp is the time of writing, never the event's: brokers cut and refuse by it.
 //!
 //! | a record | becomes |
 //! |---|---|
@@ -98,7 +98,7 @@ pub(crate) struct Written {
 
 impl Written {
     pub(crate) fn of(event: &Event) -> Self {
-        let key = event.partition_key.as_ref().unwrap_or(&event.id);
+        let key = event.partition_key.as_ref().or(event.subject.as_ref()).unwrap_or(&event.id);
         Self { key: key.clone(), value: event.to_json() }
     }
 }

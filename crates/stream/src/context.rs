@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use kernel::{Event, MAX_EVENT_BYTES, TenantId, Timestamp};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use store::Topic;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{Output, Rejection, dead_letter};
+use crate::{Output, PLACE, Rejection, dead_letter};
 
 /// An output could not be encoded, or is larger than an event may be.
 const BAD_OUTPUT: &str = "BAD_OUTPUT";
@@ -26,6 +27,7 @@ pub struct Context {
     /// The outputs in the form in which they are stored.
     pub(crate) outbox: Vec<u8>,
     cause: Cause,
+    place: Place,
     key: Vec<u8>,
 }
 
@@ -39,6 +41,16 @@ pub(crate) struct Origin {
     pub(crate) input: Topic,
     pub(crate) dead_letters: Topic,
     pub(crate) partition: u32,
+    /// Namespace and partition, where outputs say their place.
+    pub(crate) task: Option<String>,
+}
+
+/// Where the next output is from, as [`PLACE`] says it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    base: u64,
+    offset: u64,
+    index: u32,
 }
 
 /// What makes an output: an event, or a revision of a window; and how many outputs it made so far.
@@ -100,8 +112,14 @@ impl Context {
             outputs: Vec::new(),
             outbox: Vec::new(),
             cause: Cause::default(),
+            place: Place::default(),
             key: Vec::new(),
         }
+    }
+
+    /// What comes is of the event at `offset`, in a commit that begins at `base`.
+    pub(crate) fn stand_at(&mut self, base: u64, offset: u64) {
+        self.place = Place { base, offset, index: 0 };
     }
 
     /// Turns to the next event.
@@ -182,7 +200,7 @@ impl Context {
             data_schema: None,
             data: Some(emission.data),
             data_base64: None,
-            extensions: BTreeMap::new(),
+            extensions: self.next_place(),
         };
         let output = Output { topic: topic.clone(), event };
         let start = self.outbox.len();
@@ -194,6 +212,14 @@ impl Context {
         }
         self.outputs.push(output);
         Ok(())
+    }
+
+    fn next_place(&mut self) -> BTreeMap<String, Value> {
+        let Some(task) = &self.origin.task else { return BTreeMap::new() };
+        let Place { base, offset, index } = self.place;
+        self.place.index += 1;
+        let text = format!("{task}/{base}/{offset}/{index}");
+        BTreeMap::from([(PLACE.to_owned(), Value::String(text))])
     }
 
     fn next_id(&mut self, operator: &str) -> String {

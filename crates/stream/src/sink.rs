@@ -7,8 +7,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use kernel::{Error, Event, Result, Scope, codes};
 use store::{EventLog, MAX_APPEND_BATCH, Topic};
+
+/// Topics and tenants that are written at the same time.
+const APPENDS_AT_ONCE: usize = 8;
 
 /// One output of a topology.
 #[derive(Debug, Clone)]
@@ -68,7 +72,8 @@ pub struct LogSink {
 }
 
 impl LogSink {
-    /// Over a log. One that does not drop duplicates by itself keeps what comes again after a failure.
+    /// Over a log. One that does not drop duplicates by itself keeps what comes again after a failure: see
+    /// [`crate::Repeats`].
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self { log }
@@ -79,20 +84,30 @@ impl LogSink {
 impl Sink for LogSink {
     async fn deliver(&self, outputs: Vec<Output>) -> Result<()> {
         // By topic and tenant, each in order: between two of them there is no order to keep.
-        let mut groups: Vec<(Topic, Vec<Event>)> = Vec::new();
+        let mut groups: Vec<(Topic, Vec<Vec<Event>>)> = Vec::new();
         for Output { topic, event } in outputs {
-            let same = |(other, events): &(Topic, Vec<Event>)| {
-                *other == topic && events.len() < MAX_APPEND_BATCH && events[0].tenant == event.tenant
+            let same = |(other, batches): &(Topic, Vec<Vec<Event>>)| {
+                *other == topic && batches[0][0].tenant == event.tenant
             };
-            match groups.iter().rposition(same) {
-                Some(place) => groups[place].1.push(event),
-                None => groups.push((topic, vec![event])),
+            let Some(place) = groups.iter().rposition(same) else {
+                groups.push((topic, vec![vec![event]]));
+                continue;
+            };
+            let batches = &mut groups[place].1;
+            match batches.last_mut().filter(|batch| batch.len() < MAX_APPEND_BATCH) {
+                Some(batch) => batch.push(event),
+                None => batches.push(vec![event]),
             }
         }
-        for (topic, events) in groups {
-            let scope = Scope::system(events[0].tenant.clone(), "stream");
-            self.log.append(&scope, &topic, events).await?;
-        }
-        Ok(())
+        let append = |(topic, batches): (Topic, Vec<Vec<Event>>)| async move {
+            for batch in batches {
+                let scope = Scope::system(batch[0].tenant.clone(), "stream");
+                self.log.append(&scope, &topic, batch).await?;
+            }
+            Ok(())
+        };
+        // At the same time, so that they wait for one disk or broker together.
+        let written = futures::stream::iter(groups.into_iter().map(append)).buffer_unordered(APPENDS_AT_ONCE);
+        written.collect::<Vec<Result<()>>>().await.into_iter().collect()
     }
 }

@@ -8,6 +8,7 @@ use store::Topic;
 
 use crate::flow::{End, Flow};
 use crate::operator::Operator;
+use crate::repeats::SOURCE;
 use crate::{EventTime, Site};
 
 /// Operators joined, with all state that they have.
@@ -192,7 +193,7 @@ impl Topology {
 
     /// The `source` of every output.
     pub(crate) fn source(&self) -> String {
-        format!("/watershed/stream/{}/{}", self.name, self.version)
+        format!("{SOURCE}{}/{}", self.name, self.version)
     }
 }
 

@@ -37,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is looked for partitions that were added, and the group is told how far this came.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
 
+/// How often a partition is asked how long it is, which may be a question to a broker.
+const LOOKS_AT_END_AFTER: Duration = Duration::from_secs(1);
+
 /// How a worker runs.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -74,7 +77,7 @@ pub struct Standing {
     pub held: usize,
     /// The first offset that is not taken.
     pub next_offset: u64,
-    /// Events in the partition that are not taken.
+    /// Events in the partition that are not taken, as of a second ago.
     pub lag_events: u64,
     /// By tenant, the watermark in milliseconds since 1970.
     pub watermarks_ms: BTreeMap<TenantId, i64>,
@@ -109,6 +112,13 @@ struct Silence {
 struct Told {
     next: Option<u64>,
     at: Option<Duration>,
+}
+
+/// Where a partition ended when it was asked last.
+#[derive(Debug, Default)]
+struct End {
+    looked_at: Option<Duration>,
+    next: u64,
 }
 
 impl Worker {
@@ -229,6 +239,7 @@ impl Worker {
         let mut task = Task::open(topology, parts, partition, self.settings.task.clone()).await?;
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
         let (mut silence, mut told) = (Silence::default(), Told::default());
+        let mut end = End::default();
         loop {
             if self.clock.elapsed().saturating_sub(renewed) >= self.settings.lease / 3 {
                 self.renew(partition).await?;
@@ -236,7 +247,7 @@ impl Worker {
             }
             let step = task.step().await?;
             *pause = FIRST_PAUSE;
-            self.note(partition, &mut task).await?;
+            self.note(partition, &mut task, &mut end).await?;
             self.tell(partition, task.next_offset(), &mut told).await;
             for tenant in self.silent(&task, &mut silence) {
                 let now_ms = self.clock.now().as_millisecond();
@@ -256,18 +267,21 @@ impl Worker {
         }
     }
 
-    async fn note(&self, partition: u32, task: &mut Task) -> Result<()> {
-        let extents = self.parts.source.extents().await?;
-        let extent = extents.iter().find(|extent| extent.partition == partition);
-        let end = extent.map_or(0, |extent| extent.next);
-        if let Some(extent) = extent.filter(|extent| extent.next < task.next_offset()) {
-            return Err(self.is_shorter(*extent, task.next_offset()));
+    async fn note(&self, partition: u32, task: &mut Task, end: &mut End) -> Result<()> {
+        let (now, next) = (self.clock.elapsed(), task.next_offset());
+        if end.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOKS_AT_END_AFTER) {
+            let extents = self.parts.source.extents().await?;
+            let extent = extents.iter().find(|extent| extent.partition == partition);
+            if let Some(extent) = extent.filter(|extent| extent.next < next) {
+                return Err(self.is_shorter(*extent, next));
+            }
+            *end = End { looked_at: Some(now), next: extent.map_or(0, |extent| extent.next) };
         }
         let standing = Standing {
             totals: task.totals(),
             held: task.held(),
-            next_offset: task.next_offset(),
-            lag_events: end.saturating_sub(task.next_offset()),
+            next_offset: next,
+            lag_events: end.next.saturating_sub(next),
             watermarks_ms: task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect(),
             operators: task.operators(),
             failure: None,

@@ -312,7 +312,7 @@ async fn open_market(
     }
     // Ticks are of nobody: the engines hold them as they are.
     let parts = MarketParts {
-        log: Arc::clone(&engines.log),
+        topics: engines.topics.clone(),
         records: Arc::clone(&engines.records),
         columns: Arc::clone(&engines.columns),
         blobs: Arc::clone(&engines.blobs),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use edge::http::health::Check;
 use kernel::{Error, Result, codes};
+use market::Topics;
 use store::memory::MemoryLimiter;
 use store::{Blobs, Cache, Columns, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
@@ -22,6 +23,8 @@ use crate::pulse::Pulse;
 pub(crate) struct Engines {
     pub records: Arc<dyn Records>,
     pub log: Arc<dyn EventLog>,
+    /// The topics of streams.
+    pub topics: Topics,
     pub blobs: Arc<dyn Blobs>,
     pub cache: Arc<dyn Cache>,
     pub columns: Arc<dyn Columns>,
@@ -70,8 +73,10 @@ impl Engines {
         #[cfg(feature = "redis")]
         let limiter = shared_limiter.clone().map_or(limiter, |shared| shared as Arc<dyn Limiter>);
         let records = opened.records(chosen.records)?;
+        let log = opened.log(chosen.log)?;
         Ok(Self {
-            log: opened.log(chosen.log)?,
+            topics: opened.topics(chosen.topics, &log, settings)?,
+            log,
             blobs: opened.blobs(chosen.blobs, ambient)?,
             cache: opened.cache(chosen.cache, ambient),
             columns: opened.columns(chosen.columns)?,
@@ -176,6 +181,22 @@ impl Opened {
             _ => self.embedded.as_ref().map(EmbeddedStore::event_log),
         }
         .ok_or_else(|| not_open("storage.log"))
+    }
+
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "there is one engine"))]
+    fn topics(&self, engine: Engine, log: &Arc<dyn EventLog>, settings: &StorageSettings) -> Result<Topics> {
+        match engine {
+            #[cfg(feature = "kafka")]
+            Engine::Kafka => {
+                let brokers = self.kafka.as_ref().zip(settings.kafka.as_ref());
+                let brokers = brokers.map(|(kafka, set)| {
+                    let begin_at_end = set.auto_offset_reset == store_kafka::Start::Latest;
+                    Topics::of_brokers(kafka.event_log(), set.lease(), begin_at_end)
+                });
+                brokers.ok_or_else(|| not_open("storage.topics"))
+            }
+            _ => Ok(Topics::of_log(Arc::clone(log))),
+        }
     }
 
     fn columns(&self, engine: Engine) -> Result<Arc<dyn Columns>> {

@@ -2,12 +2,13 @@
 //!
 //! A letter is an event of its stage's topic and stays there, so that its place names it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use kernel::{Error, Permission, Result, Scope, Timestamp, codes};
 use store::{Appended, EventLog, ReadLimit, Stored, Topic};
-use stream::Letter;
+use stream::{DEAD_LETTER, Letter};
 
 use crate::events::topics;
 
@@ -113,6 +114,8 @@ impl StageLetters {
     ) -> Result<(Vec<StageLetter>, Option<String>)> {
         let topic = Topic::fixed(STAGES[stage].1);
         let (mut letters, mut read) = (Vec::new(), 0);
+        // Brokers keep a letter that was written again after a crash, and what others wrote beside it.
+        let mut seen = HashSet::new();
         for extent in self.log.extents(&topic).await?.into_iter().rev() {
             let partition = extent.partition;
             let mut end = match before {
@@ -124,6 +127,9 @@ impl StageLetters {
                 let start = end.saturating_sub(READ_AT_ONCE).max(extent.first);
                 let batch = self.range(&topic, partition, start..end).await?;
                 for stored in batch.iter().rev().filter(|stored| stored.event.tenant == *scope.tenant()) {
+                    if stored.event.kind != DEAD_LETTER || !seen.insert(stored.event.id.clone()) {
+                        continue;
+                    }
                     let place = Place { stage, partition, offset: stored.offset };
                     letters.push(place.letter(stored)?);
                     if letters.len() == limit {
@@ -166,7 +172,11 @@ impl StageLetters {
         }
         let offsets = place.offset..place.offset.saturating_add(1);
         let found = self.range(&topic, place.partition, offsets).await?.into_iter().next();
-        let is_it = |stored: &Stored| stored.offset == place.offset && stored.event.tenant == *scope.tenant();
+        let is_it = |stored: &Stored| {
+            stored.offset == place.offset
+                && stored.event.tenant == *scope.tenant()
+                && stored.event.kind == DEAD_LETTER
+        };
         Ok((place, found.filter(is_it).ok_or_else(missing)?))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernel::{Event, Result};
+use kernel::{Event, Result, TenantId};
 use store::{MAX_TIME_NS, Topic};
 use stream::{Rejection, Topology, read};
 
@@ -33,6 +33,10 @@ pub(super) fn topology(rules: &Arc<Rules>) -> Result<Topology> {
 /// # Errors
 /// What is wrong with it, with the code of [`RejectionCode`] or `FROM_THE_FUTURE`.
 pub fn normalised(rules: &Rules, event: &Event) -> Result<TickMessage, Rejection> {
+    if event.tenant == TenantId::server() {
+        let reason = "the sender speaks for the server itself, which has no ticks".to_owned();
+        return Err(Rejection { code: RejectionCode::TenantMismatch.name(), reason });
+    }
     let message = event.data.as_ref().map_or("null", |data| data.get());
     let tenancy = Tenancy::Only(&event.tenant);
     let tick = ticks::normalise(message.as_bytes(), &rules.normaliser, tenancy, &rules.terms)

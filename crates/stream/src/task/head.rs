@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event_time::Tide;
 use crate::operator::{Counts, decode, encode};
-use crate::{EventTime, Topology};
+use crate::{EventTime, Repeats, Topology};
 
 const LAYOUT: u32 = 1;
 
@@ -58,6 +58,9 @@ pub(crate) struct Head {
     pub(crate) totals: Totals,
     pub(crate) counts: Vec<Counts>,
     pub(crate) tides: BTreeMap<TenantId, Tide>,
+    /// Stands behind the rest, where there is anything: releases before this one wrote none.
+    #[serde(skip)]
+    pub(crate) repeats: Repeats,
 }
 
 impl Head {
@@ -75,6 +78,7 @@ impl Head {
             totals: Totals::default(),
             counts: vec![Counts::default(); topology.operators().len()],
             tides: BTreeMap::new(),
+            repeats: Repeats::default(),
         }
     }
 
@@ -86,6 +90,9 @@ impl Head {
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         encode(self, &mut bytes);
+        if !self.repeats.is_empty() {
+            encode(&self.repeats, &mut bytes);
+        }
         bytes
     }
 
@@ -99,7 +106,12 @@ impl Head {
             let message = format!("the state of `{}` has layout {layout}, not {LAYOUT}", topology.name());
             return Err(Error::new(codes::CONFLICT, message));
         }
-        let head: Self = decode(bytes)?;
+        let (mut head, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|cause| {
+            Error::new(codes::CORRUPTED, "a task's head cannot be read").with_source(cause)
+        })?;
+        if !rest.is_empty() {
+            head.repeats = decode(rest)?;
+        }
         if head.format != topology.format || head.operators != topology.operators() {
             let message = format!(
                 "the state of `{}` is of format {} with operators {:?}, not of format {} with {:?}; give the new one a \

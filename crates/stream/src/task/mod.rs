@@ -63,6 +63,8 @@ pub struct Task {
     held: Held,
     context: Context,
     waiting: VecDeque<Stored>,
+    /// Where the next commit begins.
+    base: u64,
     is_broken: bool,
     is_undelivered: bool,
 }
@@ -106,6 +108,7 @@ impl Task {
         self.is_broken = true;
         let outputs = self.commit().await?;
         self.is_broken = false;
+        self.base = self.head.next_offset;
         self.deliver(outputs).await?;
         Ok(Step::Took(taken))
     }
@@ -149,6 +152,12 @@ impl Task {
             return;
         }
         self.head.next_offset = offset + 1;
+        self.context.stand_at(self.base, offset);
+        if self.settings.log_keeps_repeats && self.head.repeats.knows(&event) {
+            self.head.totals.taken += 1;
+            self.head.totals.duplicates += 1;
+            return;
+        }
         match Punctuation::of(&event) {
             Ok(None) => self.take(offset, event),
             Ok(Some(punctuation)) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::{Error, Result, codes};
-use store::Expect;
+use store::{Expect, Extent};
 
 use crate::Topology;
 use crate::context::{Context, Origin};
@@ -59,10 +59,12 @@ impl Task {
             input: input.clone(),
             dead_letters: topology.dead_letters.clone(),
             partition,
+            task: settings.log_keeps_repeats.then(|| format!("{}/{partition}", settings.namespace)),
         };
         let nothing = Punctuation { partition, now_ms: 0, is_idle: false };
         let event = nothing.event(&kernel::TenantId::server(), "start")?;
         Ok(Self {
+            base: head.next_offset,
             is_undelivered: head.outbox.is_some(),
             context: Context::new(origin, event),
             topology,
@@ -95,7 +97,8 @@ async fn first_offset(parts: &TaskParts, settings: &TaskSettings, partition: u32
     }
     let extents = parts.source.extents().await?;
     let extent = extents.iter().find(|extent| extent.partition == partition);
-    extent.map(|extent| extent.first).ok_or_else(|| {
+    let begin = |extent: &Extent| if settings.begins_at_end { extent.next } else { extent.first };
+    extent.map(begin).ok_or_else(|| {
         Error::new(codes::NOT_FOUND, format!("the source has no partition {partition}"))
             .with_field("partition")
     })

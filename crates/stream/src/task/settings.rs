@@ -17,7 +17,7 @@ pub struct TaskParts {
     pub records: Arc<dyn Records>,
 }
 
-/// How a task runs. Nothing here changes an output.
+/// How a task runs. Nothing here changes what an output says.
 #[derive(Debug, Clone)]
 pub struct TaskSettings {
     /// Tasks in another namespace have a state of their own; `a-z 0-9 _ -`.
@@ -31,8 +31,13 @@ pub struct TaskSettings {
     pub most_segments: usize,
     /// Where a state that is new begins; at what the source still holds, where this is none.
     pub from: Option<u64>,
+    /// Whether it begins at what comes next instead, where `from` is none.
+    pub begins_at_end: bool,
     /// The first offset that is not taken any more.
     pub until: Option<u64>,
+    /// Whether the log keeps what is written to it twice: outputs then say where they are from, and inputs that come again
+    /// are dropped by it.
+    pub log_keeps_repeats: bool,
 }
 
 impl Default for TaskSettings {
@@ -43,7 +48,9 @@ impl Default for TaskSettings {
             commit_bytes: 16 << 20,
             most_segments: 64,
             from: None,
+            begins_at_end: false,
             until: None,
+            log_keeps_repeats: false,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `watershed dlq`: what the stages of market data refused, and replay. Over a data folder that no server has open; a
-//! server has the same under `/api/v1/market/dead-letters`.
+//! `watershed dlq`: what the stages of market data refused, and replay. Over a data folder that no server has open, or over
+//! brokers; a server has the same under `/api/v1/market/dead-letters`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::terminal;
 pub(super) async fn run(command: Dlq, config: Config) -> Result<()> {
     let ambient = Ambient::of_system();
     let engines = Engines::open(&config.storage, &ambient).await?;
-    let letters = StageLetters::new(Arc::clone(&engines.log));
+    let letters = StageLetters::new(Arc::clone(&engines.topics.log));
     let scope = scope(&config, "dlq")?;
     match command {
         Dlq::List { stage, count } => {

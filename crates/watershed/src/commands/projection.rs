@@ -11,7 +11,7 @@ use crate::terminal;
 pub(super) async fn run(command: &Projection, config: Config) -> Result<()> {
     let Projection::Rebuild = command;
     let engines = Engines::open(&config.storage, &Ambient::of_system()).await?;
-    let missing = market::projection::rebuild(engines.log.as_ref(), engines.columns.as_ref()).await?;
+    let missing = market::projection::rebuild(engines.topics.log.as_ref(), engines.columns.as_ref()).await?;
     terminal::say(format!("{missing} rows were missing"));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use kernel::{Error, Result};
-use stream::{Task, TaskSettings, Topology};
+use stream::{Task, Topology};
 
 use crate::app::Ambient;
 use crate::cli::Stream;
@@ -44,9 +44,8 @@ fn drawing(stages: &[Topology]) -> Result<String> {
 async fn lag(engines: &Engines, stages: &[Topology]) -> Result<String> {
     let mut text = format!("{:<16}{:>10}{:>12}{:>12}{:>12}\n", "stage", "partition", "next", "end", "lag");
     for stage in stages {
-        for extent in engines.log.extents(stage.input()).await? {
-            let settings = TaskSettings::default();
-            let found = Task::look(stage, &engines.records, &settings, extent.partition).await?;
+        for extent in engines.topics.log.extents(stage.input()).await? {
+            let found = Task::look(stage, &engines.records, &engines.topics.task(), extent.partition).await?;
             let next = found.map_or(extent.first, |(next, _)| next);
             let (name, behind) = (stage.name(), extent.next.saturating_sub(next));
             writeln!(text, "{name:<16}{:>10}{next:>12}{:>12}{behind:>12}", extent.partition, extent.next)

@@ -43,6 +43,8 @@ pub(crate) enum Engine {
     Redis,
     /// The bucket of `storage.s3`.
     S3,
+    /// The brokers of `storage.kafka`.
+    Kafka,
 }
 
 /// Which engine serves each port, and where the engines are.
@@ -58,6 +60,10 @@ pub(crate) struct StorageSettings {
     pub records: Engine,
     /// Events: `auto`, `embedded` or `postgres`.
     pub log: Engine,
+    /// Topics of streams, which market data goes through: `auto`, `kafka`, or the engine of `log`. What stands in the topics
+    /// of another engine is not carried over: a stage that was changed to brokers begins there, and goes on where it was when
+    /// it is changed back.
+    pub topics: Engine,
     /// What may vanish: `auto`, `embedded` or `redis`.
     pub cache: Engine,
     /// Nearest neighbours: `auto`, `embedded` or `postgres`. Nothing in the server asks for them yet, so that this
@@ -80,8 +86,8 @@ pub(crate) struct StorageSettings {
     pub redis: Option<RedisSettings>,
     /// The bucket.
     pub s3: Option<S3Settings>,
-    /// The brokers whose topics streams read and write. They do not serve `log`: what a caller sends twice must be taken
-    /// once, and brokers do not drop what they have.
+    /// The brokers whose topics streams read and write (`topics`). They do not serve `log`: what a caller sends twice must be
+    /// taken once, and brokers do not drop what they have.
     pub kafka: Option<KafkaSettings>,
 }
 
@@ -92,6 +98,7 @@ impl Default for StorageSettings {
             startup_timeout_secs: 60,
             records: Engine::Auto,
             log: Engine::Auto,
+            topics: Engine::Auto,
             cache: Engine::Auto,
             vectors: Engine::Auto,
             columns: Engine::Auto,
@@ -111,6 +118,7 @@ impl Default for StorageSettings {
 pub(crate) struct Chosen {
     pub records: Engine,
     pub log: Engine,
+    pub topics: Engine,
     pub cache: Engine,
     pub vectors: Engine,
     pub columns: Engine,
@@ -129,7 +137,7 @@ impl Chosen {
 
     /// Whether any port is served by a server that a start cannot do without.
     pub(crate) fn needs_servers(&self) -> bool {
-        let needed = [self.records, self.log, self.vectors, self.columns, self.blobs];
+        let needed = [self.records, self.log, self.topics, self.vectors, self.columns, self.blobs];
         needed.iter().any(|engine| *engine != Engine::Embedded)
     }
 
@@ -150,9 +158,11 @@ impl StorageSettings {
             named => named,
         };
         let postgres = (self.is_configured(Engine::Postgres), Engine::Postgres);
+        let log = first(self.log, &[postgres]);
         Chosen {
             records: first(self.records, &[postgres]),
-            log: first(self.log, &[postgres]),
+            log,
+            topics: first(self.topics, &[(self.is_configured(Engine::Kafka), Engine::Kafka), (true, log)]),
             cache: first(self.cache, &[(self.is_configured(Engine::Redis), Engine::Redis)]),
             vectors: first(self.vectors, &[postgres]),
             columns: first(self.columns, &[postgres]),
@@ -170,7 +180,9 @@ impl StorageSettings {
             #[cfg(feature = "s3")]
             Engine::S3 => self.s3.as_ref().is_some_and(|s3| !s3.bucket.is_empty()),
             Engine::Embedded | Engine::Auto => true,
-            #[cfg(not(all(feature = "postgres", feature = "redis", feature = "s3")))]
+            #[cfg(feature = "kafka")]
+            Engine::Kafka => self.kafka.as_ref().is_some_and(|kafka| !kafka.url.is_empty()),
+            #[cfg(not(all(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")))]
             _ => false,
         }
     }
@@ -185,9 +197,11 @@ impl StorageSettings {
         require(is_bounded, "storage.startup_timeout_secs", "must be at most 3600")?;
         let documents: &[Engine] = &[Engine::Embedded, Engine::Postgres];
         let chosen = self.chosen();
-        let ports: [(&str, Engine, &[Engine]); 6] = [
+        let topics = [Engine::Kafka, chosen.log];
+        let ports: [(&str, Engine, &[Engine]); 7] = [
             ("storage.records", chosen.records, documents),
             ("storage.log", chosen.log, documents),
+            ("storage.topics", chosen.topics, &topics),
             ("storage.vectors", chosen.vectors, documents),
             ("storage.columns", chosen.columns, documents),
             ("storage.cache", chosen.cache, &[Engine::Embedded, Engine::Redis]),

@@ -10,6 +10,8 @@ mod access;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod away;
 mod backup;
+#[cfg(all(feature = "kafka", feature = "postgres", feature = "redis"))]
+mod brokers;
 mod browsers;
 mod caching;
 mod cli;
