@@ -35,12 +35,15 @@ READ_BY_POST = (
     "/api/v1/search",
     "/api/v1/embed",
     "/v1/embeddings",
+    "/api/v1/predict",
+    "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}/infer",
 )
 # Of the operator's tenant alone; not in the document.
 OPERATORS = ("/api/config", "/debug/pprof/profile?seconds=1")
 # What time alone changes: of an answer, of a key that its owner uses, of a webhook that is sent meanwhile.
 PASSING = (
-    "answer_id", "generated_at", "score", "last_used_at",
+    "answer_id", "generated_at", "score", "last_used_at", "serving_version",
     "state", "attempts", "due_at", "finished_at", "last_status", "last_error",
 )
 

@@ -16,8 +16,8 @@ PERMISSIONS = ("read", "write", "admin")
 SECRET = "bench-secret-of-more-than-thirty-two-bytes"
 CONFIG = f'[auth.jwt]\nsecret = "{SECRET}"\n'
 
-# Whose things are asked for by names that their makers choose: there is no list of them at this address.
-MODELS = "/api/v1/models"
+# Whose things are asked for by names that their makers choose.
+MODELS = ("/api/v1/models", "/v2/models")
 # Method, path and body; `MARK` is the tenant's own word, `TENANT` its name.
 PLANTED = [
     ("POST", "/api/2.0/mlflow/registered-models/create", {"name": "model-of-TENANT", "description": "MARK"}),
@@ -145,7 +145,7 @@ class Tenant:
 
     def identity(self, collection):
         """The id of this tenant's newest thing in a list; none where it has none."""
-        if collection == MODELS:
+        if collection in MODELS:
             return f"model-of-{self.name}"
         listed = json.loads(self.as_admin("GET", collection).text)
         things = next((part for part in listed.values() if isinstance(part, list)), []) if listed else []

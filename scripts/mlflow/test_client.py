@@ -4,15 +4,20 @@ The server is found by `MLFLOW_TRACKING_URI` and `MLFLOW_TRACKING_TOKEN`. To add
 """
 
 import hashlib
+import json
 import math
 import os
 import pathlib
+import time
+import urllib.parse
+import urllib.request
 import uuid
 import zipfile
 
 import mlflow
 import numpy
 import onnx
+import onnxruntime
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
@@ -45,6 +50,39 @@ def doubling():
     two = helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0])
     graph = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["y"])], "doubling", [inputs], [outputs], [two])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def layers(seed):
+    """A network of two layers whose weights are too large for the client to leave them in the model's file."""
+    drawn = numpy.random.default_rng(seed)
+    inputs = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])
+    outputs = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 3])
+    weights = [onnx.numpy_helper.from_array(drawn.normal(size=shape).astype(numpy.float32), name)
+               for name, shape in (("first", (16, 64)), ("second", (64, 3)))]
+    nodes = [helper.make_node("MatMul", ["x", "first"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+             helper.make_node("MatMul", ["b", "second"], ["y"])]
+    graph = helper.make_graph(nodes, "layers", [inputs], [outputs], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def ask(path, body):
+    """What the server answers beside MLflow's API."""
+    headers = {"authorization": f"Bearer {os.environ['MLFLOW_TRACKING_TOKEN']}", "content-type": "application/json"}
+    request = urllib.request.Request(os.environ["MLFLOW_TRACKING_URI"] + urllib.parse.quote(path), json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def served(name, rows, version="champion"):
+    """What a version answers to rows, and which one it was."""
+    given = {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+    told = ask(f"/v2/models/{name}/versions/{version}/infer", {"inputs": [given]})
+    [output] = told["outputs"]
+    return numpy.array(output["data"], numpy.float32).reshape(output["shape"]), told["model_version"]
+
+
+def offline(network, rows):
+    return onnxruntime.InferenceSession(network.SerializeToString()).run(None, {"x": rows})[0]
 
 
 def refused(code, act):
@@ -231,6 +269,31 @@ def test_searches_find_and_page(client, experiment, name):
     version_of(client, f"{name} 1", runs[1])
     [version] = client.search_model_versions(f"name = '{name} 1'")
     assert client.search_model_versions(f"run_id = '{runs[1]}'")[0].version == version.version == "1"
+
+
+def test_what_is_registered_is_served(client, experiment, name, tmp_path):
+    mlflow.set_experiment(experiment_id=experiment)
+    networks = [layers(1), layers(2)]
+    rows = numpy.random.default_rng(3).normal(size=(5, 16)).astype(numpy.float32)
+    with mlflow.start_run():
+        mlflow.onnx.log_model(networks[0], name="model", registered_model_name=name, pip_requirements=[])
+    run = client.create_run(experiment).info.run_id
+    onnx.save(networks[1], tmp_path / "network.onnx")
+    client.log_artifact(run, str(tmp_path / "network.onnx"), "model")
+    version_of(client, name, run)
+    client.set_registered_model_alias(name, "champion", "1")
+    for number, network in enumerate(networks, 1):
+        answered, version = served(name, rows, number)
+        assert version == str(number)
+        numpy.testing.assert_allclose(answered, offline(network, rows), rtol=1e-4, atol=1e-5)
+    assert served(name, rows)[1] == "1"
+    client.set_registered_model_alias(name, "champion", "2")
+    end = time.monotonic() + 10
+    while served(name, rows)[1] != "2":
+        assert time.monotonic() < end, "the alias is not followed"
+        time.sleep(0.05)
+    told = ask("/api/v1/predict", {"model_name": name, "inputs": [{"x": row} for row in rows.tolist()]})
+    numpy.testing.assert_allclose(told["predictions"], offline(networks[1], rows), rtol=1e-4, atol=1e-5)
 
 
 def test_experiments_come_and_go(client, experiment):

@@ -584,6 +584,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List registered models by name, 1,000 at most. */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a registered model, and what of it answers here. */
+        get: operations["get_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models/{name}/history": {
         parameters: {
             query?: never;
@@ -646,6 +680,23 @@ export interface paths {
         get: operations["list_model_versions"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/predict": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ask a model about rows. */
+        post: operations["predict_rows"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1113,6 +1164,125 @@ export interface paths {
         put?: never;
         /** Embed texts, as OpenAI's clients ask. */
         post: operations["create_embeddings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Say what the inference server is. */
+        get: operations["get_inference_server"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Describe a model by its inputs and outputs. */
+        get: operations["get_inference_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}/infer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ask a model. */
+        post: operations["infer_by_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Make a model ready, and say when it is. */
+        get: operations["get_inference_model_ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Describe a version of a model by its inputs and outputs. */
+        get: operations["get_inference_model_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}/versions/{version}/infer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ask a version of a model. */
+        post: operations["infer_by_model_version"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v2/models/{name}/versions/{version}/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Make a version of a model ready, and say when it is. */
+        get: operations["get_inference_model_version_ready"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1657,6 +1827,109 @@ export interface components {
             status: string;
             successful: number;
             total_records: number;
+        };
+        /** @description An input. */
+        InferenceInput: {
+            /** @description The values in row-major order, flat or in lists of lists. */
+            data?: unknown[] | null;
+            /** @enum {string} */
+            datatype: "BOOL" | "UINT8" | "UINT16" | "UINT32" | "UINT64" | "INT8" | "INT16" | "INT32" | "INT64" | "FP32" | "FP64" | "BYTES";
+            /** @description As in the model's metadata. */
+            name: string;
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description The length of each axis. */
+            shape: number[];
+        };
+        /** @description A model, as the version that answers now describes itself. */
+        InferenceModel: {
+            /** @description Whether requests are put together. */
+            batches: boolean;
+            inputs: components["schemas"]["InferenceTensor"][];
+            name: string;
+            outputs: components["schemas"]["InferenceTensor"][];
+            /** @description What serves it, such as `onnx_tract`. */
+            platform: string;
+            /** @description The version that answers. */
+            versions: string[];
+        };
+        /** @description An output. */
+        InferenceOutput: {
+            /** @description The values in row-major order; missing where they stand behind the JSON. */
+            data?: unknown[] | null;
+            datatype: string;
+            name: string;
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
+            shape: number[];
+        };
+        /** @description Whether a model answers. */
+        InferenceReadiness: {
+            name: string;
+            ready: boolean;
+            version: string;
+        };
+        /**
+         * @description A request for an inference.
+         * @example {
+         *       "inputs": [
+         *         {
+         *           "data": [
+         *             1,
+         *             2
+         *           ],
+         *           "datatype": "FP32",
+         *           "name": "x",
+         *           "shape": [
+         *             1,
+         *             2
+         *           ]
+         *         }
+         *       ]
+         *     }
+         */
+        InferenceRequest: {
+            /** @description Comes back in the answer. */
+            id?: string | null;
+            inputs: components["schemas"]["InferenceInput"][];
+            /** @description The outputs that are wanted; all of them where missing. */
+            outputs?: components["schemas"]["InferenceWantedOutput"][] | null;
+            /** @description `binary_data_output` asks for all values behind the JSON. */
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** @description An answer. */
+        InferenceResponse: {
+            id?: string | null;
+            model_name: string;
+            /** @description The version that made it. */
+            model_version: string;
+            outputs: components["schemas"]["InferenceOutput"][];
+        };
+        /** @description What the server is. */
+        InferenceServer: {
+            /** @description Extensions of the protocol that it speaks. */
+            extensions: string[];
+            name: string;
+            version: string;
+        };
+        /** @description A tensor that a model takes or gives. */
+        InferenceTensor: {
+            datatype: string;
+            name: string;
+            /** @description The length of each axis, -1 for any. */
+            shape: number[];
+        };
+        /** @description An output that is wanted. */
+        InferenceWantedOutput: {
+            name: string;
+            /** @description `binary_data` asks for the values behind the JSON. */
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** @description What an instrument is. */
         Instrument: {
@@ -2239,6 +2512,58 @@ export interface components {
             user_id: string;
         };
         /**
+         * @description Rows that a model is asked about.
+         * @example {
+         *       "inputs": [
+         *         {
+         *           "x": [
+         *             1,
+         *             2
+         *           ]
+         *         },
+         *         {
+         *           "x": [
+         *             3,
+         *             4
+         *           ]
+         *         }
+         *       ],
+         *       "model_name": "churn"
+         *     }
+         */
+        PredictRequest: {
+            /** @description Experiments are not answered here. */
+            experiment_id?: string | null;
+            /** @description A value for each input of the model, by its name. */
+            inputs: {
+                [key: string]: unknown;
+            }[];
+            /** @description The registered model; `runtime.default_model` where missing. */
+            model_name?: string | null;
+            /** @description A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`. */
+            model_version?: string | null;
+            /** @description Taken, and changes nothing. */
+            session_id?: string | null;
+            /** @description Taken, and changes nothing. */
+            user_id?: string | null;
+        };
+        /** @description Predictions. */
+        PredictResponse: {
+            /** Format: double */
+            latency_ms: number;
+            model_name: string;
+            /** @description The version that answered. */
+            model_version: string;
+            /** @description One for each row that the model gives: the value of its output, or an object where it has several. */
+            predictions: unknown[];
+            routing_metadata: components["schemas"]["PredictRouting"];
+        };
+        /** @description How the version was chosen. */
+        PredictRouting: {
+            /** @description The alias or the number that was asked for. */
+            asked: string;
+        };
+        /**
          * @description The body of every error (RFC 9457).
          * @example {
          *       "code": "VALIDATION_ERROR",
@@ -2598,6 +2923,31 @@ export interface components {
             score: number;
             /** @description The terms of the text that stand for the word. */
             terms: string[];
+        };
+        /** @description A registered model. */
+        ServedModel: {
+            /** @description The version that each alias points at. */
+            aliases: {
+                [key: string]: number;
+            };
+            /** Format: date-time */
+            created_at: string;
+            description?: string;
+            /** @description Why the version of `champion` does not answer here. */
+            fault?: string | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description The version that answers for `champion` here, where it is in memory.
+             */
+            serving_version?: number | null;
+            /** @description The stage of that version. */
+            stage: string;
+            /**
+             * Format: int64
+             * @description The one that the alias `champion` points at, else the newest; 0 where there is none.
+             */
+            version: number;
         };
         /** @description One thing that someone did. */
         SessionInteraction: {
@@ -4778,6 +5128,62 @@ export interface operations {
             507: components["responses"]["StorageFull"];
         };
     };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModel"][];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModel"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     list_model_history: {
         parameters: {
             query?: {
@@ -4944,6 +5350,57 @@ export interface operations {
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
+        };
+    };
+    predict_rows: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PredictResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description there is no such model, version or alias */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the version cannot be served */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
         };
     };
     recommend_bought_together: {
@@ -6437,6 +6894,241 @@ export interface operations {
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
             507: components["responses"]["StorageFull"];
+        };
+    };
+    get_inference_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceServer"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_inference_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceModel"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    infer_by_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InferenceRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    get_inference_model_ready: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceReadiness"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_inference_model_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description A number, or an alias.
+                 * @example champion
+                 */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceModel"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    infer_by_model_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description A number, or an alias.
+                 * @example champion
+                 */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InferenceRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    get_inference_model_version_ready: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description A number, or an alias.
+                 * @example champion
+                 */
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceReadiness"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
 }

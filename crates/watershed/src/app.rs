@@ -23,6 +23,7 @@ use market::{Market, MarketParts};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
 use registry::{ModelRegistry, RegistryParts};
+use runtime::{Runtime, RuntimeParts};
 use stream::{HISTORY_GONE, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -34,6 +35,7 @@ use crate::config::{Config, Engine, JwtSettings, Role, Roles};
 use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
+use crate::forecasters::CurveForecasters;
 use crate::guard::{self, Guarded};
 use crate::{hooks, jwks};
 
@@ -70,6 +72,7 @@ pub(crate) struct App {
     pub ingest: Ingest,
     pub recommend: Recommend,
     pub models: ModelRegistry,
+    pub runtime: Runtime,
     /// None where `market.enabled` says so.
     pub market: Option<Market>,
     pub audit: AuditLog,
@@ -139,6 +142,7 @@ impl App {
             &owners,
         );
         let models = models(config, &engines, &guarded, &ambient, audit.clone());
+        let runtime = runtime(config, &models, &ambient, &mut registry);
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
         #[cfg(feature = "search")]
         let search = crate::finding::open(config, &engines, &guarded, &ambient, &mut registry)?;
@@ -155,6 +159,7 @@ impl App {
             ingest,
             recommend,
             models,
+            runtime,
             market,
             audit,
             keys,
@@ -177,6 +182,7 @@ impl App {
             .merge(http::audit::routes(self.audit.clone()))
             .merge(webhooks::http::routes(Arc::clone(&self.webhooks)))
             .merge(registry::http::routes(self.models.clone()))
+            .merge(runtime::http::routes(self.runtime.clone()))
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
@@ -244,6 +250,7 @@ impl App {
         let api = if config.server.roles.has(Role::Api) {
             let api = Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found);
             api.layer(middleware::from_fn(registry::mlflow::translate))
+                .layer(middleware::from_fn(runtime::http::translate))
         } else {
             let names = config.server.roles.names();
             Router::new().fallback(move || std::future::ready(not_answered_here(&names)))
@@ -376,7 +383,7 @@ pub(crate) async fn openapi_json() -> Result<String> {
     if let Some(market) = app.market {
         market.stop().await;
     }
-    drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks, app.models));
+    drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks, app.models, app.runtime));
     #[cfg(feature = "search")]
     drop(app.search);
     // What cannot be removed from a temporary folder is the system's to tidy.
@@ -411,6 +418,19 @@ pub(crate) fn models(
         entropy: Arc::clone(&ambient.entropy),
     };
     ModelRegistry::new(parts, &config.registry)
+}
+
+/// What serves registered models: the formats of everybody, and those of the domains.
+fn runtime(config: &Config, models: &ModelRegistry, ambient: &Ambient, registry: &mut Registry) -> Runtime {
+    let mut engines = runtime::engines::all();
+    engines.push(Arc::new(CurveForecasters));
+    let parts = RuntimeParts {
+        models: models.models.clone(),
+        files: models.files.clone(),
+        engines,
+        clock: Arc::clone(&ambient.clock),
+    };
+    Runtime::new(parts, config.runtime.clone(), registry)
 }
 
 /// The key of the settings. Where they have none and records are in the data folder, one is made and kept in a file there;

@@ -20,7 +20,7 @@ use crate::traces::Traces;
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
 /// The crates of the workspace, as log lines name them.
-const TARGETS: [&str; 19] = [
+const TARGETS: [&str; 20] = [
     "backup",
     "edge",
     "kernel",
@@ -30,6 +30,7 @@ const TARGETS: [&str; 19] = [
     "recommend",
     "registry",
     "rollout",
+    "runtime",
     "search",
     "store",
     "store_embedded",

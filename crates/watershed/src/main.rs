@@ -14,6 +14,7 @@ mod engine_metrics;
 mod engines;
 #[cfg(feature = "search")]
 mod finding;
+mod forecasters;
 mod guard;
 mod hooks;
 mod jwks;

@@ -472,6 +472,100 @@ class ImportResult(TypedDict):
     total_records: int
 
 
+class InferenceInput(TypedDict):
+    """An input."""
+
+    data: NotRequired[list[Any] | None]
+    """The values in row-major order, flat or in lists of lists."""
+    datatype: Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64", "BYTES"]
+    name: str
+    """As in the model's metadata."""
+    parameters: NotRequired[dict[str, Any] | None]
+    shape: list[int]
+    """The length of each axis."""
+
+
+class InferenceModel(TypedDict):
+    """A model, as the version that answers now describes itself."""
+
+    batches: bool
+    """Whether requests are put together."""
+    inputs: list[InferenceTensor]
+    name: str
+    outputs: list[InferenceTensor]
+    platform: str
+    """What serves it, such as `onnx_tract`."""
+    versions: list[str]
+    """The version that answers."""
+
+
+class InferenceOutput(TypedDict):
+    """An output."""
+
+    data: NotRequired[list[Any] | None]
+    """The values in row-major order; missing where they stand behind the JSON."""
+    datatype: str
+    name: str
+    parameters: NotRequired[dict[str, Any] | None]
+    shape: list[int]
+
+
+class InferenceReadiness(TypedDict):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+    version: str
+
+
+class InferenceRequest(TypedDict):
+    """A request for an inference."""
+
+    id: NotRequired[str | None]
+    """Comes back in the answer."""
+    inputs: list[InferenceInput]
+    outputs: NotRequired[list[InferenceWantedOutput] | None]
+    """The outputs that are wanted; all of them where missing."""
+    parameters: NotRequired[dict[str, Any] | None]
+    """`binary_data_output` asks for all values behind the JSON."""
+
+
+class InferenceResponse(TypedDict):
+    """An answer."""
+
+    id: NotRequired[str | None]
+    model_name: str
+    model_version: str
+    """The version that made it."""
+    outputs: list[InferenceOutput]
+
+
+class InferenceServer(TypedDict):
+    """What the server is."""
+
+    extensions: list[str]
+    """Extensions of the protocol that it speaks."""
+    name: str
+    version: str
+
+
+class InferenceTensor(TypedDict):
+    """A tensor that a model takes or gives."""
+
+    datatype: str
+    name: str
+    shape: list[int]
+    """The length of each axis, -1 for any."""
+
+
+class InferenceWantedOutput(TypedDict):
+    """An output that is wanted."""
+
+    name: str
+    parameters: NotRequired[dict[str, Any] | None]
+    """`binary_data` asks for the values behind the JSON."""
+
+
 class Instrument(TypedDict):
     """What an instrument is."""
 
@@ -908,6 +1002,42 @@ class PersonalData(TypedDict):
     user_id: str
 
 
+class PredictRequest(TypedDict):
+    """Rows that a model is asked about."""
+
+    experiment_id: NotRequired[str | None]
+    """Experiments are not answered here."""
+    inputs: list[dict[str, Any]]
+    """A value for each input of the model, by its name."""
+    model_name: NotRequired[str | None]
+    """The registered model; `runtime.default_model` where missing."""
+    model_version: NotRequired[str | None]
+    """A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`."""
+    session_id: NotRequired[str | None]
+    """Taken, and changes nothing."""
+    user_id: NotRequired[str | None]
+    """Taken, and changes nothing."""
+
+
+class PredictResponse(TypedDict):
+    """Predictions."""
+
+    latency_ms: float
+    model_name: str
+    model_version: str
+    """The version that answered."""
+    predictions: list[Any]
+    """One for each row that the model gives: the value of its output, or an object where it has several."""
+    routing_metadata: PredictRouting
+
+
+class PredictRouting(TypedDict):
+    """How the version was chosen."""
+
+    asked: str
+    """The alias or the number that was asked for."""
+
+
 class Profile(TypedDict):
     """What is known of the person now."""
 
@@ -1139,6 +1269,24 @@ class SearchWord(TypedDict):
     """What it adds."""
     terms: list[str]
     """The terms of the text that stand for the word."""
+
+
+class ServedModel(TypedDict):
+    """A registered model."""
+
+    aliases: dict[str, int]
+    """The version that each alias points at."""
+    created_at: str
+    description: NotRequired[str]
+    fault: NotRequired[str | None]
+    """Why the version of `champion` does not answer here."""
+    name: str
+    serving_version: NotRequired[int | None]
+    """The version that answers for `champion` here, where it is in memory."""
+    stage: str
+    """The stage of that version."""
+    version: int
+    """The one that the alias `champion` points at, else the newest; 0 where there is none."""
 
 
 class SessionInteraction(TypedDict):

@@ -264,6 +264,14 @@ class Operations(Caller):
         """Say what would become of a raw tick, without storing it."""
         return self._call(Request[models.TickVerdict]("POST", "/api/v1/market/validate", body=body, repeatable=True))
 
+    def list_models(self) -> list[models.ServedModel]:
+        """List registered models by name, 1,000 at most."""
+        return self._call(Request[list[models.ServedModel]]("GET", "/api/v1/models"))
+
+    def get_model(self, name: str) -> models.ServedModel:
+        """Get a registered model, and what of it answers here."""
+        return self._call(Request[models.ServedModel]("GET", f"/api/v1/models/{quoted(name)}"))
+
     def list_model_history(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
     ) -> models.ModelHistory:
@@ -287,6 +295,10 @@ class Operations(Caller):
         return self._call(Request[models.ModelVersionPage](
             "GET", f"/api/v1/models/{quoted(name)}/versions", query={"limit": limit, "cursor": cursor}
         ))
+
+    def predict_rows(self, body: models.PredictRequest) -> models.PredictResponse:
+        """Ask a model about rows."""
+        return self._call(Request[models.PredictResponse]("POST", "/api/v1/predict", body=body))
 
     def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
@@ -500,6 +512,42 @@ class Operations(Caller):
     def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
         """Embed texts, as OpenAI's clients ask."""
         return self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))
+
+    def get_inference_server(self) -> models.InferenceServer:
+        """Say what the inference server is."""
+        return self._call(Request[models.InferenceServer]("GET", "/v2"))
+
+    def get_inference_model(self, name: str) -> models.InferenceModel:
+        """Describe a model by its inputs and outputs."""
+        return self._call(Request[models.InferenceModel]("GET", f"/v2/models/{quoted(name)}"))
+
+    def infer_by_model(self, name: str, body: models.InferenceRequest) -> models.InferenceResponse:
+        """Ask a model."""
+        return self._call(Request[models.InferenceResponse]("POST", f"/v2/models/{quoted(name)}/infer", body=body))
+
+    def get_inference_model_ready(self, name: str) -> models.InferenceReadiness:
+        """Make a model ready, and say when it is."""
+        return self._call(Request[models.InferenceReadiness]("GET", f"/v2/models/{quoted(name)}/ready"))
+
+    def get_inference_model_version(self, name: str, version: str) -> models.InferenceModel:
+        """Describe a version of a model by its inputs and outputs."""
+        return self._call(Request[models.InferenceModel](
+            "GET", f"/v2/models/{quoted(name)}/versions/{quoted(version)}"
+        ))
+
+    def infer_by_model_version(
+        self, name: str, version: str, body: models.InferenceRequest
+    ) -> models.InferenceResponse:
+        """Ask a version of a model."""
+        return self._call(Request[models.InferenceResponse](
+            "POST", f"/v2/models/{quoted(name)}/versions/{quoted(version)}/infer", body=body
+        ))
+
+    def get_inference_model_version_ready(self, name: str, version: str) -> models.InferenceReadiness:
+        """Make a version of a model ready, and say when it is."""
+        return self._call(Request[models.InferenceReadiness](
+            "GET", f"/v2/models/{quoted(name)}/versions/{quoted(version)}/ready"
+        ))
 
 
 class AsyncOperations(AsyncCaller):
@@ -771,6 +819,14 @@ class AsyncOperations(AsyncCaller):
             "POST", "/api/v1/market/validate", body=body, repeatable=True
         ))
 
+    async def list_models(self) -> list[models.ServedModel]:
+        """List registered models by name, 1,000 at most."""
+        return await self._call(Request[list[models.ServedModel]]("GET", "/api/v1/models"))
+
+    async def get_model(self, name: str) -> models.ServedModel:
+        """Get a registered model, and what of it answers here."""
+        return await self._call(Request[models.ServedModel]("GET", f"/api/v1/models/{quoted(name)}"))
+
     async def list_model_history(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
     ) -> models.ModelHistory:
@@ -798,6 +854,10 @@ class AsyncOperations(AsyncCaller):
         return await self._call(Request[models.ModelVersionPage](
             "GET", f"/api/v1/models/{quoted(name)}/versions", query={"limit": limit, "cursor": cursor}
         ))
+
+    async def predict_rows(self, body: models.PredictRequest) -> models.PredictResponse:
+        """Ask a model about rows."""
+        return await self._call(Request[models.PredictResponse]("POST", "/api/v1/predict", body=body))
 
     async def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
@@ -1013,3 +1073,41 @@ class AsyncOperations(AsyncCaller):
     async def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
         """Embed texts, as OpenAI's clients ask."""
         return await self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))
+
+    async def get_inference_server(self) -> models.InferenceServer:
+        """Say what the inference server is."""
+        return await self._call(Request[models.InferenceServer]("GET", "/v2"))
+
+    async def get_inference_model(self, name: str) -> models.InferenceModel:
+        """Describe a model by its inputs and outputs."""
+        return await self._call(Request[models.InferenceModel]("GET", f"/v2/models/{quoted(name)}"))
+
+    async def infer_by_model(self, name: str, body: models.InferenceRequest) -> models.InferenceResponse:
+        """Ask a model."""
+        return await self._call(Request[models.InferenceResponse](
+            "POST", f"/v2/models/{quoted(name)}/infer", body=body
+        ))
+
+    async def get_inference_model_ready(self, name: str) -> models.InferenceReadiness:
+        """Make a model ready, and say when it is."""
+        return await self._call(Request[models.InferenceReadiness]("GET", f"/v2/models/{quoted(name)}/ready"))
+
+    async def get_inference_model_version(self, name: str, version: str) -> models.InferenceModel:
+        """Describe a version of a model by its inputs and outputs."""
+        return await self._call(Request[models.InferenceModel](
+            "GET", f"/v2/models/{quoted(name)}/versions/{quoted(version)}"
+        ))
+
+    async def infer_by_model_version(
+        self, name: str, version: str, body: models.InferenceRequest
+    ) -> models.InferenceResponse:
+        """Ask a version of a model."""
+        return await self._call(Request[models.InferenceResponse](
+            "POST", f"/v2/models/{quoted(name)}/versions/{quoted(version)}/infer", body=body
+        ))
+
+    async def get_inference_model_version_ready(self, name: str, version: str) -> models.InferenceReadiness:
+        """Make a version of a model ready, and say when it is."""
+        return await self._call(Request[models.InferenceReadiness](
+            "GET", f"/v2/models/{quoted(name)}/versions/{quoted(version)}/ready"
+        ))

@@ -1,5 +1,6 @@
 //! `GET /health`, `GET /ready`, `GET /metrics`: for probes and scrapers, without a credential. The probes answer to the
-//! other names that operators know too: `/healthz`, `/health/live`; `/readyz`, `/health/ready`.
+//! other names that operators know too: `/healthz`, `/health/live`; `/readyz`, `/health/ready`; and to those of the Open
+//! Inference Protocol, in its form: `/v2/health/live`, `/v2/health/ready`.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,6 +15,7 @@ use axum::routing::get;
 use kernel::Error;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -63,15 +65,20 @@ pub struct Readiness {
 }
 
 /// Where a server that is not ready says so.
-pub(crate) const PROBES: [&str; 3] = ["/ready", "/readyz", "/health/ready"];
+pub(crate) const PROBES: [&str; 4] = ["/ready", "/readyz", "/health/ready", INFERENCE_READY];
+
+const INFERENCE_READY: &str = "/v2/health/ready";
 
 /// The routes.
 pub fn routes(health: Health) -> Router {
-    let readiness = PROBES.into_iter().fold(Router::new(), |router, path| router.route(path, get(ready)));
+    let names = PROBES.into_iter().filter(|path| *path != INFERENCE_READY);
+    let readiness = names.fold(Router::new(), |router, path| router.route(path, get(ready)));
     readiness
         .route("/health", get(alive))
         .route("/healthz", get(alive))
         .route("/health/live", get(alive))
+        .route("/v2/health/live", get(inference_live))
+        .route(INFERENCE_READY, get(inference_ready))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(health)
@@ -81,7 +88,21 @@ async fn alive() -> &'static str {
     "OK"
 }
 
+async fn inference_live() -> Json<Value> {
+    Json(json!({"live": true}))
+}
+
+async fn inference_ready(State(health): State<Health>) -> Response {
+    let (code, readiness) = readiness(&health);
+    (code, Json(json!({"ready": code == StatusCode::OK, "reason": readiness.reason}))).into_response()
+}
+
 async fn ready(State(health): State<Health>) -> Response {
+    let (code, readiness) = readiness(&health);
+    (code, Json(readiness)).into_response()
+}
+
+fn readiness(health: &Health) -> (StatusCode, Readiness) {
     let stopping = health.stopping.is_cancelled();
     let shutdown = if stopping { "in_progress" } else { "not_started" };
     let mut checks = BTreeMap::from([("shutdown", shutdown.to_owned())]);
@@ -97,7 +118,7 @@ async fn ready(State(health): State<Health>) -> Response {
         None => (StatusCode::OK, "ready"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };
-    (code, Json(Readiness { status, reason, checks })).into_response()
+    (code, Readiness { status, reason, checks })
 }
 
 async fn metrics(State(health): State<Health>) -> Response {

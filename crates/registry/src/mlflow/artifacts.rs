@@ -17,6 +17,9 @@ use super::wire::{self, ARTIFACTS, Ask};
 use super::{Answer, answer, done};
 use crate::ModelRegistry;
 
+/// Bytes of a refused file that are read before the answer.
+const DRAINED_BYTES_MAX: usize = 8 << 20;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct OfRun {
     #[serde(flatten)]
@@ -130,6 +133,15 @@ fn given(files: Files, scope: Scope, file: ArtifactFile, first: Bytes) -> Body {
     Body::from_stream(stream::try_unfold((0, Some(first)), next))
 }
 
+/// Reads on for a while: a client that is still sending would see a broken connection in place of the answer.
+async fn drain(body: &mut BodyStream) {
+    let mut left = DRAINED_BYTES_MAX;
+    while let Ok(Some(bytes)) = body.next().await {
+        let Some(rest) = left.checked_sub(bytes.len()) else { return };
+        left = rest;
+    }
+}
+
 pub(super) async fn upload(
     State(registry): State<ModelRegistry>,
     Caller(scope): Caller,
@@ -142,8 +154,14 @@ pub(super) async fn upload(
     registry.tracking.require_writable(&scope, root).await?;
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let mut upload = registry.files.begin(root, below, announced)?;
     let mut body = BodyStream::take_over(request, &scope)?;
+    let mut upload = match registry.files.begin(root, below, announced) {
+        Ok(upload) => upload,
+        Err(error) => {
+            drain(&mut body).await;
+            return Err(error.into());
+        }
+    };
     let taken = async {
         while let Some(bytes) = body.next().await? {
             body.step(upload.push(&scope, &bytes)).await?;

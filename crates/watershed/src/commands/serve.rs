@@ -89,6 +89,9 @@ impl Serving<'_> {
             watch_hangups(Arc::clone(certificates))?;
         }
         tokio::spawn(lag.run(stopping.clone()));
+        if answers {
+            tokio::spawn(app.runtime.clone().run(ended.clone()));
+        }
         let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
         info!(%address, roles = config.server.roles.names(), "serving");
         if let Some(path) = &key_file {

@@ -58,6 +58,7 @@ pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
         "`MAX_REQUEST_SIZE_MB` bounds a request, and streams of events have no end",
     ),
     ("BULK_EXPORT_BATCH_SIZE", "", "exports are streams"),
+    ("ML_MODEL_STORAGE_PATH", "", "models lie in the registry, where `storage.blobs` says"),
 ];
 
 /// Variable, the setting that it sets, the kind of its value.
@@ -181,6 +182,7 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("ML_EMBEDDING_MODEL_PATH", "search.model_path", Kind::Text),
     #[cfg(feature = "search")]
     ("ML_SEARCH_FUSION_ALGORITHM", "search.fusion", Kind::Text),
+    ("ML_MODEL_DEFAULT_NAME", "runtime.default_model", Kind::Text),
     ("WEBHOOK_ENABLED", "webhooks.enabled", Kind::Boolean),
     ("WEBHOOK_SECRET_KEYS", "webhooks.secret_keys", Kind::List),
     ("WEBHOOK_RETRY_MAX_ATTEMPTS", "webhooks.max_attempts", Kind::Integer),

@@ -22,6 +22,7 @@ use market::MarketSettings;
 use privacy::PrivacySettings;
 use recommend::RecommendSettings;
 use registry::RegistrySettings;
+use runtime::RuntimeSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub recommend: RecommendSettings,
     /// Experiments, runs and models.
     pub registry: RegistrySettings,
+    /// How registered models are served.
+    pub runtime: RuntimeSettings,
     /// Market data.
     pub market: MarketSettings,
     /// How personal data is kept.
@@ -106,6 +109,7 @@ impl Config {
         self.trace.validate()?;
         self.recommend.validate()?;
         self.registry.validate()?;
+        self.runtime.validate()?;
         self.market.validate()?;
         self.compliance.validate()?;
         self.validate_keys()?;

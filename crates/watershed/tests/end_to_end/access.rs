@@ -8,6 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::models::registered;
+use crate::serving::{fixture, promote};
 use crate::support::{Home, KEY, Server, encode, files, refused, wait};
 
 /// Method, path as documented, path as asked, the permission it needs, a body that is fine. In the path as asked `{key}` and
@@ -24,6 +26,9 @@ const WEBHOOK: &str = r#"{"url":"https://planted.example/","events":["model.upda
 
 const TICK: &str =
     r#"{"source_system":"planted","symbol":"planted","timestamp":"2024-01-01T00:00:00Z","price":1}"#;
+
+const PREDICT: &str = r#"{"model_name":"planted-model","inputs":[{"x":[1,2]}]}"#;
+const INFER: &str = r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#;
 
 const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/audit", "/api/v1/audit", "admin", None),
@@ -82,6 +87,34 @@ const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/interactions/user/{id}", "/api/v1/interactions/user/planted-user", "read", None),
     ("GET", "/api/v1/keys", "/api/v1/keys", "admin", None),
     ("POST", "/api/v1/keys", "/api/v1/keys", "admin", Some(r#"{"name":"another","permission":"read"}"#)),
+    ("GET", "/api/v1/models", "/api/v1/models", "read", None),
+    ("GET", "/api/v1/models/{name}", "/api/v1/models/planted-model", "read", None),
+    ("POST", "/api/v1/predict", "/api/v1/predict", "read", Some(PREDICT)),
+    ("GET", "/v2", "/v2", "read", None),
+    ("GET", "/v2/models/{name}", "/v2/models/planted-model", "read", None),
+    ("GET", "/v2/models/{name}/ready", "/v2/models/planted-model/ready", "read", None),
+    ("POST", "/v2/models/{name}/infer", "/v2/models/planted-model/infer", "read", Some(INFER)),
+    (
+        "GET",
+        "/v2/models/{name}/versions/{version}",
+        "/v2/models/planted-model/versions/champion",
+        "read",
+        None,
+    ),
+    (
+        "GET",
+        "/v2/models/{name}/versions/{version}/ready",
+        "/v2/models/planted-model/versions/champion/ready",
+        "read",
+        None,
+    ),
+    (
+        "POST",
+        "/v2/models/{name}/versions/{version}/infer",
+        "/v2/models/planted-model/versions/champion/infer",
+        "read",
+        Some(INFER),
+    ),
     ("GET", "/api/v1/models/{name}/history", "/api/v1/models/planted-model/history", "read", None),
     ("GET", "/api/v1/models/{name}/versions", "/api/v1/models/planted-model/versions", "read", None),
     ("POST", "/api/v1/models/{name}/promote", "/api/v1/models/planted-model/promote", "admin", Some("{}")),
@@ -192,8 +225,8 @@ const ENDPOINTS: &[Endpoint] = &[
     ("POST", "/v1/embeddings", "/v1/embeddings", "read", Some(r#"{"model":"planted","input":"gas"}"#)),
 ];
 
-/// What the sources route besides, and what it answers without a credential. `path` stands for the probes of readiness;
-/// its number is not looked at.
+/// What the sources route besides, and what it answers without a credential. `path` and `INFERENCE_READY` stand for the probes of
+/// readiness; their number is not looked at.
 const OTHERS: &[(&str, u16)] = &[
     // MLflow's, which have a test of their own.
     ("$path", 404),
@@ -211,11 +244,13 @@ const OTHERS: &[(&str, u16)] = &[
     ("/index/{type}/{id}", 401),
     ("/metrics", 200),
     ("/search", 401),
+    ("/v2/health/live", 200),
+    ("INFERENCE_READY", 404),
     ("path", 404),
 ];
 
 /// What time alone changes, of an answer, of a key that is used, of a delivery that is tried.
-const PASSING: [&str; 10] = [
+const PASSING: [&str; 11] = [
     "answer_id",
     "attempts",
     "due_at",
@@ -225,6 +260,7 @@ const PASSING: [&str; 10] = [
     "last_status",
     "last_used_at",
     "score",
+    "serving_version",
     "state",
 ];
 
@@ -258,6 +294,10 @@ fn plant(server: &Server) -> Planted {
     server.create("/api/v1/interaction-types", &json!({"interaction_type": "planted-kind", "weight": 1}));
     server.create("/api/v1/market/ticks", &serde_json::from_str(TICK).unwrap());
     assert!(wait(|| server.get("/api/v1/market/prices/planted").0 == 200));
+    registered(server, "planted-model", &[&[("model.onnx", &fixture("linear.onnx"))]]);
+    if cfg!(feature = "onnx") {
+        promote(server, "planted-model", 1);
+    }
     let user = json!({"attributes": {"mark": "planted-mark"}});
     assert_eq!(server.put("/api/v1/users/planted-user", &user).0, 200);
     assert_eq!(server.put("/api/v1/users/planted-user/consent", &json!({"training": true})).0, 200);

@@ -48,6 +48,9 @@ mod releases;
 mod replicas;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod roles;
+mod serving;
+#[cfg(feature = "onnx")]
+mod serving_onnx;
 mod shutdown;
 mod support;
 mod tls;

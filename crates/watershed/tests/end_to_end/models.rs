@@ -40,6 +40,20 @@ fn model(server: &Server, name: &str, versions: usize) {
     }
 }
 
+/// A model whose versions have these files each, named and with their bytes.
+pub(crate) fn registered(server: &Server, name: &str, versions: &[&[(&str, &[u8])]]) {
+    assert_eq!(server.post(&format!("{API}/registered-models/create"), &json!({"name": name})).0, 200);
+    for files in versions {
+        let run = run(server);
+        for (path, bytes) in *files {
+            let (status, told) = upload(server, &run, &format!("model/{path}"), bytes);
+            assert_eq!(status, 200, "{told}");
+        }
+        let body = json!({"name": name, "source": format!("runs:/{run}/model"), "run_id": run});
+        assert_eq!(server.post(&format!("{API}/model-versions/create"), &body).0, 200);
+    }
+}
+
 #[test]
 fn of_two_promotions_one_wins() {
     let server = Server::new();

@@ -35,6 +35,9 @@ pub(crate) struct Latency {
     /// A file with a subject a line, asked about in this order
     #[arg(long)]
     subjects: Option<std::path::PathBuf>,
+    /// A file with JSON that is posted; without it is asked by GET
+    #[arg(long)]
+    body: Option<std::path::PathBuf>,
     /// Requests in all; once through the subjects where missing
     #[arg(long)]
     requests: Option<usize>,
@@ -82,6 +85,7 @@ struct Plan<'a> {
     target: &'a Target,
     clock: &'a dyn Clock,
     paths: Vec<String>,
+    body: Option<Vec<u8>>,
     /// When each request is due; empty for a closed loop.
     due: Vec<Duration>,
     requests: usize,
@@ -99,7 +103,8 @@ impl Latency {
             (0..self.connections).map(|_| Connection::open(target)).collect::<Result<_, _>>()?;
         let due =
             self.rate.map_or_else(Vec::new, |rate| arrivals(rate, requests, self.seed, clock.elapsed()));
-        let plan = Plan { target, clock, paths, due, requests, next: AtomicUsize::new(0) };
+        let body = self.body.as_ref().map(std::fs::read).transpose()?;
+        let plan = Plan { target, clock, paths, body, due, requests, next: AtomicUsize::new(0) };
         let (began, began_processor) = (clock.elapsed(), processor_seconds(Some(self.pid))?);
         let tallies: Vec<Tally> = thread::scope(|scope| {
             let running: Vec<_> = connections.into_iter().map(|one| scope.spawn(|| plan.work(one))).collect();
@@ -144,7 +149,12 @@ impl Plan<'_> {
             let due = self.due.get(index).copied().unwrap_or_else(|| self.clock.elapsed());
             self.wait_until(due);
             tally.late.add(self.clock.elapsed().saturating_sub(due));
-            let answer = connection.get(&self.paths[index % self.paths.len()]).and_then(|answer| answer.ok());
+            let path = &self.paths[index % self.paths.len()];
+            let answer = match &self.body {
+                None => connection.get(path),
+                Some(body) => connection.post(path, "application/json", body),
+            };
+            let answer = answer.and_then(|answer| answer.ok());
             let took = self.clock.elapsed().saturating_sub(due);
             match answer {
                 Ok(answer) => {

@@ -34,6 +34,12 @@ pub struct Intervals {
 }
 
 impl Intervals {
+    /// Whether the history was too short for any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.widths.is_empty()
+    }
+
     /// Learns from the rows before `until`.
     ///
     /// # Errors

@@ -81,6 +81,12 @@ impl CurveForecaster {
         })
     }
 
+    /// Whether its forecasts have intervals.
+    #[must_use]
+    pub fn has_intervals(&self) -> bool {
+        !self.intervals.is_empty()
+    }
+
     /// What follows after a row, from that row and those before it.
     ///
     /// # Errors

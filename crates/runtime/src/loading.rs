@@ -1,0 +1,296 @@
+//! Out of the registry into memory, and after aliases that move.
+//!
+//! One load at a time, off the threads that answer. A version that cannot be served is not tried again for [`PATIENCE`];
+//! meanwhile the version that answered before goes on, and where this process knows none, the model's history does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use kernel::{Error, Result, Scope, codes};
+use models::registered::{RegisteredModel, RegisteredVersion};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::batcher::{BatchLimits, Batcher};
+use crate::lines::{Asked, Line, Refused, Selector};
+use crate::model::{Engine, MODEL_UNUSABLE, Model, Package, unusable};
+use crate::shelf::{Loaded, Place, millis};
+use crate::trial::{self, Trial};
+use crate::{Runtime, missing};
+
+/// A version that could not be served is tried again after so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Memory that a version takes for each byte of its files: as they are, and as they are made ready.
+const MEMORY_FACTOR: u64 = 2;
+/// Aliases that are looked after at once.
+const LOOKS_AT_ONCE: usize = 8;
+/// Changes of a model that are looked through for the version that answered before.
+const HISTORY: usize = 100;
+/// Versions before the newest that are tried.
+const EARLIER: usize = 3;
+/// The tag of a version that says `off` where its requests must not be put together.
+const BATCHING_TAG: &str = "runtime.batching";
+
+impl Runtime {
+    /// Loads what answers, where nobody did meanwhile.
+    pub(crate) async fn open(&self, scope: &Scope, asked: &Asked) -> Result<Arc<Loaded>> {
+        let clock = &self.0.parts.clock;
+        let (model, version) = self.resolve(scope, asked).await?;
+        let line = self.0.lines.get_or_make(asked, clock.elapsed());
+        let _turn = line.turn.lock().await;
+        if let Some(place) = line.serving()
+            && let Some(loaded) = self.0.shelf.get(&place, clock.elapsed())
+        {
+            return Ok(loaded);
+        }
+        let is_known = line.refused(version, clock.elapsed()).is_some();
+        let error = match self.take(scope, &line, &model, version).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) if is_lasting(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let earlier = self.earlier(scope, asked, &line, &model, version).await?;
+        // Those of the history were tried when it was found out.
+        let answered = |version: &u64| line.serving().is_some_and(|place| place.version == *version);
+        for earlier in earlier.into_iter().filter(|version| !is_known || answered(version)) {
+            if let Ok(loaded) = self.load(scope, &model, earlier, None).await {
+                warn!(model = %model.name, version = earlier, newest = version, error = %error.chain(),
+                    "an earlier version of a model answers, for the one of its alias cannot be served");
+                line.fall_back(&loaded.place);
+                return Ok(loaded);
+            }
+        }
+        Err(error)
+    }
+
+    /// What an alias pointed at before, newest first. A caller who names a version means that one.
+    async fn earlier(
+        &self,
+        scope: &Scope,
+        asked: &Asked,
+        line: &Line,
+        model: &RegisteredModel,
+        version: u64,
+    ) -> Result<Vec<u64>> {
+        let Selector::Alias(alias) = &asked.selector else { return Ok(Vec::new()) };
+        let mut found: Vec<u64> = line
+            .serving()
+            .filter(|place| place.model_id == model.id)
+            .map(|place| place.version)
+            .into_iter()
+            .collect();
+        let (changes, _) = self.0.parts.models.history(scope, &model.name, None, HISTORY).await?;
+        let moved = changes.iter().filter(|change| change.alias.as_ref() == Some(alias));
+        for before in moved.filter_map(|change| change.from) {
+            if before != version && !found.contains(&before) {
+                found.push(before);
+            }
+        }
+        found.truncate(EARLIER);
+        Ok(found)
+    }
+
+    /// Loads a version and lets it answer; notes where it cannot.
+    async fn take(
+        &self,
+        scope: &Scope,
+        line: &Line,
+        model: &RegisteredModel,
+        version: u64,
+    ) -> Result<Arc<Loaded>> {
+        let now = self.0.parts.clock.elapsed();
+        if let Some(error) = line.refused(version, now) {
+            return Err(error);
+        }
+        let beside = line.serving();
+        match self.load(scope, model, version, beside.as_ref()).await {
+            Ok(loaded) => {
+                if line.serve(&loaded.place) {
+                    info!(model = %model.name, version, "another version of a model answers");
+                }
+                Ok(loaded)
+            }
+            Err(error) => {
+                warn!(model = %model.name, version, error = %error.chain(), "a version of a model cannot be served");
+                if is_lasting(&error) {
+                    *line.refused.lock() = Some(Refused::new(version, &error, now + PATIENCE));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn resolve(&self, scope: &Scope, asked: &Asked) -> Result<(RegisteredModel, u64)> {
+        let model = self.0.parts.models.model(scope, &asked.model).await?;
+        let version = match &asked.selector {
+            Selector::Version(version) => {
+                self.0.parts.models.version(scope, &asked.model, *version).await?.version
+            }
+            Selector::Alias(alias) => model.aliases.get(alias).copied().ok_or_else(|| missing(asked))?,
+        };
+        Ok((model, version))
+    }
+
+    /// The version in memory, loaded where it is not.
+    async fn load(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        version: u64,
+        beside: Option<&Place>,
+    ) -> Result<Arc<Loaded>> {
+        let clock = &self.0.parts.clock;
+        let place = Place { tenant: scope.tenant().clone(), model_id: model.id.clone(), version };
+        let _place_to_load = self.0.loads.acquire().await.map_err(Error::internal)?;
+        if let Some(loaded) = self.0.shelf.get(&place, clock.elapsed()) {
+            return Ok(loaded);
+        }
+        let begun = clock.elapsed();
+        let loaded = self.read(scope, &model.name, place, beside).await;
+        self.0.metrics.loaded(&loaded);
+        let loaded = loaded.map_err(|error| match error.code() {
+            MODEL_UNUSABLE => unusable(format!(
+                "version {version} of `{}` cannot be served: {}",
+                model.name,
+                error.message()
+            ))
+            .with_source(error),
+            _ => error,
+        })?;
+        let took_ms = millis(clock.elapsed().saturating_sub(begun));
+        info!(model = %model.name, version, platform = loaded.platform, batches = loaded.batches, took_ms,
+            "a version of a model is ready");
+        self.0.shelf.put(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    async fn read(
+        &self,
+        scope: &Scope,
+        name: &str,
+        place: Place,
+        beside: Option<&Place>,
+    ) -> Result<Arc<Loaded>> {
+        let (settings, clock) = (&self.0.settings, &self.0.parts.clock);
+        let version = self.0.parts.models.version(scope, name, place.version).await?;
+        let engine = self.engine(&version)?;
+        let size_bytes = version.size_bytes();
+        if size_bytes > settings.max_model_mb << 20 {
+            let message = format!(
+                "it has {} MiB, and `runtime.max_model_mb` is {}",
+                size_bytes >> 20,
+                settings.max_model_mb
+            );
+            return Err(unusable(message));
+        }
+        let bytes = size_bytes.saturating_mul(MEMORY_FACTOR);
+        let room = self.0.shelf.make_room(&place, beside, bytes, clock.elapsed()).await?;
+        let package = self.package(scope, &version).await?;
+        let platform = engine.platform();
+        let made = tokio::task::spawn_blocking(move || ready(engine.as_ref(), package)).await;
+        let (model, trial) = made.map_err(|_| unusable("its engine failed at it"))??;
+        let batches = trial == Trial::Independent
+            && settings.max_batch_rows > 1
+            && version.tags.get(BATCHING_TAG).is_none_or(|value| value != "off");
+        let limits = BatchLimits {
+            queue: settings.max_queued_requests,
+            rows_max: if batches { settings.max_batch_rows } else { 1 },
+            delay: Duration::from_millis(settings.batch_delay_ms),
+            calls: settings.calls_per_model,
+        };
+        let batcher = Batcher::start(&model, limits, &self.0.processors, &self.0.metrics);
+        let asked_ms = AtomicU64::new(millis(clock.elapsed()));
+        Ok(Arc::new(Loaded { place, platform, model, batcher, batches, room, asked_ms }))
+    }
+
+    fn engine(&self, version: &RegisteredVersion) -> Result<Arc<dyn Engine>> {
+        if version.root.is_none() {
+            return Err(unusable(
+                "its files are not kept in the registry; the part that manages it serves it",
+            ));
+        }
+        let paths: Vec<&str> = version.files.iter().map(|file| file.path.as_str()).collect();
+        let found = self.0.parts.engines.iter().find(|engine| engine.claims(&paths)).cloned();
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.0.parts.engines.iter().map(|engine| engine.platform()).collect();
+            unusable(format!("no engine of this server reads its files; it has {}", known.join(", ")))
+        })
+    }
+
+    /// The files, which are what their checksums say.
+    async fn package(&self, scope: &Scope, version: &RegisteredVersion) -> Result<Package> {
+        let (files, root) = (&self.0.parts.files, version.root.as_deref().unwrap_or_default());
+        let mut found = BTreeMap::new();
+        for listed in &version.files {
+            let lost = || unusable(format!("its file `{}` is not there", listed.path));
+            let file = files.get(scope, root, &listed.path).await?.ok_or_else(lost)?;
+            if file.sha256 != listed.sha256 {
+                return Err(unusable(format!("its file `{}` is another than was registered", listed.path)));
+            }
+            let bytes = files.read(scope, &file, listed.size_bytes).await?;
+            found.insert(listed.path.clone(), Bytes::from(bytes));
+        }
+        Ok(Package { files: found })
+    }
+
+    /// Follows aliases until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let pause = Duration::from_millis(self.0.settings.refresh_ms);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => self.look().await,
+            }
+        }
+    }
+
+    /// Looks once at where every alias points that somebody asked for lately, and drops what nobody did.
+    pub async fn look(&self) {
+        let since = self.0.parts.clock.elapsed().saturating_sub(self.idle());
+        self.0.shelf.sweep(since);
+        let lines = self.0.lines.sweep(since);
+        futures::stream::iter(lines)
+            .for_each_concurrent(
+                LOOKS_AT_ONCE,
+                |(asked, line)| async move { self.follow(&asked, &line).await },
+            )
+            .await;
+    }
+
+    async fn follow(&self, asked: &Asked, line: &Line) {
+        let scope = Scope::system(asked.tenant.clone(), "runtime");
+        match self.resolve(&scope, asked).await {
+            Ok((model, version)) => {
+                let is_it = |place: Place| place.version == version && place.model_id == model.id;
+                let now = self.0.parts.clock.elapsed();
+                if line.serving().is_none_or(is_it) || line.refused(version, now).is_some() {
+                    return;
+                }
+                let _turn = line.turn.lock().await;
+                // What went wrong is noted; what answered before goes on.
+                drop(self.take(&scope, line, &model, version).await);
+            }
+            Err(error) if error.code() == codes::NOT_FOUND => self.0.lines.remove(asked),
+            // What was deleted or renamed is answered no more; where the registry is away, what answers goes on.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether the same try fails again.
+fn is_lasting(error: &Error) -> bool {
+    error.code() == MODEL_UNUSABLE || error.code() == codes::CORRUPTED
+}
+
+/// Loads, and warms up.
+fn ready(engine: &dyn Engine, package: Package) -> Result<(Arc<dyn Model>, Trial)> {
+    let model = engine.load(package)?;
+    let trial = trial::run(model.as_ref()).map_err(|cause| {
+        unusable(format!("it fails at its first example: {}", cause.message())).with_source(cause)
+    })?;
+    Ok((Arc::from(model), trial))
+}
