@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const SEARCHES_AT_ONCE: usize = 128;
 /// Between two looks at the vectors that others make.
 const VECTORS_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks at whether an index has caught up.
+const LOOK: Duration = Duration::from_millis(5);
 const NO_MEANING: &str = "no encoder is configured; words alone were looked for";
 const FEW_MEANINGS: &str = "vectors are still being made; what has none was found by its words alone";
 const MEANING_AWAY: &str = "meaning cannot be looked for at the moment; words alone were";
@@ -223,6 +225,19 @@ impl Search {
                 stop,
             }
         });
+    }
+
+    /// [`Search::start`], and waits until it has caught up, for a while: what is short is there when the first question comes.
+    pub async fn begin(&self, answers: bool, makes_vectors: bool, patience: Duration) {
+        self.start(answers, makes_vectors);
+        let settled = async {
+            while !self.has_caught_up() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(patience, settled).await.is_err() {
+            info!("the index of words is still being read from the log");
+        }
     }
 
     /// Stops following; the indexes are on disk.

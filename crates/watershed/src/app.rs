@@ -399,7 +399,7 @@ pub(crate) async fn access(engines: &Engines, ambient: &Ambient) -> Result<(Audi
     let (records, clock) = (Arc::clone(&engines.records), Arc::clone(&ambient.clock));
     let audit = AuditLog::new(Arc::clone(&records), Arc::clone(&clock));
     let keys = KeyRing::open(records, audit.clone(), clock, Arc::clone(&ambient.entropy)).await?;
-    Ok((audit, Arc::new(keys)))
+    Ok((audit, Arc::new(keys.among_replicas(engines.are_shared()))))
 }
 
 /// Experiments, runs and models, with their artifacts sealed like everything that may be personal.

@@ -111,6 +111,14 @@ impl Engines {
         Err(Error::new(codes::NOT_FOUND, message).with_field("storage.data_dir"))
     }
 
+    /// Whether other servers may work on the same records.
+    pub(crate) fn are_shared(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.postgres.is_some();
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
     /// How many of the servers answer.
     pub(crate) fn answering(&self) -> usize {
         self.pulses.iter().filter(|pulse| pulse.fault().is_none()).count()

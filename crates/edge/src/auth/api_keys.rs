@@ -129,6 +129,8 @@ pub struct KeyRing {
     /// Keys that are just being made, by tenant: they count too.
     making: Mutex<BTreeMap<TenantId, usize>>,
     questions: Questions,
+    /// Whether other processes take these keys too.
+    is_among_replicas: bool,
     audit: AuditLog,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -147,9 +149,25 @@ impl KeyRing {
     ) -> Result<Self> {
         let keys = Repository::new(records);
         let (held, pass, making) = (RwLock::default(), AtomicU64::new(0), Mutex::default());
-        let ring = Self { keys, held, pass, making, questions: Questions::default(), audit, clock, entropy };
+        let ring = Self {
+            keys,
+            held,
+            pass,
+            making,
+            questions: Questions::default(),
+            is_among_replicas: false,
+            audit,
+            clock,
+            entropy,
+        };
         ring.refresh(i64::MIN).await?;
         Ok(ring)
+    }
+
+    /// The same, where other processes take these keys too: a change is told of when they have had the time to see it.
+    #[must_use]
+    pub fn among_replicas(self, is_among_replicas: bool) -> Self {
+        Self { is_among_replicas, ..self }
     }
 
     /// Makes a key for the scope's tenant. The second part is the key itself, which nobody can read again.
@@ -241,7 +259,7 @@ impl KeyRing {
         Err(Error::new(codes::CONFLICT, message))
     }
 
-    /// Ends a key for good: here at once, on every other replica within a second.
+    /// Ends a key for good, on every replica that reaches the records by the time that this returns.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `NOT_FOUND`; those of the engine.
@@ -293,6 +311,9 @@ impl KeyRing {
         self.note(scope, action, &key).await?;
         let version = self.keys.put(&system(), &key, Expect::Version(found.version)).await?;
         self.hold(Versioned { version, document: key.clone() });
+        if self.is_among_replicas {
+            tokio::time::sleep(following::SEEN_AFTER).await;
+        }
         Ok(key)
     }
 

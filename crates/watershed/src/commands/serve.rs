@@ -39,6 +39,10 @@ pub(super) async fn run(serve: Serve, config: Config, telemetry: &Telemetry) -> 
     Serving { app, config: &config, telemetry, stopping }.run(&serve, |_| ()).await
 }
 
+/// How long a start waits for the index of words; a server whose index takes longer listens, and is not ready.
+#[cfg(feature = "search")]
+const SEARCH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// An application that is about to be served, and what tells it to stop.
 pub(super) struct Serving<'a> {
     pub app: App,
@@ -64,6 +68,8 @@ impl Serving<'_> {
         let lag = Lag::new(Arc::clone(&app.engines.log), app.recommend.projector(), &mut app.registry);
         let router = app.router(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
         let connections = connections(&app, config)?;
+        #[cfg(feature = "search")]
+        app.search.begin(answers, streams, SEARCH_PATIENCE).await;
         let listener = server::listen(app::listen_address(config)?).await?;
         let address = listener.local_addr().map_err(Error::internal)?;
         app.recommend.start(Duties { trains, answers }, stopping.clone());
@@ -71,8 +77,6 @@ impl Serving<'_> {
             market.start(&stopping);
         }
         app.engines.watch(&stopping);
-        #[cfg(feature = "search")]
-        app.search.start(answers, streams);
         tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
         let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
         // Each server tells of the requests that it failed itself.

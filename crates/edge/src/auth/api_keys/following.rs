@@ -17,6 +17,8 @@ use super::{Held, KeyRing, system};
 
 /// Between two looks at what other replicas changed.
 const REFRESH: Duration = Duration::from_millis(500);
+/// What another replica changed is seen here after so long, unless the records are slow.
+pub(super) const SEEN_AFTER: Duration = Duration::from_millis(REFRESH.as_millis() as u64 + 200);
 /// Looks between the beginnings of two passes over every key.
 const LOOKS_PER_PASS: u32 = 120;
 /// Looks between two writes of when keys were used.

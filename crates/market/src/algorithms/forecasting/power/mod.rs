@@ -52,7 +52,7 @@ impl Default for PowerSettings {
             kernel_window_days: 1_456,
             kernel_days: 1,
             kernel: KernelSettings::default(),
-            kernel_weight: 0.5,
+            kernel_weight: 0.6,
         }
     }
 }
