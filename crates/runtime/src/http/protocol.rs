@@ -94,7 +94,9 @@ async fn server(_caller: Caller) -> Json<ServerResponse> {
 /// Describe a model by its inputs and outputs.
 #[utoipa::path(get, path = "/v2/models/{name}", tag = "inference", operation_id = "get_inference_model",
     params(("name" = String, Path, description = "The registered model.")),
-    responses((status = 200, body = ModelResponse)))]
+    responses((status = 200, body = ModelResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn metadata(
     State(runtime): State<Runtime>,
     caller: Caller,
@@ -108,7 +110,9 @@ async fn metadata(
     operation_id = "get_inference_model_version",
     params(("name" = String, Path, description = "The registered model."),
         ("version" = String, Path, description = "A number, or an alias.", example = "champion")),
-    responses((status = 200, body = ModelResponse)))]
+    responses((status = 200, body = ModelResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn metadata_of_version(
     State(runtime): State<Runtime>,
     caller: Caller,
@@ -137,7 +141,9 @@ async fn described(
 /// Make a model ready, and say when it is.
 #[utoipa::path(get, path = "/v2/models/{name}/ready", tag = "inference", operation_id = "get_inference_model_ready",
     params(("name" = String, Path, description = "The registered model.")),
-    responses((status = 200, body = ReadyResponse)))]
+    responses((status = 200, body = ReadyResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn ready(
     State(runtime): State<Runtime>,
     caller: Caller,
@@ -151,7 +157,9 @@ async fn ready(
     operation_id = "get_inference_model_version_ready",
     params(("name" = String, Path, description = "The registered model."),
         ("version" = String, Path, description = "A number, or an alias.", example = "champion")),
-    responses((status = 200, body = ReadyResponse)))]
+    responses((status = 200, body = ReadyResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn ready_of_version(
     State(runtime): State<Runtime>,
     caller: Caller,
@@ -174,7 +182,9 @@ async fn is_ready(
 #[utoipa::path(post, path = "/v2/models/{name}/infer", tag = "inference", operation_id = "infer_by_model",
     params(("name" = String, Path, description = "The registered model.")),
     request_body = InferRequest,
-    responses((status = 200, body = InferResponse)))]
+    responses((status = 200, body = InferResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn infer(
     State(runtime): State<Runtime>,
     caller: Caller,
@@ -190,7 +200,9 @@ async fn infer(
     params(("name" = String, Path, description = "The registered model."),
         ("version" = String, Path, description = "A number, or an alias.", example = "champion")),
     request_body = InferRequest,
-    responses((status = 200, body = InferResponse)))]
+    responses((status = 200, body = InferResponse),
+        (status = 409, description = "the version cannot be served",
+            body = edge::Problem, content_type = "application/problem+json")))]
 async fn infer_by_version(
     State(runtime): State<Runtime>,
     caller: Caller,
