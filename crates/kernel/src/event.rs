@@ -206,6 +206,31 @@ fn check_extensions(extensions: &BTreeMap<String, Value>) -> Result<()> {
 }
 
 impl Event {
+    /// An event with what every one must have; the rest is laid over it.
+    #[must_use]
+    pub fn new(
+        tenant: &TenantId,
+        id: impl Into<String>,
+        source: impl Into<String>,
+        kind: impl Into<String>,
+        time: Timestamp,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            source: source.into(),
+            kind: kind.into(),
+            tenant: tenant.clone(),
+            time,
+            subject: None,
+            partition_key: None,
+            data_content_type: None,
+            data_schema: None,
+            data: None,
+            data_base64: None,
+            extensions: BTreeMap::new(),
+        }
+    }
+
     /// The payload as `T`.
     ///
     /// # Errors

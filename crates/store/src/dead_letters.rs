@@ -123,6 +123,10 @@ fn up_to(index: &'static str, most: i64) -> Selection {
     Selection::Between(index, IndexValue::Integer(i64::MIN), IndexValue::Integer(most))
 }
 
+fn delete(old: Versioned<Kept>) -> Write {
+    Write::Delete { table: Kept::TABLE, key: old.document.letter.id, expect: Expect::Any }
+}
+
 /// What is kept of a tenant's letters.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -133,12 +137,16 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Those that are too many or too old.
-    fn beyond(self, last_sequence: i64, now: Timestamp) -> [Selection; 2] {
+    /// Those that are too many.
+    fn too_many(self, last_sequence: i64) -> Selection {
         let letters = i64::try_from(self.letters).unwrap_or(i64::MAX);
+        up_to("sequence", last_sequence.saturating_sub(letters))
+    }
+
+    /// Those that are too old.
+    fn too_old(self, now: Timestamp) -> Selection {
         let age_ms = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX);
-        let oldest_ms = now.as_millisecond().saturating_sub(age_ms);
-        [up_to("sequence", last_sequence.saturating_sub(letters)), up_to("refused_at", oldest_ms - 1)]
+        up_to("refused_at", now.as_millisecond().saturating_sub(age_ms) - 1)
     }
 }
 
@@ -163,7 +171,7 @@ impl DeadLetters {
     }
 
     /// Keeps letters, the newest last, replacing those with the same id. Of more than a tenant may have, the last
-    /// ones are kept. Some of the tenant's letters that are too many or too old go at the same time.
+    /// ones are kept. Some of the tenant's letters that are too old go at the same time, and all that are too many after.
     ///
     /// # Errors
     /// Those of the engine; an earlier part of many letters may be kept then.
@@ -176,22 +184,16 @@ impl DeadLetters {
         self.cut(scope).await
     }
 
-    /// Removes what writers at the same time left beyond the bound.
+    /// Removes what is beyond the bound, also what writers at the same time put there.
     async fn cut(&self, scope: &Scope) -> Result<()> {
         let _cutting = self.cutting.lock().await;
-        let last = self.give(scope, 0).await?;
-        let letters = i64::try_from(self.bounds.letters).unwrap_or(i64::MAX);
-        let beyond = Query::new(up_to("sequence", last.saturating_sub(letters)), CUT_PER_COMMIT);
+        let last = self.given.lock().get(scope.tenant()).copied().unwrap_or_default();
+        let beyond = Query::new(self.bounds.too_many(last), CUT_PER_COMMIT);
         loop {
             let (old, _) = self.letters.list(scope, &beyond).await?;
             if old.is_empty() {
                 return Ok(());
             }
-            let delete = |old: Versioned<Kept>| Write::Delete {
-                table: Kept::TABLE,
-                key: old.document.letter.id,
-                expect: Expect::Any,
-            };
             self.records.commit(scope, old.into_iter().map(delete).collect()).await?;
         }
     }
@@ -205,16 +207,9 @@ impl DeadLetters {
             (first..).zip(letters).map(|(sequence, letter)| Kept { letter, sequence }).collect();
         let mut writes =
             kept.iter().map(|one| Repository::write(one, Expect::Any)).collect::<Result<Vec<_>>>()?;
-        let mut seen: HashSet<String> = kept.into_iter().map(|one| one.letter.id).collect();
-        for beyond in self.bounds.beyond(last, now) {
-            let (old, _) = self.letters.list(scope, &Query::new(beyond, room)).await?;
-            let keys = old.into_iter().map(|old| old.document.letter.id);
-            writes.extend(keys.filter(|key| seen.insert(key.clone())).map(|key| Write::Delete {
-                table: Kept::TABLE,
-                key,
-                expect: Expect::Any,
-            }));
-        }
+        let written: HashSet<String> = kept.into_iter().map(|one| one.letter.id).collect();
+        let (old, _) = self.letters.list(scope, &Query::new(self.bounds.too_old(now), room)).await?;
+        writes.extend(old.into_iter().filter(|old| !written.contains(&old.document.letter.id)).map(delete));
         self.records.commit(scope, writes).await.map(drop)
     }
 

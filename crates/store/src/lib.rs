@@ -28,6 +28,7 @@ mod port;
 mod record_blobs;
 mod repository;
 mod secret;
+mod tenants;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use leases::Leases;
@@ -53,3 +54,4 @@ pub use port::vectors::{Collection, MAX_DIMENSIONS, Match, Metric, VectorFilter,
 pub use record_blobs::RecordBlobs;
 pub use repository::{Document, Repository, Versioned};
 pub use secret::Secret;
+pub use tenants::Tenants;

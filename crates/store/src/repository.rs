@@ -88,6 +88,22 @@ impl<D: Document> Repository<D> {
         Ok((documents, page.cursor))
     }
 
+    /// Every document from the query's place on, read page by page: for what is few.
+    ///
+    /// # Errors
+    /// Those of [`Records::list`].
+    pub async fn list_all(&self, scope: &Scope, mut query: Query) -> Result<Vec<Versioned<D>>> {
+        let mut all = Vec::new();
+        loop {
+            let (page, cursor) = self.list(scope, &query).await?;
+            all.extend(page);
+            if cursor.is_none() {
+                return Ok(all);
+            }
+            query.cursor = cursor;
+        }
+    }
+
     /// The write that [`Repository::put`] does, for a transaction over several tables.
     ///
     /// # Errors

@@ -6,7 +6,6 @@
 
 pub(crate) mod broker;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,18 +50,8 @@ pub(crate) fn shop() -> Scope {
 
 pub(crate) fn event(id: u64, key: &str) -> Event {
     Event {
-        id: id.to_string(),
-        source: "/test".to_owned(),
-        kind: "test.happened".to_owned(),
-        tenant: shop().tenant().clone(),
-        time: Timestamp::UNIX_EPOCH,
-        subject: None,
         partition_key: Some(key.to_owned()),
-        data_content_type: None,
-        data_schema: None,
-        data: None,
-        data_base64: None,
-        extensions: BTreeMap::new(),
+        ..Event::new(shop().tenant(), id.to_string(), "/test", "test.happened", Timestamp::UNIX_EPOCH)
     }
 }
 

@@ -6,7 +6,6 @@
 
 pub(crate) mod proxy;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -157,20 +156,7 @@ pub(crate) fn scope() -> Scope {
 
 #[expect(clippy::needless_pass_by_value, reason = "short calls read better in tests")]
 pub(crate) fn event(id: impl ToString) -> Event {
-    Event {
-        id: id.to_string(),
-        source: "/test".to_owned(),
-        kind: "test.happened".to_owned(),
-        tenant: scope().tenant().clone(),
-        time: Timestamp::UNIX_EPOCH,
-        subject: None,
-        partition_key: None,
-        data_content_type: None,
-        data_schema: None,
-        data: None,
-        data_base64: None,
-        extensions: BTreeMap::new(),
-    }
+    Event::new(scope().tenant(), id.to_string(), "/test", "test.happened", Timestamp::UNIX_EPOCH)
 }
 
 /// Numbers that are the same in every run.

@@ -66,18 +66,8 @@ const ALL: ReadLimit = ReadLimit { events: usize::MAX, bytes: usize::MAX };
 
 fn event_of(tenant: &str, source: &str, id: &str, key: &str) -> Event {
     Event {
-        id: id.to_owned(),
-        source: source.to_owned(),
-        kind: "test.happened".to_owned(),
-        tenant: scope(tenant).tenant().clone(),
-        time: Timestamp::UNIX_EPOCH,
-        subject: None,
         partition_key: Some(key.to_owned()),
-        data_content_type: None,
-        data_schema: None,
-        data: None,
-        data_base64: None,
-        extensions: BTreeMap::new(),
+        ..Event::new(scope(tenant).tenant(), id, source, "test.happened", Timestamp::UNIX_EPOCH)
     }
 }
 
