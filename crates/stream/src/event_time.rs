@@ -12,8 +12,6 @@
 //! A punctuation is an event that whoever runs the stream writes to the log: what the time is, and whether the tenant
 //! was silent. A silent tenant's watermark goes on with it, so that its windows close; a replay sees the same.
 
-use std::collections::BTreeMap;
-
 use kernel::{Event, Result, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 
@@ -62,18 +60,15 @@ impl Punctuation {
     pub fn event(&self, tenant: &TenantId, key: &str) -> Result<Event> {
         let time = Timestamp::from_millisecond(self.now_ms).map_err(kernel::Error::internal)?;
         Ok(Event {
-            id: format!("{}-{}-{key}", self.partition, self.now_ms),
-            source: SOURCE.to_owned(),
-            kind: PUNCTUATION.to_owned(),
-            tenant: tenant.clone(),
-            time,
-            subject: None,
             partition_key: Some(key.to_owned()),
-            data_content_type: None,
-            data_schema: None,
             data: Some(serde_json::value::to_raw_value(self).map_err(kernel::Error::internal)?),
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(
+                tenant,
+                format!("{}-{}-{key}", self.partition, self.now_ms),
+                SOURCE,
+                PUNCTUATION,
+                time,
+            )
         })
     }
 

@@ -8,7 +8,7 @@
 
 use std::fmt::Debug;
 
-use kernel::{Error, Result, codes};
+use kernel::{Error, Result, TenantId, codes};
 use serde::{Deserialize, Serialize};
 use store::Topic;
 
@@ -105,6 +105,12 @@ pub trait State: Debug {
     /// Whether it remembers nothing.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The watermark of a tenant at which something is to be done without another event; none where nothing waits for time.
+    fn due_ms(&self, tenant: &TenantId) -> Option<i64> {
+        let _ = tenant;
+        None
     }
 
     /// The windows of a key that are still open to changes, as they stand; `key` begins with its tenant.

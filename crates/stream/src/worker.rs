@@ -6,7 +6,8 @@
 //! Code of a topology that panics where that cannot be laid on one event (a key, a partial) stops its partition,
 //! which is then tried again and told in [`Worker::standings`].
 //!
-//! It writes a punctuation for each tenant that was silent for `idle_after`, and another one each time as long passes.
+//! It writes a punctuation for each tenant that was silent for `idle_after`, where that closes or settles something, and
+//! never more often than that.
 //!
 //! Partitions that are added to the topic while it runs are taken like the others. A source that is away is waited for,
 //! also at the start.
@@ -79,7 +80,7 @@ pub struct Standing {
     pub next_offset: u64,
     /// Events in the partition that are not taken, as of a second ago.
     pub lag_events: u64,
-    /// By tenant, the watermark in milliseconds since 1970.
+    /// By tenant for whom something waits for a time that the clock has passed, the watermark in milliseconds since 1970.
     pub watermarks_ms: BTreeMap<TenantId, i64>,
     /// By operator, what it counted and how many values it remembers.
     pub operators: Vec<(&'static str, Counts, usize)>,
@@ -98,6 +99,7 @@ pub struct Worker {
     clock: Arc<dyn Clock>,
     settings: WorkerSettings,
     standings: Mutex<BTreeMap<u32, Standing>>,
+    counted: Mutex<Totals>,
 }
 
 /// When each tenant of a partition last moved, and the key that leads a punctuation there.
@@ -132,13 +134,21 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: WorkerSettings,
     ) -> Self {
-        Self { topology, parts, log, leases, clock, settings, standings: Mutex::default() }
+        let (standings, counted) = (Mutex::default(), Mutex::default());
+        Self { topology, parts, log, leases, clock, settings, standings, counted }
     }
 
     /// By partition that this process has, where its task stands.
     #[must_use]
     pub fn standings(&self) -> BTreeMap<u32, Standing> {
         self.standings.lock().clone()
+    }
+
+    /// What became of the events that this worker took itself: it never falls, and a partition that comes from another
+    /// process adds nothing of what was before.
+    #[must_use]
+    pub fn counted(&self) -> Totals {
+        *self.counted.lock()
     }
 
     /// Runs until `stop`. What fails is tried again, and told in [`Worker::standings`].
@@ -239,18 +249,22 @@ impl Worker {
         let mut task = Task::open(topology, parts, partition, self.settings.task.clone()).await?;
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
         let (mut silence, mut told) = (Silence::default(), Told::default());
-        let mut end = End::default();
+        let (mut end, mut before) = (End::default(), task.totals());
         loop {
             if self.clock.elapsed().saturating_sub(renewed) >= self.settings.lease / 3 {
                 self.renew(partition).await?;
                 renewed = self.clock.elapsed();
             }
-            let step = task.step().await?;
+            let step = task.step().await;
+            // Also where the commit stands and the delivery failed.
+            let totals = if task.is_committed() { task.totals() } else { before };
+            self.counted.lock().add(&totals.since(&std::mem::replace(&mut before, totals)));
+            let step = step?;
             *pause = FIRST_PAUSE;
             self.note(partition, &mut task, &mut end).await?;
             self.tell(partition, task.next_offset(), &mut told).await;
-            for tenant in self.silent(&task, &mut silence) {
-                let now_ms = self.clock.now().as_millisecond();
+            let now_ms = self.clock.now().as_millisecond();
+            for tenant in self.silent(&mut task, now_ms, &mut silence) {
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
             }
             match step {
@@ -277,12 +291,16 @@ impl Worker {
             }
             *end = End { looked_at: Some(now), next: extent.map_or(0, |extent| extent.next) };
         }
+        let mut watermarks_ms: BTreeMap<TenantId, i64> =
+            task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect();
+        let clock_ms = self.clock.now().as_millisecond().saturating_sub(self.topology.event_time.delay_ms);
+        watermarks_ms.retain(|tenant, _| task.due_ms(tenant).is_some_and(|due_ms| due_ms <= clock_ms));
         let standing = Standing {
             totals: task.totals(),
             held: task.held(),
             next_offset: next,
             lag_events: end.next.saturating_sub(next),
-            watermarks_ms: task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect(),
+            watermarks_ms,
             operators: task.operators(),
             failure: None,
         };
@@ -315,8 +333,8 @@ impl Worker {
         }
     }
 
-    /// The tenants that did not move for a while.
-    fn silent(&self, task: &Task, silence: &mut Silence) -> Vec<TenantId> {
+    /// The tenants that did not move for a while, and for whom something waits for the time that it is.
+    fn silent(&self, task: &mut Task, now_ms: i64, silence: &mut Silence) -> Vec<TenantId> {
         let now = self.clock.elapsed();
         let mut silent = Vec::new();
         for (tenant, at_ms) in task.watermarks() {
@@ -324,8 +342,14 @@ impl Worker {
             if seen.0 != at_ms {
                 *seen = (at_ms, now);
             } else if now.saturating_sub(seen.1) >= self.settings.idle_after {
-                seen.1 = now;
                 silent.push(tenant.clone());
+            }
+        }
+        let watermark_ms = now_ms.saturating_sub(self.topology.event_time.delay_ms);
+        silent.retain(|tenant| task.due_ms(tenant).is_some_and(|due_ms| due_ms <= watermark_ms));
+        for tenant in &silent {
+            if let Some(seen) = silence.seen.get_mut(tenant) {
+                seen.1 = now;
             }
         }
         silent

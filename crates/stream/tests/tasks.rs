@@ -439,6 +439,15 @@ async fn workers_share_a_topic_and_close_the_windows_of_who_is_silent() {
         sums.len() >= 3 && sums.iter().all(|(start, revision, _)| (*start, *revision) == (0, 0)),
         "{sums:?}"
     );
+    // Nothing waits for time any more, and so nothing is said.
+    until("every window is settled", &|| {
+        two.standings().values().all(|standing| standing.watermarks_ms.is_empty())
+    })
+    .await;
+    let length = async || house.log.extents(&IN).await.unwrap().iter().map(|extent| extent.next).sum::<u64>();
+    let before = length().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(length().await, before, "who is silent is not told the time again and again");
     stop_two.cancel();
     second.await.unwrap().map_err(|error: Error| error.chain()).unwrap();
 }
@@ -501,6 +510,23 @@ async fn a_worker_waits_for_its_source_takes_what_is_added_and_tells_the_group()
     }
     let taken = || worker.standings().values().map(|standing| standing.totals.taken).sum::<u64>();
     until("all events are taken", &|| taken() == 30).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(worker.counted().taken, 30);
+    let (log, clock) = (Arc::clone(&house.log), Arc::new(SystemClock::new()));
+    let leases = Leases::new(Arc::clone(&house.records), clock.clone(), "two".to_owned());
+    let settings = WorkerSettings::default();
+    let other = Arc::new(Worker::new(Arc::new(sums()), house.parts(), log, leases, clock, settings));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&other).run(stop.clone()));
+    for _ in 0..2_000 {
+        if other.standings().len() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let known = other.standings().values().map(|standing| standing.totals.taken).sum::<u64>();
+    assert_eq!((known, other.counted().taken), (30, 0), "what another process took is not counted again");
     stop.cancel();
     running.await.unwrap().unwrap();
     let mut told = 0;

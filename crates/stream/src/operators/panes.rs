@@ -247,6 +247,11 @@ impl<A: Serialize + DeserializeOwned> State for Panes<A> {
         self.count
     }
 
+    fn due_ms(&self, tenant: &TenantId) -> Option<i64> {
+        let (at_ms, ..) = self.timers.get(tenant)?.first()?;
+        Some(*at_ms)
+    }
+
     fn windows(&self, key: &[u8]) -> Vec<OpenWindow> {
         let open = |window: &Window<A>| {
             let mut partial = Vec::new();

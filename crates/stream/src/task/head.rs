@@ -31,6 +31,32 @@ pub struct Totals {
     pub outputs: u64,
 }
 
+impl Totals {
+    /// Adds those of another task.
+    pub fn add(&mut self, more: &Self) {
+        self.taken += more.taken;
+        self.passed += more.passed;
+        self.duplicates += more.duplicates;
+        self.dead_lettered += more.dead_lettered;
+        self.filtered += more.filtered;
+        self.punctuations += more.punctuations;
+        self.outputs += more.outputs;
+    }
+
+    /// What was added to those of the same task.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            taken: self.taken.saturating_sub(before.taken),
+            passed: self.passed.saturating_sub(before.passed),
+            duplicates: self.duplicates.saturating_sub(before.duplicates),
+            dead_lettered: self.dead_lettered.saturating_sub(before.dead_lettered),
+            filtered: self.filtered.saturating_sub(before.filtered),
+            punctuations: self.punctuations.saturating_sub(before.punctuations),
+            outputs: self.outputs.saturating_sub(before.outputs),
+        }
+    }
+}
+
 /// Some pages of records that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pages {

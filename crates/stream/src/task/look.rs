@@ -1,14 +1,15 @@
 //! Looking at a task without taking it from whoever has it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::Result;
+use kernel::{Result, TenantId};
 use store::Records;
 
 use crate::task::head::Head;
-use crate::task::shelf::Shelf;
+use crate::task::shelf::{Kind, Shelf};
 use crate::task::{Task, Totals};
-use crate::{TaskSettings, Topology};
+use crate::{Output, Sink, TaskSettings, Topology};
 
 impl Task {
     /// The first offset of a partition that is not taken, and what became of the events before; none where nobody ever
@@ -26,6 +27,51 @@ impl Task {
         let Some(found) = shelf.head().await? else { return Ok(None) };
         let head = Head::read(&found.body, topology)?;
         Ok(Some((head.next_offset, head.totals)))
+    }
+
+    /// How far each tenant came in the task of a partition, in milliseconds since 1970, as its last commit left it, without
+    /// taking it from whoever has it; nobody where the task never began.
+    ///
+    /// # Errors
+    /// Those of the records, and of a state that cannot be read.
+    pub async fn watermarks_at(
+        topology: &Topology,
+        records: &Arc<dyn Records>,
+        settings: &TaskSettings,
+        partition: u32,
+    ) -> Result<BTreeMap<TenantId, i64>> {
+        let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
+        let Some(found) = shelf.head().await? else { return Ok(BTreeMap::new()) };
+        let head = Head::read(&found.body, topology)?;
+        let rule = topology.event_time;
+        Ok(head.tides.into_iter().map(|(tenant, tide)| (tenant, tide.watermark_ms(rule))).collect())
+    }
+
+    /// Hands the outputs of the last commit to `sink`, where whoever has the task may not have come to that. A sink takes the
+    /// same ones again; those of earlier commits were delivered before it.
+    ///
+    /// # Errors
+    /// Those of the records and the sink, and of a state that cannot be read.
+    pub async fn deliver_last(
+        topology: &Topology,
+        records: &Arc<dyn Records>,
+        sink: &dyn Sink,
+        settings: &TaskSettings,
+        partition: u32,
+    ) -> Result<()> {
+        let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
+        let Some(found) = shelf.head().await? else { return Ok(()) };
+        let head = Head::read(&found.body, topology)?;
+        let Some(pages) = head.outbox else { return Ok(()) };
+        let bytes = match shelf.read(Kind::Outbox, pages).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // The next commit takes them away, and comes after their delivery.
+                let now = shelf.head().await?.map(|found| Head::read(&found.body, topology)).transpose()?;
+                return if now.is_some_and(|now| now.commits > head.commits) { Ok(()) } else { Err(error) };
+            }
+        };
+        sink.deliver(Output::read_all(&bytes)?).await
     }
 }
 

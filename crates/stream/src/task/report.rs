@@ -15,6 +15,11 @@ impl Task {
         self.head.next_offset
     }
 
+    /// Whether everything that it counted is committed.
+    pub(crate) fn is_committed(&self) -> bool {
+        !self.is_broken
+    }
+
     /// What became of the events so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -31,6 +36,20 @@ impl Task {
     pub fn watermarks(&self) -> impl Iterator<Item = (&TenantId, i64)> {
         let rule = self.topology.event_time;
         self.head.tides.iter().map(move |(tenant, tide)| (tenant, tide.watermark_ms(rule)))
+    }
+
+    /// The watermark of a tenant at which something is to be done without another event of it; none where nothing waits
+    /// for time.
+    pub fn due_ms(&mut self, tenant: &TenantId) -> Option<i64> {
+        if self.held.count(tenant) > 0 {
+            return Some(i64::MIN);
+        }
+        let mut due_ms = None;
+        self.program.visit(&mut |Part { state, .. }| {
+            let of_state = state.and_then(|state| state.due_ms(tenant));
+            due_ms = [due_ms, of_state].into_iter().flatten().min();
+        });
+        due_ms
     }
 
     /// By operator, what it counted and how many values it remembers.
