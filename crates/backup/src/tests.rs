@@ -1,6 +1,5 @@
 //! The life of backups over the in-memory fakes.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,18 +155,9 @@ impl World {
 
     fn event(&self, id: u64, time: Timestamp) -> Event {
         Event {
-            id: id.to_string(),
-            source: "/test".to_owned(),
-            kind: "test.happened".to_owned(),
-            tenant: scope("shop").tenant().clone(),
-            time,
             subject: Some(format!("user-{}", id % 5)),
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(serde_json::value::to_raw_value(&"x".repeat(100)).unwrap()),
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(scope("shop").tenant(), id.to_string(), "/test", "test.happened", time)
         }
     }
 

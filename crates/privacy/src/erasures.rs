@@ -11,7 +11,6 @@
 //!
 //! It refuses to hold the user id.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::{Actor, Clock, Error, Event, Permission, Result, Scope, TenantId, Timestamp, codes};
@@ -186,18 +185,8 @@ impl Erasures {
         let Erasure { id, keys, person, at, .. } = erasure.clone();
         let data = Erased { erasure_id: id.clone(), keys, person };
         let event = Event {
-            id,
-            source: SOURCE.to_owned(),
-            kind: ERASED.to_owned(),
-            tenant: scope.tenant().clone(),
-            time: at,
-            subject: None,
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(serde_json::value::to_raw_value(&data).map_err(Error::internal)?),
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(scope.tenant(), id, SOURCE, ERASED, at)
         };
         let places = self.log.append(scope, &self.topic, vec![event]).await?;
         let gone = erasure.keys.iter().map(|name| Write::Delete {

@@ -237,16 +237,7 @@ impl Keyring {
 
     /// Every secret, of the store and of each tenant.
     pub(crate) async fn all_secrets(&self) -> Result<Vec<Versioned<Secret>>> {
-        let mut query = Query::new(Selection::All, PAGE);
-        let mut all = Vec::new();
-        loop {
-            let (page, cursor) = self.secrets.list(&system(), &query).await?;
-            all.extend(page);
-            match cursor {
-                Some(cursor) => query.cursor = Some(cursor),
-                None => return Ok(all),
-            }
-        }
+        self.secrets.list_all(&system(), Query::new(Selection::All, PAGE)).await
     }
 
     /// The tenants that have sealed anything or forgotten anybody.

@@ -6,6 +6,7 @@
 //! - [`SealedBlobs`], [`SealedCache`], [`SealedRecords`]: checkpoints, models, kept answers and dead letters, sealed
 //!   under one key of the store.
 //! - [`Erasures`]: who was forgotten, told to every fold by an event, and told again after a restore.
+//! - [`Holder`]: who else holds something of a person.
 //! - [`TABLES`]: what a backup keeps only as it is now: with the keys of its day it would bring back the forgotten.
 //!
 //! ```text
@@ -35,6 +36,7 @@ mod blobs;
 mod cache;
 mod cipher;
 mod erasures;
+mod holder;
 mod keyring;
 mod log;
 mod records;
@@ -47,6 +49,7 @@ pub use blobs::SealedBlobs;
 pub use cache::SealedCache;
 pub use cipher::MasterKeys;
 pub use erasures::{ERASED, Erased, Erasure, Erasures, Prepared, Progress, person_hash};
+pub use holder::Holder;
 pub use keyring::{Keyring, is_used};
 pub use log::{ERASED_MARK, KEY_MARK, Person, Personal, SealedLog, check_marks, is_erased, key_of};
 pub use records::SealedRecords;

@@ -166,18 +166,9 @@ impl SealedLog {
         };
         let plain = serde_json::to_vec(&hidden).map_err(Error::internal)?;
         let sealed = Event {
-            id: secret.id(&event.source, &event.id),
-            source: SOURCE.to_owned(),
-            kind: event.kind,
-            tenant: event.tenant,
-            time: event.time,
-            subject: None,
             partition_key: Some(key.name.clone()),
             data_content_type: Some(MEDIA_TYPE.to_owned()),
-            data_schema: None,
-            data: None,
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(&event.tenant, secret.id(&event.source, &event.id), SOURCE, event.kind, event.time)
         };
         let about = about(&sealed, &key.name, rest);
         let text = encode(&key.cipher.seal(&*self.keyring.entropy, &about, &plain));

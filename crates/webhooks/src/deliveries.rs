@@ -6,7 +6,6 @@
 //!
 //! It refuses an order: receivers sort by the time of the event, and know a repeated one by its id.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::{Clock, Entropy, Error, Event, Permission, Result, Scope, Timestamp, codes};
@@ -316,18 +315,10 @@ impl Deliveries {
 fn event(scope: &Scope, id: &str, happening: Happening, now: Timestamp) -> Result<String> {
     let data = RawValue::from_string(happening.data.to_string()).map_err(Error::internal)?;
     let event = Event {
-        id: id.to_owned(),
-        source: SOURCE.to_owned(),
-        kind: happening.kind.to_owned(),
-        tenant: scope.tenant().clone(),
-        time: now,
         subject: happening.subject,
-        partition_key: None,
         data_content_type: Some("application/json".to_owned()),
-        data_schema: None,
         data: Some(data),
-        data_base64: None,
-        extensions: BTreeMap::new(),
+        ..Event::new(scope.tenant(), id, SOURCE, happening.kind, now)
     };
     String::from_utf8(event.to_json()).map_err(Error::internal)
 }

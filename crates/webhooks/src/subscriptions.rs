@@ -12,7 +12,7 @@ use edge::AuditLog;
 use edge::audit::Record;
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
-use store::{Document, Expect, Query, Records, Repository, Selection, Table, Versioned};
+use store::{Document, Expect, Query, Records, Repository, Selection, Table, Tenants, Versioned};
 use utoipa::ToSchema;
 
 use crate::addresses::Allowed;
@@ -34,6 +34,9 @@ pub enum Kind {
     /// Entities came into the top of the tenant's trending list.
     #[serde(rename = "trending.changed")]
     TrendingChanged,
+    /// A canary of the tenant went on or back.
+    #[serde(rename = "canary.decided")]
+    CanaryDecided,
     /// A share of the tenant's requests failed.
     #[serde(rename = "errors.threshold")]
     ErrorsThreshold,
@@ -41,7 +44,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::ModelUpdated, Self::TrendingChanged, Self::ErrorsThreshold];
+    pub const ALL: [Self; 4] =
+        [Self::ModelUpdated, Self::TrendingChanged, Self::CanaryDecided, Self::ErrorsThreshold];
 
     /// The `type` of its CloudEvents.
     #[must_use]
@@ -49,6 +53,7 @@ impl Kind {
         match self {
             Self::ModelUpdated => "model.updated",
             Self::TrendingChanged => "trending.changed",
+            Self::CanaryDecided => "canary.decided",
             Self::ErrorsThreshold => "errors.threshold",
         }
     }
@@ -103,19 +108,8 @@ impl Document for Webhook {
     }
 }
 
-/// A tenant that has, or had, a webhook. Kept under the system's own tenant, because records have no list of tenants.
-#[derive(Debug, Serialize, Deserialize)]
-struct Known {
-    tenant: TenantId,
-}
-
-impl Document for Known {
-    const TABLE: Table = Table { name: "webhook_tenants", indexes: &[] };
-
-    fn key(&self) -> String {
-        self.tenant.to_string()
-    }
-}
+/// The tenants that have, or had, a webhook.
+const TENANTS: Table = Table { name: "webhook_tenants", indexes: &[] };
 
 const ID_BYTES_MAX: usize = 64;
 
@@ -177,7 +171,7 @@ pub struct SubscriptionParts {
 pub struct Subscriptions {
     parts: SubscriptionParts,
     webhooks: Repository<Webhook>,
-    tenants: Repository<Known>,
+    tenants: Arc<Tenants>,
 }
 
 impl Subscriptions {
@@ -185,7 +179,7 @@ impl Subscriptions {
     #[must_use]
     pub fn new(parts: SubscriptionParts) -> Self {
         let webhooks = Repository::new(Arc::clone(&parts.records));
-        let tenants = Repository::new(Arc::clone(&parts.records));
+        let tenants = Arc::new(Tenants::new(Arc::clone(&parts.records), TENANTS));
         Self { parts, webhooks, tenants }
     }
 
@@ -213,8 +207,7 @@ impl Subscriptions {
             return Err(Error::new(codes::CONFLICT, message));
         }
         let secret = self.parts.keys.secret(scope, &webhook.id, &webhook.made)?;
-        // Before the webhook: a tenant that is looked at for nothing is better than one that is not.
-        self.tenants.put(&system(), &Known { tenant: scope.tenant().clone() }, Expect::Any).await?;
+        self.tenants.note(scope.tenant()).await?;
         self.note(scope, "webhook.created", &webhook).await?;
         self.webhooks.put(scope, &webhook, Expect::Absent).await?;
         Ok((webhook, secret))
@@ -318,16 +311,8 @@ impl Subscriptions {
 
     /// The tenants that have, or had, webhooks.
     pub(crate) async fn tenants(&self) -> Result<Vec<Scope>> {
-        let mut query = Query::new(Selection::All, PAGE);
-        let mut scopes = Vec::new();
-        loop {
-            let (found, cursor) = self.tenants.list(&system(), &query).await?;
-            scopes.extend(found.into_iter().map(|found| Scope::system(found.document.tenant, "webhooks")));
-            match cursor {
-                Some(cursor) => query.cursor = Some(cursor),
-                None => return Ok(scopes),
-            }
-        }
+        let tenants = self.tenants.all().await?;
+        Ok(tenants.into_iter().map(|tenant| Scope::system(tenant, "webhooks")).collect())
     }
 
     /// Written before the change: an audit that names what did not happen is better than one that lacks what did. Of the

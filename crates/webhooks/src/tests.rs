@@ -12,7 +12,7 @@ use crate::deliveries::{State, Wanted};
 use crate::sender::Outgoing;
 use crate::signing::signature;
 use crate::subscriptions::{Change, Kind, NewWebhook};
-use crate::watch::{ServedModel, TrendingEntity};
+use crate::watch::{CanaryDecision, ServedModel, TrendingEntity};
 use edge::middleware::AnswerWatch;
 
 type Answer = std::result::Result<u16, String>;
@@ -36,6 +36,7 @@ impl Sender for Receiver {
 struct World {
     model: Mutex<Option<ServedModel>>,
     trending: Mutex<Vec<&'static str>>,
+    decisions: Mutex<Vec<CanaryDecision>>,
 }
 
 impl Observed for World {
@@ -46,6 +47,10 @@ impl Observed for World {
     fn trending(&self, _: &Scope, count: usize) -> Result<Vec<TrendingEntity>> {
         let one = |id: &&str| TrendingEntity { entity_type: "item".to_owned(), entity_id: (*id).to_owned() };
         Ok(self.trending.lock().iter().take(count).map(one).collect())
+    }
+
+    fn decisions(&self, _: &Scope, after: u64) -> Result<Vec<CanaryDecision>> {
+        Ok(self.decisions.lock().iter().filter(|one| one.number > after).cloned().collect())
     }
 }
 
@@ -282,6 +287,38 @@ async fn trending_is_told_when_something_new_comes_into_it() {
     check(&["b", "c"], Some(json!(["c"]))).await;
     check(&[], None).await;
     check(&["b", "d", "e"], Some(json!(["d", "e"]))).await;
+}
+
+#[tokio::test]
+async fn each_decision_about_a_canary_is_told_once() {
+    let bench = Bench::new();
+    let (one, two) = (bench.replica(1), bench.replica(2));
+    let decide = |number: u64| {
+        let data = json!({"percent": 10 * number});
+        let decision = CanaryDecision { number, at: bench.clock.now(), canary: "one".to_owned(), data };
+        bench.world.decisions.lock().push(decision);
+    };
+    let told = || {
+        let got = std::mem::take(&mut *bench.receiver.got.lock());
+        got.iter().map(|one| json_of(one)["data"]["percent"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    decide(1);
+    bench.clock.advance(Duration::from_secs(1));
+    bench.webhook(&one, &[Kind::CanaryDecided]).await;
+    bench.round(&one).await;
+    assert!(told().is_empty(), "what was decided before is no news");
+    decide(2);
+    decide(3);
+    bench.round(&one).await;
+    bench.round(&one).await;
+    let mut both = told();
+    both.sort_unstable();
+    assert_eq!(both, [20, 30]);
+    // The first one dies; the second goes on where it was.
+    decide(4);
+    bench.clock.advance(Duration::from_secs(60));
+    bench.round(&two).await;
+    assert_eq!(told(), [40]);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `model.updated` | a version is served that is newer than the one told last |
 //! | `trending.changed` | `trending_new_min` of the first `trending_top` were not there at the last message; looked at each `trending_interval_secs` |
+//! | `canary.decided` | a canary went on or back; one message for each decision |
 //! | `errors.threshold` | one server failed `errors_ratio` of a tenant's requests, `errors_requests_min` at least, in `errors_window_secs`; not again for `errors_pause_secs` |
 
 use std::collections::BTreeMap;
@@ -45,6 +46,19 @@ pub struct TrendingEntity {
     pub entity_id: String,
 }
 
+/// What was decided of a canary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CanaryDecision {
+    /// Its number among those of the tenant, 1 for the first.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The canary.
+    pub canary: String,
+    /// What the message says.
+    pub data: Value,
+}
+
 /// What is looked at. The binary plugs in the domain that knows.
 pub trait Observed: Send + Sync + Debug {
     /// The model that is served here now.
@@ -55,6 +69,12 @@ pub trait Observed: Send + Sync + Debug {
     /// # Errors
     /// Those of the domain.
     fn trending(&self, scope: &Scope, count: usize) -> Result<Vec<TrendingEntity>>;
+
+    /// Decisions of canaries after the one of this number, oldest first. Those that are no longer remembered are left out.
+    ///
+    /// # Errors
+    /// Those of the domain.
+    fn decisions(&self, scope: &Scope, after: u64) -> Result<Vec<CanaryDecision>>;
 }
 
 /// What was told last of a kind.
@@ -77,6 +97,8 @@ impl Document for Mark {
 #[derive(Debug, Default)]
 struct Seen {
     version: Option<u64>,
+    /// The number of the decision that was told last.
+    decision: Option<u64>,
     /// The last look at the trending list, by the clock's elapsed time.
     trending_at: Option<Duration>,
 }
@@ -110,6 +132,7 @@ impl Watcher {
     /// Looks at what is the same on every replica. One of them does it.
     pub(crate) async fn look(&self, scope: &Scope) -> Result<()> {
         self.look_at_model(scope).await?;
+        self.look_at_canaries(scope).await?;
         self.look_at_trending(scope).await
     }
 
@@ -134,6 +157,31 @@ impl Watcher {
             self.tell(scope, &listening, Kind::ModelUpdated, happening, (mark, value)).await?;
         }
         self.seen.lock().entry(scope.tenant().clone()).or_default().version = Some(model.version);
+        Ok(())
+    }
+
+    async fn look_at_canaries(&self, scope: &Scope) -> Result<()> {
+        let kind = Kind::CanaryDecided;
+        let seen = self.seen.lock().entry(scope.tenant().clone()).or_default().decision;
+        if self.parts.observed.decisions(scope, seen.unwrap_or(0))?.is_empty() {
+            return Ok(());
+        }
+        let mut told = 0;
+        let listening = self.parts.subscriptions.listening(scope, kind).await?;
+        loop {
+            let mark = self.marks.get(scope, kind.name()).await?;
+            let before = mark.as_ref().and_then(|mark| mark.document.value["number"].as_u64());
+            told = told.max(before.unwrap_or(0));
+            let Some(next) = self.parts.observed.decisions(scope, told)?.into_iter().next() else { break };
+            // What was decided before a webhook was made is no news to it.
+            let news: Vec<Webhook> =
+                listening.iter().filter(|webhook| webhook.created_at <= next.at).cloned().collect();
+            let subject = Some(format!("canary/{}", next.canary));
+            let happening = Happening { kind: kind.name(), subject, data: next.data };
+            self.tell(scope, &news, kind, happening, (mark, json!({"number": next.number}))).await?;
+            told = next.number;
+        }
+        self.seen.lock().entry(scope.tenant().clone()).or_default().decision = Some(told);
         Ok(())
     }
 
