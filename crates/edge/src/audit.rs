@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kernel::{Actor, Clock, Error, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
-use store::{Document, Expect, Query, Records, Repository, Selection, Table};
+use store::{Document, Expect, Query, Records, Repository, Selection, Table, Write};
 
 /// Others who append at the same time, at most, before an append gives up.
 const ATTEMPTS: usize = 32;
@@ -106,9 +106,17 @@ impl AuditLog {
     /// # Errors
     /// Those of the engine; `CONFLICT` when too many others append at the same time.
     pub async fn append(&self, scope: &Scope, record: Record) -> Result<Entry> {
+        self.append_with(scope, record, Vec::new()).await
+    }
+
+    /// The same in one transaction with other writes: an entry that a mark of them says to be there is there.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`]; `CONFLICT` also where what the other writes expect does not hold.
+    pub async fn append_with(&self, scope: &Scope, record: Record, writes: Vec<Write>) -> Result<Entry> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match self.try_append(scope, &record).await {
+            match self.try_append(scope, &record, &writes).await {
                 Err(error) if error.code() == codes::CONFLICT => last = Some(error),
                 other => return other,
             }
@@ -116,7 +124,7 @@ impl AuditLog {
         Err(last.unwrap_or_else(|| Error::internal("no attempt was made")))
     }
 
-    async fn try_append(&self, scope: &Scope, record: &Record) -> Result<Entry> {
+    async fn try_append(&self, scope: &Scope, record: &Record, others: &[Write]) -> Result<Entry> {
         let found = self.heads.get(scope, HEAD).await?;
         let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::Version(found.version));
         let head = found.map(|found| found.document).unwrap_or_default();
@@ -135,7 +143,8 @@ impl AuditLog {
         }
         .sealed()?;
         let head = Head { sequence: entry.sequence, hash: entry.hash.clone() };
-        let writes = vec![Repository::write(&head, expect)?, Repository::write(&entry, Expect::Absent)?];
+        let mut writes = vec![Repository::write(&head, expect)?, Repository::write(&entry, Expect::Absent)?];
+        writes.extend_from_slice(others);
         self.records.commit(scope, writes).await?;
         Ok(entry)
     }
@@ -223,7 +232,6 @@ fn broken(sequence: u64, reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use kernel::{ManualClock, TenantId};
-    use store::Write;
     use store::memory::MemoryRecords;
 
     use super::*;

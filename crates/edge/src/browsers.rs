@@ -22,11 +22,12 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 const SMALLEST_BYTES: u64 = 1_024;
 
 /// What pages may send.
-const ALLOWED: [HeaderName; 8] = [
+const ALLOWED: [HeaderName; 9] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-api-key"),

@@ -3,6 +3,7 @@
 //! - [`auth`]: a credential becomes a [`kernel::Scope`]; nothing else can make one for a caller.
 //! - [`audit`]: who changed what, in a chain of hashes.
 //! - [`problem`]: every error is an RFC 9457 `application/problem+json` with a stable code.
+//! - [`dialect`]: what clients of other protocols look for in it.
 //! - [`browsers`]: pages of other origins, and answers that are compressed.
 //! - [`extract`]: JSON bodies, addresses and query parameters whose faults name the field.
 //! - [`ingest`]: the one way in for events: check, append durably, wait until the view shows them.
@@ -20,6 +21,7 @@ pub mod audit;
 pub mod auth;
 mod body_stream;
 pub mod browsers;
+pub mod dialect;
 pub mod extract;
 pub mod http;
 pub mod ingest;
@@ -34,7 +36,7 @@ pub mod server;
 pub mod streams;
 
 pub use audit::AuditLog;
-pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey};
+pub use auth::{ApiKey, Authenticator, Authenticators, Caller, KeyRing, StaticKey, StillProven};
 pub use body_stream::BodyStream;
 pub use extract::{Body, PageParams, Params, Path, check_range};
 pub use ingest::{EventOwner, Ingest};

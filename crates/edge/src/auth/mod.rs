@@ -18,7 +18,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kernel::{Error, Result, Scope, codes};
+use kernel::{Error, Permission, Result, Scope, codes};
+use store::Secret;
 
 use crate::ApiError;
 use crate::middleware::AskedBy;
@@ -26,6 +27,9 @@ pub use api_keys::{ApiKey, KeyRing, NewKey};
 pub use published_keys::KeySource;
 pub use static_key::StaticKey;
 pub use tokens::{TokenSettings, Tokens};
+
+/// What the name of a WebSocket protocol begins with that is a credential.
+const BEARER_PROTOCOL: &str = "bearer.";
 
 /// Proves credentials of one kind.
 #[async_trait]
@@ -78,9 +82,20 @@ impl Authenticators {
     }
 }
 
-/// The credential in `Authorization: Bearer KEY`, `Authorization: KEY` or `X-API-Key: KEY`; none when two disagree.
+/// The credential in `Authorization: Bearer KEY`, `Authorization: KEY` or `X-API-Key: KEY`; none when two disagree. As browsers
+/// let pages set nothing else on a WebSocket, also what stands after `bearer.` in the protocols of its handshake.
 fn credential_of(headers: &HeaderMap) -> Option<&str> {
     let mut found = None;
+    let is_handshake =
+        headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    for value in headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter(|_| is_handshake) {
+        let names = value.to_str().ok()?.split(',');
+        for key in names.filter_map(|name| name.trim().strip_prefix(BEARER_PROTOCOL)) {
+            if found.replace(key).is_some_and(|earlier| earlier != key) {
+                return None;
+            }
+        }
+    }
     for name in [header::AUTHORIZATION.as_str(), "x-api-key"] {
         for value in headers.get_all(name) {
             let text = value.to_str().ok()?.trim();
@@ -109,6 +124,7 @@ pub async fn require(
                 asked_by.note(scope.tenant());
             }
             request.extensions_mut().insert(Caller(scope));
+            request.extensions_mut().insert(authenticators);
             next.run(request).await
         }
         Err(error) => ApiError(error).into_response(),
@@ -136,10 +152,40 @@ impl<S: Sync> OptionalFromRequestParts<S> for Caller {
     }
 }
 
+/// Whether the credential of a request is still good: for an answer that goes on, because keys are revoked and tokens end.
+#[derive(Debug, Clone)]
+pub struct StillProven {
+    authenticators: Authenticators,
+    credential: Secret,
+    scope: Scope,
+}
+
+impl StillProven {
+    /// Whether who holds the credential may still read what is of this tenant. It waits for nothing and nobody.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        let now = self.authenticators.0.iter().find_map(|kind| kind.scope_of(self.credential.expose()));
+        now.is_some_and(|now| now.tenant() == self.scope.tenant() && now.require(Permission::Read).is_ok())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for StillProven {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Caller(scope) = <Caller as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let missing = || ApiError(Error::new(codes::AUTH_ERROR, "this needs a credential"));
+        let authenticators = parts.extensions.get::<Authenticators>().cloned().ok_or_else(missing)?;
+        let credential = Secret::new(credential_of(&parts.headers).ok_or_else(missing)?);
+        Ok(Self { authenticators, credential, scope })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
     use kernel::TenantId;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -169,10 +215,49 @@ mod tests {
         check(&[("x-api-key", "correct-horse-battery")], true).await;
         check(&[("x-api-key", KEY), ("authorization", "Bearer correct-horse-battery")], true).await;
         check(&[("x-api-key", KEY), ("authorization", "Bearer other-key-of-length")], false).await;
+        let shake = ("upgrade", "WebSocket");
+        let offers = |protocols| ("sec-websocket-protocol", protocols);
+        check(&[shake, offers("watershed.v1, bearer.correct-horse-battery")], true).await;
+        check(&[shake, offers("watershed.v1")], false).await;
+        check(&[shake, offers("bearer.")], false).await;
+        check(&[shake, offers("bearer.other-key-of-length"), ("x-api-key", KEY)], false).await;
+        check(&[shake, offers("bearer.other-key-of-length, bearer.correct-horse-battery")], false).await;
+        check(&[offers("bearer.correct-horse-battery")], false).await;
+        check(&[("upgrade", "h2c"), offers("bearer.correct-horse-battery")], false).await;
         check(&[("authorization", "Basic correct-horse-battery")], false).await;
         check(&[("authorization", "Bearer correct-horse-batter")], false).await;
         check(&[("authorization", "Bearer ")], false).await;
         check(&[("x-tenant-id", "shop")], false).await;
         check(&[], false).await;
+    }
+
+    /// Proves one credential for as long as it is told to.
+    #[derive(Debug)]
+    struct Passing(Mutex<Option<Scope>>);
+
+    impl Authenticator for Passing {
+        fn scope_of(&self, credential: &str) -> Option<Scope> {
+            self.0.lock().clone().filter(|_| credential == KEY)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_ended_is_proven_no_more() {
+        #[expect(clippy::disallowed_methods, reason = "the test is what proves it")]
+        let reader = |tenant: &str| Scope::proven(TenantId::new(tenant).unwrap(), "k", Permission::Read);
+        let passing = Arc::new(Passing(Mutex::new(Some(reader("shop")))));
+        let authenticators = Authenticators::new(vec![Arc::clone(&passing) as _]);
+        let (mut parts, ()) = Request::builder().header("x-api-key", KEY).body(()).unwrap().into_parts();
+        let extract = async |parts: &mut Parts| StillProven::from_request_parts(parts, &()).await;
+        assert!(extract(&mut parts).await.is_err(), "nobody proved it");
+        parts.extensions.insert(Caller(reader("shop")));
+        parts.extensions.insert(authenticators);
+        let still = extract(&mut parts).await.unwrap();
+        assert!(still.may_read());
+        assert!(!format!("{still:?}").contains(KEY));
+        *passing.0.lock() = Some(reader("other"));
+        assert!(!still.may_read(), "of another tenant");
+        *passing.0.lock() = None;
+        assert!(!still.may_read());
     }
 }

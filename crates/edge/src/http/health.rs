@@ -50,6 +50,12 @@ impl Health {
     pub fn new(checks: Vec<Arc<dyn Check>>, stopping: CancellationToken, registry: Arc<Registry>) -> Self {
         Self { checks: Arc::new(checks), stopping, registry }
     }
+
+    /// Whether the server is ready, as `/ready` says.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        readiness(self).0 == StatusCode::OK
+    }
 }
 
 /// The answer of `/ready`.

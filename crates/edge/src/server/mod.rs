@@ -1,6 +1,6 @@
 //! Listening, and stopping without dropping a request.
 //!
-//! HTTP/1.1 in the open; over TLS also HTTP/2, as the client and the server agree in the handshake. Every wait for a
+//! HTTP/1.1 and HTTP/2: over TLS as the client and the server agree in the handshake, in the open as the client begins. Every wait for a
 //! caller has an end: for the handshake, for the head of a request, for the next request (also where an HTTP/2 client
 //! answers pings meanwhile; it is told with GOAWAY), for an answer to be taken.
 //! There are so many connections at most; one more is answered with 503 and closed.
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::join_all;
 use hyper_util::server::graceful::GracefulShutdown;
 use kernel::{Error, Result, codes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,23 +46,32 @@ const TURN: Duration = Duration::from_millis(10);
 const FAREWELLS_MAX: usize = 64;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens the listening socket.
+/// Opens a listening socket; `setting` is what chooses its port.
 ///
 /// # Errors
 /// `UNAVAILABLE` naming the address when it is taken or may not be used.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
+pub async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|cause| {
         Error::new(
             codes::UNAVAILABLE,
-            format!("cannot listen on {address}: {cause}; choose another with --port"),
+            format!("cannot listen on {address}: {cause}; choose another with {setting}"),
         )
     })
+}
+
+/// A listening socket and what answers there.
+#[derive(Debug)]
+pub struct Port {
+    /// The socket.
+    pub listener: TcpListener,
+    /// What answers.
+    pub router: Router,
 }
 
 /// How connections are treated.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// Connections at most.
+    /// Connections at most, of all ports together.
     pub max: usize,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
@@ -80,22 +90,23 @@ pub struct ShutdownTimes {
     pub longest: Duration,
 }
 
-/// Serves until `stop`, which makes `/ready` say no, then:
+/// Serves on every port until `stop`, which makes `/ready` say no, then:
 /// takes new connections for the delay; takes no more; finishes the requests it has, each answered with
 /// `connection: close`; waits for callers that keep a connection open until they are idle. Ends early when nobody is
 /// left. What is not finished in time is cut off. Returns what is left of the time.
 pub async fn serve(
-    listener: TcpListener,
-    router: Router,
+    ports: Vec<Port>,
     settings: ConnectionSettings,
     stop: CancellationToken,
     times: ShutdownTimes,
 ) -> Duration {
-    let connections = Connections::new(router, settings, stop.clone());
-    connections.accept(&listener, stop.cancelled()).await;
+    let connections = Connections::new(settings, stop.clone());
+    connections.accept(&ports, stop.cancelled()).await;
     let began = Instant::now();
-    connections.accept(&listener, tokio::time::sleep(times.delay)).await;
-    connections.close(listener);
+    connections.accept(&ports, tokio::time::sleep(times.delay)).await;
+    for port in ports {
+        connections.close(port);
+    }
     let (open, requests) =
         (connections.settings.metrics.connections_open.get(), connections.load.in_flight());
     info!(connections = open, requests, "finishing the requests in flight");
@@ -108,10 +119,9 @@ pub async fn serve(
 
 /// The open connections, and what new ones are served with.
 struct Connections {
-    router: Router,
     settings: ConnectionSettings,
     stop: CancellationToken,
-    /// Ends handshakes that are under way.
+    /// Ends handshakes that are under way, and tells connections that speak HTTP/1.1 to end.
     end: CancellationToken,
     load: Arc<Load>,
     graceful: GracefulShutdown,
@@ -123,10 +133,9 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(router: Router, settings: ConnectionSettings, stop: CancellationToken) -> Self {
+    fn new(settings: ConnectionSettings, stop: CancellationToken) -> Self {
         let places = Arc::new(Semaphore::new(settings.max));
         Self {
-            router,
             settings,
             stop,
             end: CancellationToken::new(),
@@ -140,15 +149,18 @@ impl Connections {
     }
 
     /// Takes connections until `end`.
-    async fn accept(&self, listener: &TcpListener, end: impl Future<Output = ()>) {
-        let mut end = std::pin::pin!(end);
+    async fn accept(&self, ports: &[Port], end: impl Future<Output = ()>) {
+        tokio::select! {
+            () = end => {}
+            _ = join_all(ports.iter().map(|port| self.accept_on(port))) => {}
+        }
+    }
+
+    /// Takes connections of one port, without end.
+    async fn accept_on(&self, Port { listener, router }: &Port) {
         loop {
-            let accepted = tokio::select! {
-                () = &mut end => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => self.open(stream),
+            match listener.accept().await {
+                Ok((stream, _)) => self.open(stream, router),
                 Err(error) => {
                     // Too many open files and the like pass by themselves; spinning on them would not help.
                     warn!(%error, "cannot accept a connection");
@@ -160,21 +172,21 @@ impl Connections {
 
     /// Takes who is connected already and nobody after: the kernel accepts callers ahead of us, and would cut off those
     /// that are left with it.
-    fn close(&self, listener: TcpListener) {
+    fn close(&self, Port { listener, router }: Port) {
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, _)) = listener.accept() {
             match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                Ok(stream) => self.open(stream),
+                Ok(stream) => self.open(stream, &router),
                 Err(error) => warn!(%error, "cannot take the last connections"),
             }
         }
     }
 
-    fn open(&self, stream: TcpStream) {
+    fn open(&self, stream: TcpStream, router: &Router) {
         let settings = &self.settings;
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             let connection = Connection {
-                router: self.router.clone(),
+                router: router.clone(),
                 load: Arc::clone(&self.load),
                 stop: self.stop.clone(),
                 tls: settings.tls.as_ref().map(|certificates| certificates.current()),

@@ -6,12 +6,15 @@
 //! begins with, so that the parser answers 400 in its place in the order of answers, and closes. It also keeps the time
 //! between the first byte of a head and its end, which the parser counts from the request before.
 //!
-//! The bytes of requests that are fine pass unchanged.
+//! The bytes of requests that are fine pass unchanged. Those that come after the server itself agreed to speak another
+//! protocol (101) are no requests, and pass too; that a caller asked for it is not enough.
 
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::MAX_HEAD_BYTES;
+use super::connection::Place;
 
 /// As many as the parser behind takes.
 const MAX_HEADERS: usize = 100;
@@ -59,11 +63,34 @@ pub(super) struct Strict<S> {
     next: Next,
     patience: Duration,
     late: Option<Pin<Box<Sleep>>>,
+    /// Whether the server agreed to speak another protocol.
+    is_upgraded: Arc<AtomicBool>,
+    /// The connection's place, which it holds in the other protocol too.
+    _place: Option<Place>,
 }
 
 impl<S> Strict<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, held: BytesMut::new(), passing: 0, next: Next::Head, patience, late: None }
+        Self {
+            stream,
+            held: BytesMut::new(),
+            passing: 0,
+            next: Next::Head,
+            patience,
+            late: None,
+            is_upgraded: Arc::default(),
+            _place: None,
+        }
+    }
+
+    /// That of a connection with a place. Everything passes from when `is_upgraded` is set.
+    pub(super) fn with_place(
+        stream: S,
+        patience: Duration,
+        place: Place,
+        is_upgraded: Arc<AtomicBool>,
+    ) -> Self {
+        Self { is_upgraded, _place: Some(place), ..Self::new(stream, patience) }
     }
 
     fn judge(&self) -> Judgement {
@@ -125,6 +152,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.next == Next::Head && this.is_upgraded.load(Ordering::Acquire) {
+            this.pass(u64::MAX, Next::Anything);
+        }
         loop {
             if this.passing > 0 && !this.held.is_empty() {
                 this.hand_on(out);
@@ -386,5 +416,25 @@ mod tests {
         tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HT").await.unwrap();
         let read = tokio::time::timeout(PATIENCE * 2, strict.read(&mut buffer)).await.unwrap().unwrap();
         assert_eq!(&buffer[..read], REFUSAL);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_passes_only_once_the_server_agreed() {
+        const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        const FRAMES: &[u8] = b"\n\x81\n\0POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n";
+        for agrees in [false, true] {
+            let (mut client, server) = tokio::io::duplex(1_024);
+            let is_upgraded = Arc::new(AtomicBool::new(false));
+            let mut strict =
+                Strict { is_upgraded: Arc::clone(&is_upgraded), ..Strict::new(server, PATIENCE) };
+            let mut buffer = [0; 256];
+            tokio::io::AsyncWriteExt::write_all(&mut client, HANDSHAKE).await.unwrap();
+            let read = strict.read(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..read], HANDSHAKE, "that a caller asks changes nothing");
+            is_upgraded.store(agrees, Ordering::Release);
+            tokio::io::AsyncWriteExt::write_all(&mut client, FRAMES).await.unwrap();
+            let read = strict.read(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..read], if agrees { FRAMES } else { REFUSAL }, "agrees: {agrees}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use axum::extract::Request;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
 use http_body_util::{BodyExt, Empty};
 use hyper::Version;
@@ -63,8 +64,21 @@ fn files(folder: &Path, client_authorities: Option<&Authority>, is_client_option
     }
 }
 
+/// Agrees to speak another protocol, in which everything comes back; also where nobody asked for it.
+async fn switch(request: Request) -> impl axum::response::IntoResponse {
+    let switched = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let Ok(switched) = switched.await else { return };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(switched));
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    (StatusCode::SWITCHING_PROTOCOLS, [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")])
+}
+
 struct Running {
     address: SocketAddr,
+    /// Of a second port, which says `other`.
+    other: SocketAddr,
     settings: ConnectionSettings,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<Duration>,
@@ -79,17 +93,24 @@ impl Running {
         let metrics = AccessMetrics::register(&mut Registry::default());
         let tls = tls.map(|files| Arc::new(Certificates::open(files, metrics.clone()).unwrap()));
         let settings = ConnectionSettings { max, idle_timeout, tls, metrics };
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, second) =
+            (listen(free, "--port").await.unwrap(), listen(free, "--port").await.unwrap());
+        let (address, other) = (listener.local_addr().unwrap(), second.local_addr().unwrap());
         let slow = || async {
             tokio::time::sleep(SLOW).await;
             "slow"
         };
-        let router = Router::new().route("/", get(|| std::future::ready("hello"))).route("/slow", get(slow));
+        let router = Router::new()
+            .route("/", get(|| std::future::ready("hello")))
+            .route("/slow", get(slow))
+            .route("/echo", get(switch));
         let stop = CancellationToken::new();
         let times = ShutdownTimes { delay: Duration::ZERO, longest: Duration::from_secs(5) };
-        let serving = serve(listener, router, settings.clone(), stop.clone(), times);
-        Self { address, settings, stop, served: tokio::spawn(serving) }
+        let of_other = Router::new().route("/", get(|| std::future::ready("other")));
+        let ports = vec![Port { listener, router }, Port { listener: second, router: of_other }];
+        let serving = serve(ports, settings.clone(), stop.clone(), times);
+        Self { address, other, settings, stop, served: tokio::spawn(serving) }
     }
 
     async fn end(self) {
@@ -237,7 +258,7 @@ fn files_that_do_not_fit_name_their_setting() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so() {
+async fn one_connection_too_many_of_all_ports_is_told_so() {
     let server = Running::start(2, None).await;
     let ask = async |stream: &mut TcpStream| {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -245,8 +266,12 @@ async fn one_connection_too_many_is_told_so() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let first = TcpStream::connect(server.address).await.unwrap();
+    let first = TcpStream::connect(server.other).await.unwrap();
     let mut second = TcpStream::connect(server.address).await.unwrap();
+    // It is taken before the third is, whichever port is looked at first.
+    while server.settings.metrics.connections_open.get() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut third = TcpStream::connect(server.address).await.unwrap();
     let refused = ask(&mut third).await;
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("OVERLOADED"), "{refused}");
@@ -256,7 +281,10 @@ async fn one_connection_too_many_is_told_so() {
     while metrics.connections_open.get() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(ask(&mut TcpStream::connect(server.address).await.unwrap()).await.starts_with("HTTP/1.1 200 "));
+    for (address, says) in [(server.address, "hello"), (server.other, "other")] {
+        let answer = ask(&mut TcpStream::connect(address).await.unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(says), "{answer}");
+    }
     assert_eq!(metrics.connections_refused.get(), 1);
     server.end().await;
 }
@@ -304,6 +332,124 @@ async fn an_idle_http2_connection_that_answers_pings_is_told_to_go() {
     let metrics = server.settings.metrics.clone();
     while metrics.connections_open.get() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_begins_with_http2_is_served_in_the_open() {
+    let server = Running::start(10, None).await;
+    let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://shop.example/").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.version(), Version::HTTP_2);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+    // Its first letter is that of a method too.
+    for begin in ["P", "PR", "PRI"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stream.write_all(b"X / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{begin}: {answer}");
+    }
+    drop(sender);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn who_stops_within_the_first_letters_is_let_go() {
+    let server = Running::with_idle(10, None, SLOW / 4).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PR").await.unwrap();
+    let mut left = Vec::new();
+    // It is closed, in order or not.
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut left)).await.unwrap();
+    assert!(left.is_empty());
+    server.end().await;
+}
+
+/// What is said up to the end of a head.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_speaks_another_protocol_keeps_its_place_and_holds_no_stop_up() {
+    const BYTES: &[u8] = b"\n\n\0POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\n";
+    let server = Running::start(1, None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let ask = b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    stream.write_all(BYTES).await.unwrap();
+    let mut back = vec![0; BYTES.len()];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(back, BYTES);
+    let metrics = server.settings.metrics.clone();
+    assert_eq!(metrics.connections_open.get(), 1);
+    let mut other = TcpStream::connect(server.address).await.unwrap();
+    assert!(head(&mut other).await.starts_with("HTTP/1.1 503 "), "the one place is taken");
+    server.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(4), server.served).await.unwrap().unwrap();
+    drop(stream);
+    while metrics.connections_open.get() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_taken_for_a_request_after_another_protocol_was_agreed() {
+    let server = Running::start(10, None).await;
+    let check = async |asks: &str, is_agreed: bool| {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let smuggled = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        let request = format!("GET /echo HTTP/1.1\r\nhost: x\r\n{asks}\r\n{smuggled}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut said = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(!said.contains("hello"), "{asks:?}: {said}");
+        assert!(!is_agreed || said.starts_with("HTTP/1.1 101"), "{asks:?}: {said}");
+    };
+    check("connection: upgrade\r\nupgrade: echo\r\n", true).await;
+    // Nobody asked.
+    check("", false).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_refused_ends_the_connection() {
+    let server = Running::start(10, None).await;
+    for upgrade in [
+        "websocket",
+        "WebSocket",
+        "websocket/13",
+        "websocket, x",
+        "x, websocket",
+        "websocket\r\nupgrade: x",
+        "x\r\nupgrade: websocket",
+        "h2c, websocket",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let ask = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n");
+        stream.write_all(ask.repeat(2).as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        let said = String::from_utf8(said).unwrap();
+        assert!(
+            said.contains("connection: close") && said.matches("hello").count() == 1,
+            "{upgrade:?}: {said}"
+        );
     }
     server.end().await;
 }
