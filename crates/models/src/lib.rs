@@ -2,6 +2,7 @@
 //!
 //! - [`tracking`]: experiments, runs with parameters, metrics, tags and data; models that runs made.
 //! - [`registered`]: models by name, immutable versions, aliases, stages as a view on them, history, promotion, rollback.
+//! - [`features`]: features of entities as of a time.
 //! - [`files`]: artifacts of runs and versions, in parts, each with its checksum.
 //! - [`search`]: filters, orders and pages over any of them, in MLflow's grammar.
 //! - [`Artifact`]: named tensors and metadata in the safetensors format. The [`Registry`] gives each published artifact
@@ -12,6 +13,7 @@
 //! checksum. It knows no protocol: MLflow's REST API stands in the crate `registry`.
 
 mod artifact;
+pub mod features;
 pub mod files;
 mod limits;
 mod live;

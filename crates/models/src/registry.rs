@@ -273,16 +273,8 @@ impl Registry {
     /// # Errors
     /// Those of the engines.
     pub async fn versions(&self, scope: &Scope, model: &str) -> Result<Vec<ModelVersion>> {
-        let mut found = Vec::new();
-        let mut query = newest_first(model, 1_000);
-        loop {
-            let (page, cursor) = self.versions.list(scope, &query).await?;
-            found.extend(page.into_iter().map(|version| version.document));
-            if cursor.is_none() {
-                return Ok(found);
-            }
-            query.cursor = cursor;
-        }
+        let found = self.versions.list_all(scope, newest_first(model, 1_000)).await?;
+        Ok(found.into_iter().map(|version| version.document).collect())
     }
 
     /// Removes all but the newest `keep` versions, never one that an alias points at; returns how many went.

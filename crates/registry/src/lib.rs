@@ -2,7 +2,7 @@
 //!
 //! - [`mlflow`]: MLflow's REST API, so that the `mlflow` client works unchanged: experiments, runs, artifacts, registered
 //!   models, versions, aliases. A file for each resource.
-//! - [`http`]: what MLflow has no words for: promotion that says what it expects, rollback, history.
+//! - [`http`]: what MLflow has no words for: promotion that says what it expects, rollback, history; features.
 //!
 //! What is kept, and every rule about it, is in `models`. Every change of what serves goes to the audit.
 //!
@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use edge::AuditLog;
 use edge::audit::Record;
 use kernel::{Clock, Entropy, Result, Scope};
+use models::features::Features;
 use models::files::{FileLimits, Files};
 use models::registered::{RegisteredModels, Witness};
 use models::tracking::Tracking;
@@ -54,6 +55,9 @@ pub struct ModelRegistry {
     pub models: RegisteredModels,
     /// Their artifacts.
     pub files: Files,
+    /// Features of entities.
+    pub features: Features,
+    audit: AuditLog,
 }
 
 impl ModelRegistry {
@@ -62,12 +66,13 @@ impl ModelRegistry {
     pub fn new(parts: RegistryParts, settings: &RegistrySettings) -> Self {
         let RegistryParts { records, blobs, audit, clock, entropy } = parts;
         let limits = FileLimits { file_bytes: settings.max_artifact_mb << 20, part_bytes: PART_BYTES };
+        let features = Features::new(Arc::clone(&records), Arc::clone(&clock));
         let files = Files::new(Arc::clone(&records), blobs, Arc::clone(&clock), Arc::clone(&entropy), limits);
         let tracking =
             Tracking::new(Arc::clone(&records), files.clone(), Arc::clone(&clock), Arc::clone(&entropy));
-        let witness = Arc::new(Audited(audit));
+        let witness = Arc::new(Audited(audit.clone()));
         let models = RegisteredModels::new(records, files.clone(), tracking.clone(), witness, clock, entropy);
-        Self { tracking, models, files }
+        Self { tracking, models, files, features, audit }
     }
 }
 

@@ -193,16 +193,7 @@ impl Files {
     ) -> Result<Vec<Versioned<ArtifactFile>>> {
         folder.map_or(Ok(()), check_artifact_path)?;
         let prefix = folder.map_or_else(|| format!("{root}/"), |folder| format!("{root}/{folder}/"));
-        let mut query = Query::new(Selection::Prefix(prefix), PAGE);
-        let mut found = Vec::new();
-        loop {
-            let (page, cursor) = self.files.list(scope, &query).await?;
-            found.extend(page);
-            match cursor {
-                Some(cursor) => query.cursor = Some(cursor),
-                None => return Ok(found),
-            }
-        }
+        self.files.list_all(scope, Query::new(Selection::Prefix(prefix), PAGE)).await
     }
 
     /// What lies directly in a folder, or in the root; nothing where the path is a file's.

@@ -1,7 +1,7 @@
 //! Moving aliases: promotion, rollback, stages. One transaction each; of two at once, one is told that it came second.
 
 use kernel::{Error, Permission, Result, Scope, codes};
-use store::{Query, Selection};
+use store::{Query, Selection, Write};
 
 use super::{
     CANARY, CHAMPION, PAGE, RegisteredModel, RegisteredModels, RegisteredVersion, SHADOW, Stage, Told,
@@ -44,6 +44,20 @@ impl RegisteredModels {
     /// `CONFLICT` where the alias is, or meanwhile went, elsewhere than the caller believes; `NOT_FOUND`;
     /// `INVALID_STATE` where the model is managed; `PERMISSION_DENIED`; those of the engine.
     pub async fn promote(&self, scope: &Scope, name: &str, promotion: &Promotion) -> Result<RegisteredModel> {
+        self.promote_with(scope, name, promotion, &[]).await
+    }
+
+    /// The same in one transaction with other writes.
+    ///
+    /// # Errors
+    /// As [`RegisteredModels::promote`]; `CONFLICT` also where what the other writes expect does not hold.
+    pub async fn promote_with(
+        &self,
+        scope: &Scope,
+        name: &str,
+        promotion: &Promotion,
+        others: &[Write],
+    ) -> Result<RegisteredModel> {
         scope.require(Permission::Admin)?;
         check_alias(&promotion.alias)?;
         check_value(&promotion.reason, REASON_BYTES_MAX, "reason")?;
@@ -63,7 +77,7 @@ impl RegisteredModels {
             }
             let (alias, reason) = (Some(promotion.alias.as_str()), promotion.reason.as_str());
             let told = Told { action: "model.promoted", alias, from, to: Some(to), reason };
-            Ok((Some(told), Vec::new()))
+            Ok((Some(told), others.to_vec()))
         };
         self.alter(scope, name, Some(to), edit).await
     }

@@ -1,5 +1,7 @@
-//! `/api/v1/models`: promotion, rollback, history, versions. Reading needs `read`, moving an alias `admin`.
+//! `/api/v1/models`: promotion, rollback, history, versions; `/api/v1/feature-sets`. Reading needs `read`, writing features
+//! `write`, moving an alias and forgetting an entity `admin`.
 
+pub mod features;
 pub mod history;
 pub mod promotion;
 pub mod versions;
@@ -15,6 +17,7 @@ pub fn routes(registry: ModelRegistry) -> OpenApiRouter {
         .merge(versions::routes())
         .merge(history::routes())
         .merge(promotion::routes())
+        .merge(features::routes())
         .with_state(registry)
 }
 

@@ -1,29 +1,16 @@
-//! Errors as MLflow's clients know them: to each problem its `error_code` and `message` are added, also where the
-//! credential or the limit refused the request before it came to a handler.
+//! Errors as MLflow's clients know them: to each problem its `error_code` and `message` are added.
 
-use axum::body::{Body, to_bytes};
-use axum::extract::Request;
-use axum::http::header;
-use axum::middleware::Next;
-use axum::response::Response;
-use serde_json::{Value, json};
+use edge::dialect::Dialect;
+use serde_json::{Map, Value, json};
 
-const MAX_PROBLEM_BYTES: usize = 1 << 20;
+/// Of MLflow's own addresses.
+pub const DIALECT: Dialect = Dialect { is_ours, add };
 
-/// Middleware around every address.
-pub async fn translate(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_ours = ["/api/2.0/mlflow", "/api/3.0/mlflow"].iter().any(|prefix| path.starts_with(prefix));
-    let response = next.run(request).await;
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if !is_ours || kind.is_none_or(|kind| kind != "application/problem+json") {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let bytes = to_bytes(body, MAX_PROBLEM_BYTES).await.unwrap_or_default();
-    let Ok(Value::Object(mut problem)) = serde_json::from_slice(&bytes) else {
-        return Response::from_parts(parts, Body::from(bytes));
-    };
+fn is_ours(path: &str) -> bool {
+    ["/api/2.0/mlflow", "/api/3.0/mlflow"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+fn add(problem: &mut Map<String, Value>) {
     let code = problem.get("code").and_then(Value::as_str).unwrap_or_default();
     let is_address =
         problem.get("detail").and_then(Value::as_str).is_some_and(|text| text.contains("/api/docs"));
@@ -31,8 +18,6 @@ pub async fn translate(request: Request, next: Next) -> Response {
     let message = problem.get("detail").cloned().unwrap_or_default();
     problem.insert("error_code".to_owned(), json!(code));
     problem.insert("message".to_owned(), message);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(Value::Object(problem).to_string()))
 }
 
 /// The name that MLflow has for one of our codes.

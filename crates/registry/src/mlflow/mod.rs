@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ModelRegistry;
-pub use errors::translate;
+pub use errors::DIALECT;
 
 macro_rules! endpoints {
     ($($method:ident $path:literal $permission:ident $handler:path;)*) => {
