@@ -7,12 +7,17 @@
 //! Three gates ask the same question of three shares: whether the candidate's errors, its slow answers, or its loss (what a
 //! subject did not take up) are more than the control's. Each is a one-sided test that holds at every look
 //! ([`crate::sequential`]), at a third of the plan's level: a candidate that is no worse is rolled back with at most that
-//! probability over the whole rollout, however often the gates are read.
+//! probability over the whole rollout, however often the gates are read, where subjects that come at later steps are like those
+//! that came at first. Steps have different shares and are pooled: where later subjects lose more, whatever they are given, the
+//! candidate, which has more of them, looks worse than it is.
 //!
-//! An observation is a subject's first answer in an arm. A subject that moves into the candidate is observed in both arms;
-//! what it does in both hangs together, which makes the difference vary less than the test assumes, and the test careful.
+//! An observation is a subject's first answer in the canary, whichever arm that is in. A subject that moves into the candidate
+//! counts for the sample of its step and for no gate: it saw the control before, as no subject of the control did, and what
+//! it does hangs together with what it did.
 //!
 //! It refuses to keep state: the domain folds what was decided, and asks again.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,7 +148,7 @@ pub struct Seen {
     pub control: Counts,
     /// Of the candidate.
     pub candidate: Counts,
-    /// Subjects of the candidate with a known outcome since the step began.
+    /// Subjects of the candidate with a known outcome since the step began, those among them that moved into it.
     pub since_step: u64,
     /// Seconds since the step began.
     pub step_seconds: u64,
@@ -170,6 +175,24 @@ pub struct GateReading {
     pub difference: Interval,
     /// Whether the gate is closed.
     pub closed: bool,
+}
+
+impl fmt::Display for GateReading {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}: candidate {:.4} of {}, control {:.4} of {}; difference {:.4} to {:.4}; p {:.2e}, level {:.2e}",
+            self.gate.name(),
+            self.candidate.mean(),
+            self.candidate.count,
+            self.control.mean(),
+            self.control.count,
+            self.difference.lower,
+            self.difference.upper,
+            self.p_value,
+            self.level
+        )
+    }
 }
 
 /// What a canary waits for.
@@ -360,12 +383,12 @@ mod tests {
         assert_eq!(plan.read(10, &Seen::default()).verdict, Verdict::Wait(Waiting::Sample));
     }
 
-    /// A whole rollout: people with tastes of their own come again and again, and are observed once in each arm; the gates
-    /// are read after every fifth. Returns the percent that was reached, none where it was rolled back.
+    /// A whole rollout: people with tastes of their own come again and again, and their first page is observed; the gates are
+    /// read after every fifth. Returns the percent that was reached, none where it was rolled back.
     fn rollout(seed: u64, harm: f64) -> Option<u8> {
-        let plan = Plan { sample_min: 40, step_seconds_min: 0, false_alarm: 0.1, ..Plan::default() };
+        let plan = Plan { sample_min: 100, step_seconds_min: 0, false_alarm: 0.1, ..Plan::default() };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let losses: Vec<f64> = (0..600).map(|_| random.random::<f64>()).collect();
+        let losses: Vec<f64> = (0..2_000).map(|_| random.random::<f64>()).collect();
         let (mut percent, mut seen) = (plan.first_percent(), Seen::default());
         let mut observed = vec![[false; 2]; losses.len()];
         let key = seed.to_string();
@@ -375,11 +398,14 @@ mod tests {
             if std::mem::replace(&mut observed[person][arm], true) {
                 continue;
             }
+            seen.since_step += arm as u64;
+            if observed[person] == [true; 2] {
+                continue;
+            }
             let loss = losses[person] + harm * arm as f64;
             let is_lost = random.random::<f64>() < loss;
             let counts = if arm == 1 { &mut seen.candidate } else { &mut seen.control };
             counts.merge(&super::tests::counts(1, u64::from(is_lost)));
-            seen.since_step += arm as u64;
             if !(seen.control.loss.count + seen.candidate.loss.count).is_multiple_of(5) {
                 continue;
             }

@@ -2,7 +2,7 @@
 //!
 //! - [`assignment`]: who is in which arm, the same on every replica and at every step.
 //! - [`sequential`]: tests and intervals that hold at every look, however often one looks.
-//! - [`canary`]: one step at a time, with gates, and back by itself.
+//! - [`canary`]: one step at a time, with gates, and back by itself. [`decision`]: where it goes; [`report`]: what is told.
 //! - [`comparison`]: A against B on an outcome. [`shadow`]: how far two models' outputs are apart.
 //! - [`drift`]: whether what comes in now is like what the model was trained on.
 //!
@@ -14,7 +14,9 @@
 pub mod assignment;
 pub mod canary;
 pub mod comparison;
+pub mod decision;
 pub mod drift;
+pub mod report;
 pub mod sequential;
 pub mod shadow;
 mod tally;

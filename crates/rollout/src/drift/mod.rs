@@ -1,5 +1,6 @@
 //! Whether what comes in now is like what a model was trained on.
 //!
+//! - [`document`]: the file that carries a reference beside its model.
 //! - [`reference`]: what is kept of the training data: a sample of bounded size for each feature, and how much was missing.
 //! - [`tests`](two_sample): two-sample tests of Kolmogorov and Smirnov, exact; Fisher's of what is missing.
 //! - [`multiplicity`]: over features and over time.
@@ -12,6 +13,7 @@
 //! population stability index is told because people know it; nothing is decided by it. It refuses categories: count them
 //! as shares first.
 
+pub mod document;
 pub mod multiplicity;
 pub mod reference;
 pub mod two_sample;
@@ -36,7 +38,7 @@ pub struct DriftSettings {
 
 impl Default for DriftSettings {
     fn default() -> Self {
-        Self { false_alarm: 0.05, values_min: 10 }
+        Self { false_alarm: 0.05, values_min: document::SAMPLE_MIN }
     }
 }
 

@@ -19,6 +19,15 @@ pub struct FeatureReference {
 }
 
 impl FeatureReference {
+    /// Of so many rows with a value and without, and a sample of the values in any order; what is no finite number is left
+    /// out.
+    #[must_use]
+    pub fn new(count: u64, missing: u64, mut sample: Vec<f64>) -> Self {
+        sample.retain(|value| value.is_finite());
+        sample.sort_unstable_by(f64::total_cmp);
+        Self { count, missing, sample }
+    }
+
     /// The sample, least first.
     #[must_use]
     pub fn values(&self) -> &[f64] {
