@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::batcher::{BatchLimits, Batcher};
 use crate::lines::{Asked, Line, Refused, Selector};
 use crate::model::{Engine, MODEL_UNUSABLE, Model, Package, unusable};
+use crate::monitoring::watch;
 use crate::shelf::{Loaded, Place, millis};
 use crate::trial::{self, Trial};
 use crate::{Runtime, missing};
@@ -135,6 +136,13 @@ impl Runtime {
         Ok((model, version))
     }
 
+    /// Which version is meant, without loading it.
+    pub(crate) async fn place_of(&self, scope: &Scope, model: &str, selector: Selector) -> Result<Place> {
+        let asked = Asked::new(scope, model, selector);
+        let (model, version) = self.resolve(scope, &asked).await?;
+        Ok(Place { tenant: asked.tenant, model_id: model.id, version })
+    }
+
     /// The version in memory, loaded where it is not.
     async fn load(
         &self,
@@ -191,8 +199,10 @@ impl Runtime {
         let room = self.0.shelf.make_room(&place, beside, bytes, clock.elapsed()).await?;
         let package = self.package(scope, &version).await?;
         let platform = engine.platform();
+        let reference = watch::reference_of(&package);
         let made = tokio::task::spawn_blocking(move || ready(engine.as_ref(), package)).await;
         let (model, trial) = made.map_err(|_| unusable("its engine failed at it"))??;
+        let watched = self.0.monitor.watch(name, place.version, reference.as_ref(), model.signature());
         let batches = trial == Trial::Independent
             && settings.max_batch_rows > 1
             && version.tags.get(BATCHING_TAG).is_none_or(|value| value != "off");
@@ -200,11 +210,11 @@ impl Runtime {
             queue: settings.max_queued_requests,
             rows_max: if batches { settings.max_batch_rows } else { 1 },
             delay: Duration::from_millis(settings.batch_delay_ms),
-            calls: settings.calls_per_model,
+            calls: settings.calls_per_model.min(model.calls()),
         };
         let batcher = Batcher::start(&model, limits, &self.0.processors, &self.0.metrics);
         let asked_ms = AtomicU64::new(millis(clock.elapsed()));
-        Ok(Arc::new(Loaded { place, platform, model, batcher, batches, room, asked_ms }))
+        Ok(Arc::new(Loaded { place, platform, model, batcher, batches, watched, room, asked_ms }))
     }
 
     fn engine(&self, version: &RegisteredVersion) -> Result<Arc<dyn Engine>> {
@@ -237,15 +247,18 @@ impl Runtime {
         Ok(Package { files: found })
     }
 
-    /// Follows aliases until it is told to stop.
+    /// Follows aliases and canaries, and watches what is served, until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let pause = Duration::from_millis(self.0.settings.refresh_ms);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => self.look().await,
+        let following = async {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => self.look().await,
+                }
             }
-        }
+        };
+        tokio::join!(following, self.watch_on(&stop), self.tend_on(&stop));
     }
 
     /// Looks once at where every alias points that somebody asked for lately, and drops what nobody did.

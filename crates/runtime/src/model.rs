@@ -1,6 +1,6 @@
 //! What is served: a [`Model`], loaded by an [`Engine`] out of the [`Package`] of a version.
 //!
-//! To add an engine (ONNX Runtime, say): implement both traits in a file of `engines/`, or in the crate that owns the
+//! To add an engine: implement both traits in a file of `engines/`, or in the crate that owns the
 //! format, and hand it to `Runtime::new`. An engine runs nothing that a file says beyond its own operators: no pickle, no
 //! code.
 
@@ -52,6 +52,11 @@ pub struct Signature {
 pub trait Model: Send + Sync + Debug {
     /// What it takes and gives.
     fn signature(&self) -> &Signature;
+
+    /// Calls that it answers at once; more would wait for each other.
+    fn calls(&self) -> usize {
+        usize::MAX
+    }
 
     /// Answers. The inputs were checked against the signature and stand in its order. Takes a processor for as long as it
     /// takes.

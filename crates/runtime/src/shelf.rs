@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::batcher::Batcher;
 use crate::metrics::RuntimeMetrics;
 use crate::model::{Model, unusable};
+use crate::monitoring::Watched;
 
 /// Another tenant's version is not dropped before it was idle for so long.
 const OTHERS_IDLE: Duration = Duration::from_secs(60);
@@ -40,6 +41,8 @@ pub(crate) struct Loaded {
     pub(crate) batcher: Batcher,
     /// Whether requests are put together.
     pub(crate) batches: bool,
+    /// What is seen of it.
+    pub(crate) watched: Watched,
     #[expect(dead_code, reason = "given back when it is dropped")]
     pub(crate) room: Room,
     /// When it was last asked, in milliseconds of the clock that runs.
@@ -84,6 +87,11 @@ impl Shelf {
     /// The version, without counting as asking for it.
     pub(crate) fn peek(&self, place: &Place) -> Option<Arc<Loaded>> {
         self.loaded.lock().get(place).cloned()
+    }
+
+    /// Every version.
+    pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
+        self.loaded.lock().values().cloned().collect()
     }
 
     /// Puts memory aside for `place`; `beside` stays whatever happens.
@@ -205,7 +213,8 @@ mod tests {
         let limits = BatchLimits { queue: 1, rows_max: 1, delay: Duration::ZERO, calls: 1 };
         let batcher = Batcher::start(&model, limits, &Arc::new(Semaphore::new(1)), &shelf.metrics);
         let asked_ms = AtomicU64::new(millis(asked));
-        let version = Loaded { place, platform: "fake", model, batcher, batches: false, room, asked_ms };
+        let (batches, watched) = (false, Err(None));
+        let version = Loaded { place, platform: "fake", model, batcher, batches, watched, room, asked_ms };
         let version = Arc::new(version);
         shelf.put(Arc::clone(&version));
         version

@@ -188,6 +188,12 @@ impl Tensor {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// The shape as the protocol writes it.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn wire_shape(&self) -> Vec<i64> {
+        self.shape.iter().map(|length| i64::try_from(*length).unwrap_or(i64::MAX)).collect()
+    }
+
     /// Whether another can stand below it: the same datatype, and the same axes but the first.
     pub(crate) fn stacks_with(&self, other: &Self) -> bool {
         self.values.kind() == other.values.kind() && self.shape.get(1..) == other.shape.get(1..)

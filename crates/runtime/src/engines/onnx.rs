@@ -1,44 +1,36 @@
 //! ONNX by `tract`, in pure Rust, one thread for each call.
 //!
-//! Weights that stand in files beside the model (external data, which MLflow's client writes) are taken out of the
-//! version's own files; no other file is ever opened. The first axes of all inputs, where each may be of any length, are
-//! taken as one, and where the model does not pass so, each by itself. It refuses texts, 16-bit floats, inputs without a
-//! shape, and operators that `tract` does not have.
+//! The first axes of all inputs, where each may be of any length, are taken as one, and where the model does not pass so,
+//! each by itself. It refuses operators that `tract` does not have.
 
-use std::path::{Component, Path};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kernel::{Error, Result, codes};
 use tract_onnx::Onnx as Reader;
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as Length;
-use tract_onnx::pb::{self, type_proto};
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::InferenceFact;
 use tract_onnx::tract_hir::internal::DimLike;
 
+use super::onnx_file::{self, Dim, File, Input};
 use crate::model::{Engine, Model, Package, Signature, TensorSpec, unusable};
 use crate::tensor::{DataType, Tensor as Ours, Values};
 
-const ENDING: &str = ".onnx";
 const BATCH: &str = "watershed_batch";
 
-/// `TensorProto.DataLocation.EXTERNAL`.
-const EXTERNAL: i32 = 1;
-
-/// Datatypes: the number in the file, ours, and `tract`'s.
-const KINDS: [(i32, DataType, DatumType); 11] = [
-    (1, DataType::Fp32, DatumType::F32),
-    (2, DataType::Uint8, DatumType::U8),
-    (3, DataType::Int8, DatumType::I8),
-    (4, DataType::Uint16, DatumType::U16),
-    (5, DataType::Int16, DatumType::I16),
-    (6, DataType::Int32, DatumType::I32),
-    (7, DataType::Int64, DatumType::I64),
-    (9, DataType::Bool, DatumType::Bool),
-    (11, DataType::Fp64, DatumType::F64),
-    (12, DataType::Uint32, DatumType::U32),
-    (13, DataType::Uint64, DatumType::U64),
+/// Datatypes, ours and `tract`'s.
+const KINDS: [(DataType, DatumType); 11] = [
+    (DataType::Fp32, DatumType::F32),
+    (DataType::Uint8, DatumType::U8),
+    (DataType::Int8, DatumType::I8),
+    (DataType::Uint16, DatumType::U16),
+    (DataType::Int16, DatumType::I16),
+    (DataType::Int32, DatumType::I32),
+    (DataType::Int64, DatumType::I64),
+    (DataType::Bool, DatumType::Bool),
+    (DataType::Fp64, DatumType::F64),
+    (DataType::Uint32, DatumType::U32),
+    (DataType::Uint64, DatumType::U64),
 ];
 
 /// Loads ONNX files.
@@ -51,23 +43,18 @@ impl Engine for Onnx {
     }
 
     fn claims(&self, paths: &[&str]) -> bool {
-        paths.iter().any(|path| path.ends_with(ENDING))
+        onnx_file::claims(paths)
     }
 
     fn load(&self, package: Package) -> Result<Box<dyn Model>> {
-        let (path, bytes) = package.only(ENDING, "model.onnx")?;
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let reader = tract_onnx::onnx();
-        let mut proto = reader
-            .proto_model_for_read(&mut bytes.as_ref())
-            .map_err(|cause| unusable("it is no ONNX file, or not all of one").with_source(Cause(cause)))?;
-        let graph = proto.graph.as_mut().ok_or_else(|| unusable("it is no ONNX file: it has no graph"))?;
-        fill_in(graph, folder, &package)?;
-        let inputs = inputs(graph)?;
-        let outputs: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+        let file = File::of(&package, |mut bytes| {
+            let read = reader.proto_model_for_read(&mut bytes);
+            read.map_err(|cause| onnx_file::no_file(Cause(cause)))
+        })?;
         drop(package);
-        let has_free_rows =
-            !inputs.is_empty() && inputs.iter().all(|input| matches!(input.dims.first(), Some(Dim::Free(_))));
+        let has_free_rows = file.has_free_rows();
+        let File { proto, inputs, outputs } = file;
         let together = if has_free_rows { prepare(&reader, &proto, &inputs, true).ok() } else { None };
         let plan = match together {
             Some(plan) => plan,
@@ -92,47 +79,6 @@ impl std::fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
-/// An axis of an input as the file has it.
-#[derive(Debug, Clone)]
-enum Dim {
-    Known(usize),
-    /// Any length; equal names are equal lengths.
-    Free(Option<String>),
-}
-
-#[derive(Debug, Clone)]
-struct Input {
-    name: String,
-    kind: DataType,
-    datum: DatumType,
-    dims: Vec<Dim>,
-}
-
-/// The inputs that a caller gives: those without a value in the file.
-fn inputs(graph: &pb::GraphProto) -> Result<Vec<Input>> {
-    let has_value = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
-    graph.input.iter().filter(|input| !has_value(&input.name)).map(input).collect()
-}
-
-fn input(info: &pb::ValueInfoProto) -> Result<Input> {
-    let name = info.name.clone();
-    let refused = |what: &str| unusable(format!("its input `{name}` {what}"));
-    let value = info.r#type.as_ref().and_then(|kind| kind.value.as_ref());
-    let Some(type_proto::Value::TensorType(tensor)) = value else { return Err(refused("is no tensor")) };
-    let found = KINDS.iter().find(|(number, ..)| *number == tensor.elem_type);
-    let (_, kind, datum) = *found.ok_or_else(|| refused("is of a datatype that is not served"))?;
-    let shape = tensor.shape.as_ref().ok_or_else(|| refused("has no shape"))?;
-    let dim = |dim: &pb::tensor_shape_proto::Dimension| match &dim.value {
-        Some(Length::DimValue(length)) if *length >= 0 => {
-            usize::try_from(*length).map(Dim::Known).map_err(|_| refused("is too large"))
-        }
-        Some(Length::DimParam(name)) if !name.is_empty() && name != "?" => Ok(Dim::Free(Some(name.clone()))),
-        _ => Ok(Dim::Free(None)),
-    };
-    let dims = shape.dim.iter().map(dim).collect::<Result<_>>()?;
-    Ok(Input { name, kind, datum, dims })
-}
-
 /// Makes the graph ready to run; `as_batch` takes all first axes as one.
 fn prepare(
     reader: &Reader,
@@ -150,7 +96,7 @@ fn prepare(
             Dim::Free(None) => model.symbols.sym(&format!("any_{number}_{axis}")).to_dim(),
         });
         let dims: TVec<TDim> = dims.collect();
-        model.set_input_fact(number, InferenceFact::dt_shape(input.datum, dims))?;
+        model.set_input_fact(number, InferenceFact::dt_shape(datum_of(input.kind)?, dims))?;
     }
     model.into_optimized()?.into_runnable()
 }
@@ -210,10 +156,15 @@ impl Model for OnnxModel {
     }
 }
 
+fn datum_of(kind: DataType) -> TractResult<DatumType> {
+    let found = KINDS.iter().find(|(known, _)| *known == kind);
+    found.map(|(_, datum)| *datum).ok_or_else(|| TractError::msg("texts are not taken"))
+}
+
 fn kind_of(datum: DatumType) -> Option<DataType> {
     // Lengths are whole numbers to everybody else.
     let datum = if datum == DatumType::TDim { DatumType::I64 } else { datum };
-    KINDS.iter().find(|(.., known)| *known == datum).map(|(_, kind, _)| *kind)
+    KINDS.iter().find(|(_, known)| *known == datum).map(|(kind, _)| *kind)
 }
 
 macro_rules! each_kind {
@@ -240,49 +191,3 @@ macro_rules! each_kind {
 each_kind! {
     Bool bool Uint8 u8 Uint16 u16 Uint32 u32 Uint64 u64 Int8 i8 Int16 i16 Int32 i32 Int64 i64 Fp32 f32 Fp64 f64
 }
-
-/// Puts the values of external data where they belong.
-fn fill_in(graph: &mut pb::GraphProto, folder: &str, package: &Package) -> Result<()> {
-    for tensor in &mut graph.initializer {
-        fill_in_tensor(tensor, folder, package)?;
-    }
-    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        for tensor in attribute.t.iter_mut().chain(&mut attribute.tensors) {
-            fill_in_tensor(tensor, folder, package)?;
-        }
-        for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-            fill_in(inner, folder, package)?;
-        }
-    }
-    Ok(())
-}
-
-fn fill_in_tensor(tensor: &mut pb::TensorProto, folder: &str, package: &Package) -> Result<()> {
-    if tensor.data_location != Some(EXTERNAL) {
-        return Ok(());
-    }
-    let entry = |key: &str| {
-        tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
-    };
-    let refused = |what: &str| unusable(format!("the values of its tensor `{}` {what}", tensor.name));
-    let location = entry("location").unwrap_or_default();
-    let is_inside =
-        Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let location = location.trim_start_matches("./");
-    let path = if folder.is_empty() { location.to_owned() } else { format!("{folder}/{location}") };
-    let file: Option<&Bytes> = package.files.get(&path).filter(|_| is_inside && !location.is_empty());
-    let file = file.ok_or_else(|| refused("stand in a file that the version does not have"))?;
-    let number =
-        |key: &str| entry(key).map(str::parse::<usize>).transpose().map_err(|_| refused("stand nowhere"));
-    let offset = number("offset")?.unwrap_or(0);
-    let length = number("length")?.unwrap_or_else(|| file.len().saturating_sub(offset));
-    let values = offset.checked_add(length).and_then(|end| file.get(offset..end));
-    let values = values.ok_or_else(|| refused("are not all in their file"))?.to_vec();
-    tensor.raw_data = values;
-    tensor.data_location = None;
-    tensor.external_data.clear();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;
