@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::jobs::Status;
+
 /// What became of something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabels {
@@ -32,6 +34,39 @@ pub(crate) struct RuntimeMetrics {
     pub(crate) memory_bytes: Gauge,
     /// Versions that were dropped to make room.
     pub(crate) evictions: Counter,
+}
+
+/// The metrics of jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct JobMetrics {
+    jobs: Family<OutcomeLabels, Counter>,
+    rows: Family<OutcomeLabels, Counter>,
+}
+
+impl JobMetrics {
+    /// Registers every metric.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { jobs: Family::default(), rows: Family::default() };
+        for status in Status::ALL.into_iter().filter(|status| status.is_ended()) {
+            drop(metrics.jobs.get_or_create(&OutcomeLabels { outcome: status.name() }));
+        }
+        metrics.rows(0, 0);
+        registry.register("ml_batch_jobs", "Jobs by how they ended", metrics.jobs.clone());
+        registry.register("ml_batch_rows", "Rows of jobs by what became of them", metrics.rows.clone());
+        metrics
+    }
+
+    /// Counts a job that ended.
+    pub(crate) fn ended(&self, status: Status) {
+        self.jobs.get_or_create(&OutcomeLabels { outcome: status.name() }).inc();
+    }
+
+    /// Counts rows of a part.
+    pub(crate) fn rows(&self, answered: u64, refused: u64) {
+        for (outcome, count) in [("answered", answered), ("refused", refused)] {
+            self.rows.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
+        }
+    }
 }
 
 const ANSWERS: [&str; 4] = ["answered", "refused", "shed", "failed"];

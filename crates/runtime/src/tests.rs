@@ -25,20 +25,23 @@ impl Witness for Nobody {
     }
 }
 
-struct Home {
-    runtime: Runtime,
+pub(crate) struct Home {
+    pub(crate) runtime: Runtime,
     tracking: Tracking,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     engine: Arc<FakeEngine>,
-    scope: Scope,
+    pub(crate) scope: Scope,
 }
 
-fn scope(tenant: &str) -> Scope {
+pub(crate) fn scope(tenant: &str) -> Scope {
     Scope::system(TenantId::new(tenant).unwrap(), "test")
 }
 
-fn home(settings: RuntimeSettings) -> Home {
-    let records: Arc<dyn Records> = Arc::new(MemoryRecords::new());
+pub(crate) fn home(settings: RuntimeSettings) -> Home {
+    home_over(Arc::new(MemoryRecords::new()), settings)
+}
+
+pub(crate) fn home_over(records: Arc<dyn Records>, settings: RuntimeSettings) -> Home {
     let blobs: Arc<dyn Blobs> = Arc::new(memory_blobs());
     let clock = Arc::new(ManualClock::at(Timestamp::from_millisecond(1_700_000_000_000).unwrap()));
     let (now, entropy): (Arc<dyn Clock>, Arc<dyn kernel::Entropy>) =
@@ -46,28 +49,43 @@ fn home(settings: RuntimeSettings) -> Home {
     let limits = FileLimits { file_bytes: 8 << 20, part_bytes: 1 << 20 };
     let files = Files::new(Arc::clone(&records), blobs, Arc::clone(&now), Arc::clone(&entropy), limits);
     let tracking = Tracking::new(Arc::clone(&records), files.clone(), Arc::clone(&now), Arc::clone(&entropy));
+    let audit = AuditLog::new(Arc::clone(&records), Arc::clone(&now));
     let models = RegisteredModels::new(
-        records,
+        Arc::clone(&records),
         files.clone(),
         tracking.clone(),
         Arc::new(Nobody),
         Arc::clone(&now),
-        entropy,
+        Arc::clone(&entropy),
     );
     let engine = Arc::new(FakeEngine::default());
-    let parts = RuntimeParts { models, files, engines: vec![Arc::clone(&engine) as _], clock: now };
+    let engines = vec![Arc::clone(&engine) as _];
+    let parts = RuntimeParts { models, files, engines, records, audit, clock: now, entropy };
     let runtime = Runtime::new(parts, settings, &mut Registry::default());
     Home { runtime, tracking, clock, engine, scope: scope("shop") }
 }
 
 impl Home {
+    /// Another process over the same engines.
+    pub(crate) fn beside(&self) -> Runtime {
+        let parts = RuntimeParts { entropy: Arc::new(SeededEntropy::new(2)), ..self.runtime.0.parts.clone() };
+        Runtime::new(parts, self.runtime.0.settings.clone(), &mut Registry::default())
+    }
+
     /// A version of `name` with one file.
     async fn version(&self, scope: &Scope, name: &str, path: &str, bytes: &[u8]) -> u64 {
+        self.version_of(scope, name, &[(path, bytes)]).await
+    }
+
+    /// A version of `name` with these files.
+    pub(crate) async fn version_of(&self, scope: &Scope, name: &str, with: &[(&str, &[u8])]) -> u64 {
         let new = NewRun { experiment_id: "0".to_owned(), ..NewRun::default() };
         let run = self.tracking.create_run(scope, new).await.unwrap();
-        let mut upload = self.runtime.0.parts.files.begin(&run.root(), path, None).unwrap();
-        upload.push(scope, bytes).await.unwrap();
-        upload.finish(scope).await.unwrap();
+        for (path, bytes) in with {
+            let mut upload = self.runtime.0.parts.files.begin(&run.root(), path, None).unwrap();
+            upload.push(scope, bytes).await.unwrap();
+            upload.finish(scope).await.unwrap();
+        }
         // There may be one already.
         drop(self.runtime.models().create(scope, name, "", BTreeMap::new()).await);
         let source = format!("runs:/{}", run.id);
@@ -75,11 +93,11 @@ impl Home {
         self.runtime.models().create_version(scope, new).await.unwrap().version
     }
 
-    async fn factor(&self, name: &str, factor: f32) -> u64 {
+    pub(crate) async fn factor(&self, name: &str, factor: f32) -> u64 {
         self.version(&self.scope, name, "model.factor", factor.to_string().as_bytes()).await
     }
 
-    async fn promote(&self, name: &str, version: u64) {
+    pub(crate) async fn promote(&self, name: &str, version: u64) {
         let promotion = Promotion {
             wanted: Wanted::Version(version),
             alias: "champion".to_owned(),

@@ -51,30 +51,7 @@ impl Taken {
         if size > self.0.len() {
             return Err(refused("the body ends before `binary_data_size` bytes"));
         }
-        let bytes = self.0.split_to(size);
-        let values = match kind {
-            DataType::Bool => bytes
-                .iter()
-                .map(|byte| match byte {
-                    0 => Some(false),
-                    1 => Some(true),
-                    _ => None,
-                })
-                .collect::<Option<_>>()
-                .map(Values::Bool),
-            DataType::Uint8 => Some(Values::Uint8(bytes.to_vec())),
-            DataType::Uint16 => numbers!(bytes, Uint16, u16),
-            DataType::Uint32 => numbers!(bytes, Uint32, u32),
-            DataType::Uint64 => numbers!(bytes, Uint64, u64),
-            DataType::Int8 => numbers!(bytes, Int8, i8),
-            DataType::Int16 => numbers!(bytes, Int16, i16),
-            DataType::Int32 => numbers!(bytes, Int32, i32),
-            DataType::Int64 => numbers!(bytes, Int64, i64),
-            DataType::Fp32 => numbers!(bytes, Fp32, f32),
-            DataType::Fp64 => numbers!(bytes, Fp64, f64),
-            DataType::Bytes => texts(&bytes).map(Values::Bytes),
-        };
-        values.ok_or_else(|| refused(&format!("its bytes are no values of {}", kind.name())))
+        read(kind, &self.0.split_to(size))
     }
 
     /// # Errors
@@ -86,6 +63,38 @@ impl Taken {
         let message = format!("{} bytes behind the JSON belong to no input", self.0.len());
         Err(Error::new(codes::VALIDATION_ERROR, message).with_field("inputs"))
     }
+}
+
+/// Values of a datatype out of bytes.
+///
+/// # Errors
+/// `VALIDATION_ERROR` where they are no such values.
+pub(crate) fn read(kind: DataType, bytes: &Bytes) -> Result<Values> {
+    let values = match kind {
+        DataType::Bool => bytes
+            .iter()
+            .map(|byte| match byte {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            })
+            .collect::<Option<_>>()
+            .map(Values::Bool),
+        DataType::Uint8 => Some(Values::Uint8(bytes.to_vec())),
+        DataType::Uint16 => numbers!(bytes, Uint16, u16),
+        DataType::Uint32 => numbers!(bytes, Uint32, u32),
+        DataType::Uint64 => numbers!(bytes, Uint64, u64),
+        DataType::Int8 => numbers!(bytes, Int8, i8),
+        DataType::Int16 => numbers!(bytes, Int16, i16),
+        DataType::Int32 => numbers!(bytes, Int32, i32),
+        DataType::Int64 => numbers!(bytes, Int64, i64),
+        DataType::Fp32 => numbers!(bytes, Fp32, f32),
+        DataType::Fp64 => numbers!(bytes, Fp64, f64),
+        DataType::Bytes => texts(bytes).map(Values::Bytes),
+    };
+    values.ok_or_else(|| {
+        Error::new(codes::VALIDATION_ERROR, format!("its bytes are no values of {}", kind.name()))
+    })
 }
 
 fn texts(mut bytes: &[u8]) -> Option<Vec<String>> {
@@ -100,7 +109,7 @@ fn texts(mut bytes: &[u8]) -> Option<Vec<String>> {
 }
 
 /// Writes values behind the JSON; how many bytes they take.
-pub(super) fn write(values: &Values, out: &mut Vec<u8>) -> usize {
+pub(crate) fn write(values: &Values, out: &mut Vec<u8>) -> usize {
     macro_rules! numbers {
         ($values:expr) => {
             $values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()))

@@ -10,12 +10,14 @@ use axum::extract::State;
 use edge::extract::Object;
 use edge::{ApiResult, Body, Caller};
 use kernel::{Error, Result, codes};
+use rollout::canary::Arm;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::canaries::Asker;
 use crate::model::{Signature, TensorSpec};
 use crate::scalar::Scalars;
 use crate::tensor::{Tensor, Values};
@@ -30,9 +32,18 @@ pub(super) fn routes() -> OpenApiRouter<Runtime> {
 /// A version, as a number or a word.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Version {
+pub(super) enum Version {
     Number(u64),
     Word(String),
+}
+
+impl Version {
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Word(word) => word,
+        }
+    }
 }
 
 /// Rows that a model is asked about.
@@ -50,18 +61,17 @@ pub struct PredictRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     model_version: Option<Version>,
+    /// Whether the prediction is kept, so that its truth may be told later; needs `write`.
+    #[serde(default)]
+    keep: bool,
     /// Experiments are not answered here.
     #[serde(default)]
     experiment_id: Option<String>,
-    /// Taken, and changes nothing.
+    /// Who it is for: they stay in the same arm of a canary.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    #[expect(dead_code, reason = "clients send it")]
     user_id: Option<String>,
-    /// Taken, and changes nothing.
+    /// Stands for `user_id` where that is missing.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    #[expect(dead_code, reason = "clients send it")]
     session_id: Option<String>,
 }
 
@@ -71,6 +81,9 @@ pub struct PredictRequest {
 pub struct RoutingResponse {
     /// The alias or the number that was asked for.
     asked: String,
+    /// `control` or `candidate`, where a canary or an A/B test of the model runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm: Option<&'static str>,
 }
 
 /// Predictions.
@@ -83,6 +96,9 @@ pub struct PredictResponse {
     model_name: String,
     /// The version that answered.
     model_version: String,
+    /// Where it is kept: what its truth is told under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction_id: Option<String>,
     latency_ms: f64,
     routing_metadata: RoutingResponse,
 }
@@ -109,18 +125,22 @@ async fn predict(
     let model_name = asked.model_name.unwrap_or_else(|| runtime.default_model().to_owned());
     let asked_for = selector.to_string();
     let rows = asked.inputs.into_iter().map(|row| row.0).collect();
-    let inference =
-        runtime.infer_with(&scope, &model_name, selector, |signature| stacked(signature, rows)).await?;
+    let inputs = |signature: &Signature| stacked(signature, rows);
+    let somebody = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let subject = somebody(asked.user_id).or_else(|| somebody(asked.session_id));
+    let asker = Asker { subject, keeps: asked.keep };
+    let inference = runtime.infer_for(&scope, &model_name, selector, &asker, inputs).await?;
     Ok(Json(PredictResponse {
+        prediction_id: inference.prediction_id,
         predictions: Predictions(inference.outputs),
         model_name,
         model_version: inference.version.to_string(),
         latency_ms: inference.took.as_secs_f64() * 1e3,
-        routing_metadata: RoutingResponse { asked: asked_for },
+        routing_metadata: RoutingResponse { asked: asked_for, arm: inference.arm.map(Arm::name) },
     }))
 }
 
-fn selector(version: Option<Version>) -> Result<Selector> {
+pub(super) fn selector(version: Option<Version>) -> Result<Selector> {
     let named = |error: Error| error.with_field("model_version");
     match version {
         None => Ok(Selector::default()),
@@ -133,7 +153,7 @@ fn selector(version: Option<Version>) -> Result<Selector> {
 }
 
 /// The inputs of the model, a row of the request below the other.
-fn stacked(signature: &Signature, rows: Vec<BTreeMap<String, Scalars>>) -> Result<Vec<Tensor>> {
+pub(crate) fn stacked(signature: &Signature, rows: Vec<BTreeMap<String, Scalars>>) -> Result<Vec<Tensor>> {
     let count = rows.len();
     let mut columns: Vec<Vec<crate::scalar::Scalar>> = signature.inputs.iter().map(|_| Vec::new()).collect();
     for (number, mut row) in rows.into_iter().enumerate() {
@@ -188,7 +208,7 @@ fn row_shape(spec: &TensorSpec, rows: usize, values: usize) -> Result<Vec<usize>
 
 /// Outputs, by row where they have the same number of rows.
 #[derive(Debug)]
-struct Predictions(Vec<Tensor>);
+pub(crate) struct Predictions(pub(crate) Vec<Tensor>);
 
 impl Serialize for Predictions {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

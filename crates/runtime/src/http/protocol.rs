@@ -9,12 +9,14 @@ use edge::extract::{check_encoding, media_type, parse, read_all};
 use edge::{ApiResult, Caller, Path};
 use kernel::{Error, Result, codes};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::binary;
-use super::wire::{InferRequest, InferResponse, Output, is_set};
+use super::wire::{InferRequest, InferResponse, Output, is_set, text_of};
+use super::{SERVER_NAME, binary};
+use crate::canaries::Asker;
 use crate::model::TensorSpec;
 use crate::tensor::Tensor;
 use crate::{Inference, Runtime, Selector};
@@ -85,7 +87,7 @@ pub struct ReadyResponse {
     responses((status = 200, body = ServerResponse)))]
 async fn server(_caller: Caller) -> Json<ServerResponse> {
     Json(ServerResponse {
-        name: "watershed",
+        name: SERVER_NAME,
         version: env!("CARGO_PKG_VERSION"),
         extensions: vec!["binary_tensor_data"],
     })
@@ -235,7 +237,10 @@ async fn inferred(
     let inputs =
         given.map(|(number, input)| input.0.tensor(number, &mut behind)).collect::<Result<Vec<_>>>()?;
     behind.end()?;
-    let inference = runtime.infer(&caller.0, &name, selector, inputs).await?;
+    let (keeps, subject) =
+        (is_set(asked.parameters.as_ref(), "keep"), text_of(asked.parameters.as_ref(), "subject"));
+    let asker = Asker { subject, keeps };
+    let inference = runtime.infer_for(&caller.0, &name, selector, &asker, |_| Ok(inputs)).await?;
     answer(name, asked, inference)
 }
 
@@ -246,12 +251,7 @@ fn answer(model_name: String, asked: InferRequest, inference: Inference) -> ApiR
         None => chosen.extend(inference.outputs.into_iter().map(|tensor| (tensor, all_binary))),
         Some(wanted) => {
             for (number, wanted) in wanted.into_iter().enumerate() {
-                let found = inference.outputs.iter().find(|tensor| tensor.name == wanted.0.name);
-                let missing = || {
-                    let message = format!("the model gives no `{}`", wanted.0.name.escape_debug());
-                    Error::new(codes::VALIDATION_ERROR, message).with_field(format!("outputs[{number}].name"))
-                };
-                let tensor = found.ok_or_else(missing)?.clone();
+                let tensor = inference.output(number, &wanted.0.name)?;
                 let says = wanted.0.parameters.as_ref().and_then(|parameters| parameters.get("binary_data"));
                 chosen.push((tensor, says.map_or(all_binary, |says| says == true)));
             }
@@ -265,7 +265,12 @@ fn answer(model_name: String, asked: InferRequest, inference: Inference) -> ApiR
     let outputs: Vec<Output> = outputs.collect();
     let has_binary = outputs.iter().any(Output::is_binary);
     let model_version = inference.version.to_string();
-    let response = InferResponse { model_name, model_version, id: asked.id, outputs };
+    let told =
+        [("prediction_id", inference.prediction_id), ("arm", inference.arm.map(|arm| arm.name().to_owned()))];
+    let told: Map<String, Value> =
+        told.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))).collect();
+    let parameters = (!told.is_empty()).then_some(Value::Object(told));
+    let response = InferResponse { model_name, model_version, id: asked.id, parameters, outputs };
     if !has_binary {
         return Ok(Json(response).into_response());
     }

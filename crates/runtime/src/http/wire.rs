@@ -61,7 +61,8 @@ pub(super) struct InferRequest {
     /// Comes back in the answer.
     #[serde(default)]
     pub(super) id: Option<String>,
-    /// `binary_data_output` asks for all values behind the JSON.
+    /// `binary_data_output` asks for all values behind the JSON; `keep` to keep the prediction for its truth, which needs
+    /// `write`; `subject` is who it is for, who stays in the same arm of a canary.
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
     pub(super) parameters: Option<Parameters>,
@@ -76,6 +77,10 @@ pub(super) struct InferRequest {
 /// Whether a parameter is there and true.
 pub(super) fn is_set(parameters: Option<&Parameters>, name: &str) -> bool {
     parameters.and_then(|parameters| parameters.get(name)) == Some(&Value::Bool(true))
+}
+
+pub(super) fn text_of(parameters: Option<&Parameters>, name: &str) -> Option<String> {
+    parameters?.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 impl Input {
@@ -149,5 +154,9 @@ pub(super) struct InferResponse {
     pub(super) model_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<String>,
+    /// `prediction_id`, where the prediction is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
+    pub(super) parameters: Option<Value>,
     pub(super) outputs: Vec<Output>,
 }
