@@ -1,6 +1,5 @@
-//! BERT as a sentence encoder (Devlin et al. 2019; Reimers and Gurevych 2019): token embeddings, layers of attention and
-//! feed-forward, the mean over the tokens, brought to length 1. Dropout and the pooler, which inference does not use, are
-//! left out.
+//! BERT (Devlin et al. 2019): token embeddings, layers of attention and feed-forward. As a sentence encoder (Reimers and
+//! Gurevych 2019) it gives the mean over the tokens, brought to length 1. Dropout, which inference does not use, is left out.
 
 use kernel::{Error, Result, codes};
 use serde::Deserialize;
@@ -45,25 +44,41 @@ pub(super) struct Bert {
     hidden: usize,
     heads: Heads,
     words: Vec<f32>,
-    /// By place, with the embedding of the only token type in it.
-    places: Vec<f32>,
+    /// By the part of a text, then by place, with the embedding of the part in it.
+    places: Vec<Vec<f32>>,
     norm: Norm,
     layers: Vec<Layer>,
     no_bias: Vec<f32>,
 }
 
+/// The tokens of a text, and how many of them are of its first part; the second begins after these.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub all: &'a [u32],
+    pub first: usize,
+}
+
 impl Bert {
-    pub(super) fn new(files: &ModelFiles) -> Result<Self> {
+    /// For texts of so many parts, one or two.
+    pub(super) fn new(files: &ModelFiles, parts: usize) -> Result<Self> {
         let shape: Shape = files.config()?;
         shape.check()?;
         if files.tokens_max() > shape.max_position_embeddings {
             return Err(unknown("more tokens in a text than it has places"));
         }
         let hidden = shape.hidden_size;
-        let mut places = files
+        let places = files
             .tensor("embeddings.position_embeddings.weight", &[shape.max_position_embeddings, hidden])?;
         let kinds = files.tensor_of_rows("embeddings.token_type_embeddings.weight", hidden)?;
-        add_bias(&mut places, &kinds[..hidden]);
+        if kinds.len() < parts * hidden {
+            return Err(unknown("one type of tokens, and two texts are to be read together"));
+        }
+        let of_part = |kind: &[f32]| {
+            let mut places = places.clone();
+            add_bias(&mut places, kind);
+            places
+        };
+        let places = kinds.chunks_exact(hidden).take(parts).map(of_part).collect();
         let layers = (0..shape.num_hidden_layers)
             .map(|layer| Layer::new(files, &shape, layer))
             .collect::<Result<_>>()?;
@@ -78,17 +93,50 @@ impl Bert {
         })
     }
 
+    /// Numbers of the state of a token.
+    pub(super) fn width(&self) -> usize {
+        self.hidden
+    }
+
     /// What the first layer reads.
-    fn embed(&self, texts: &[&[u32]]) -> Vec<f32> {
+    fn embed(&self, texts: &[Parts<'_>]) -> Vec<f32> {
         let mut embedded =
-            Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() * self.hidden);
+            Vec::with_capacity(texts.iter().map(|text| text.all.len()).sum::<usize>() * self.hidden);
         for text in texts {
-            for (place, token) in self.places.chunks_exact(self.hidden).zip(*text) {
+            for (at, token) in text.all.iter().enumerate() {
+                let place = &self.places[usize::from(at >= text.first)][at * self.hidden..][..self.hidden];
                 let word = &self.words[*token as usize * self.hidden..][..self.hidden];
                 embedded.extend(word.iter().zip(place).map(|(word, place)| word + place));
             }
         }
         embedded
+    }
+
+    /// What the last layer says of each token of some texts, one after the other.
+    pub(super) fn states(&self, texts: &[Parts<'_>]) -> Vec<f32> {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.all.len()).collect();
+        let mut hidden = self.embed(texts);
+        let tokens = hidden.len() / self.hidden;
+        let mut mixed = vec![0.0; hidden.len()];
+        self.norm.add_and_apply(&mut hidden, &mixed, &self.no_bias);
+        let wide = self.layers.iter().map(|layer| layer.widening.bias.len()).max().unwrap_or(0);
+        let mut room = vec![0.0; tokens * wide.max(3 * self.hidden)];
+        let mut output = vec![0.0; hidden.len()];
+        let mut scores = Vec::new();
+        for layer in &self.layers {
+            let projected = &mut room[..3 * hidden.len()];
+            layer.projection.apply(&hidden, projected);
+            add_bias(projected, &layer.projection.bias);
+            self.heads.attend(&lengths, projected, &mut mixed, &mut scores);
+            layer.mixing.apply(&mixed, &mut output);
+            layer.mixing_norm.add_and_apply(&mut hidden, &output, &layer.mixing.bias);
+            let widened = &mut room[..tokens * layer.widening.bias.len()];
+            layer.widening.apply(&hidden, widened);
+            add_bias_and_gelu(widened, &layer.widening.bias);
+            layer.narrowing.apply(widened, &mut output);
+            layer.narrowing_norm.add_and_apply(&mut hidden, &output, &layer.narrowing.bias);
+        }
+        hidden
     }
 }
 
@@ -128,7 +176,7 @@ fn norm(files: &ModelFiles, name: &str, shape: &Shape) -> Result<Norm> {
     Ok(Norm { scale: part("weight")?, shift: part("bias")?, epsilon: shape.layer_norm_eps })
 }
 
-fn linear(files: &ModelFiles, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
+pub(super) fn linear(files: &ModelFiles, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
     Ok(Linear {
         weights: files.tensor(&format!("{name}.weight"), &[outputs, inputs])?,
         bias: files.tensor(&format!("{name}.bias"), &[outputs])?,
@@ -167,33 +215,13 @@ impl Forward for Bert {
     }
 
     fn forward(&self, texts: &[&[u32]]) -> Vec<f32> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
-        let mut hidden = self.embed(texts);
-        let tokens = hidden.len() / self.hidden;
-        let mut mixed = vec![0.0; hidden.len()];
-        self.norm.add_and_apply(&mut hidden, &mixed, &self.no_bias);
-        let wide = self.layers.iter().map(|layer| layer.widening.bias.len()).max().unwrap_or(0);
-        let mut room = vec![0.0; tokens * wide.max(3 * self.hidden)];
-        let mut output = vec![0.0; hidden.len()];
-        let mut scores = Vec::new();
-        for layer in &self.layers {
-            let projected = &mut room[..3 * hidden.len()];
-            layer.projection.apply(&hidden, projected);
-            add_bias(projected, &layer.projection.bias);
-            self.heads.attend(&lengths, projected, &mut mixed, &mut scores);
-            layer.mixing.apply(&mixed, &mut output);
-            layer.mixing_norm.add_and_apply(&mut hidden, &output, &layer.mixing.bias);
-            let widened = &mut room[..tokens * layer.widening.bias.len()];
-            layer.widening.apply(&hidden, widened);
-            add_bias_and_gelu(widened, &layer.widening.bias);
-            layer.narrowing.apply(widened, &mut output);
-            layer.narrowing_norm.add_and_apply(&mut hidden, &output, &layer.narrowing.bias);
-        }
+        let parts: Vec<Parts<'_>> = texts.iter().map(|text| Parts { all: text, first: text.len() }).collect();
+        let hidden = self.states(&parts);
         let mut vectors = vec![0.0; texts.len() * self.hidden];
         let mut start = 0;
-        for (vector, length) in vectors.chunks_exact_mut(self.hidden).zip(&lengths) {
-            mean_and_normalise(&hidden[start..start + length * self.hidden], vector);
-            start += length * self.hidden;
+        for (vector, text) in vectors.chunks_exact_mut(self.hidden).zip(texts) {
+            mean_and_normalise(&hidden[start..start + text.len() * self.hidden], vector);
+            start += text.len() * self.hidden;
         }
         vectors
     }

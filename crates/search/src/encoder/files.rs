@@ -1,6 +1,7 @@
 //! The files of a model, and what is checked before one is used: that they are whole, that every weight is a number,
 //! that shapes fit. A model never runs code of its own: there is no pickle.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +17,14 @@ const TOKENS_MAX: usize = 512;
 /// Raised when the same files come to give other vectors: those are of another version then.
 const ENCODER_FORMAT: u32 = 2;
 /// The largest file that is read.
-const BYTES_MAX: u64 = 4 << 30;
+pub const FILE_BYTES_MAX: u64 = 4 << 30;
+/// The files that every model has.
+pub const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+/// Those that are read where a model has them.
+pub const MORE_FILES: [&str; 2] = ["sentence_bert_config.json", "1_Pooling/config.json"];
+
+/// The bytes of files, by name.
+pub type FileBytes = BTreeMap<String, Vec<u8>>;
 
 /// A model's files, read and checked.
 #[derive(Debug)]
@@ -41,25 +49,43 @@ struct PoolingConfig {
 }
 
 impl ModelFiles {
-    /// Reads them.
+    /// Reads those of a folder.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::of`], and `TOO_LARGE` for a file beyond [`FILE_BYTES_MAX`].
+    pub fn read(folder: &Path) -> Result<Self> {
+        let mut files = FileBytes::new();
+        for name in FILES {
+            files.insert(name.to_owned(), read(folder, name)?);
+        }
+        for name in MORE_FILES.into_iter().filter(|name| folder.join(name).exists()) {
+            files.insert(name.to_owned(), read(folder, name)?);
+        }
+        Self::of(files)
+    }
+
+    /// Of the bytes of [`FILES`], and of those of [`MORE_FILES`] that the model has.
     ///
     /// # Errors
     /// `NOT_FOUND` where one is missing, `CORRUPTED` where one is damaged, `VALIDATION_ERROR` for another pooling than the
     /// mean.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let config: Value = parse("config.json", &read(folder, "config.json")?)?;
+    pub fn of(mut files: FileBytes) -> Result<Self> {
+        let mut taken = |name: &str| {
+            let missing = || Error::new(codes::NOT_FOUND, format!("the model has no file {name}"));
+            files.remove(name).ok_or_else(missing)
+        };
+        let [config, tokenizer, weights] = FILES;
+        let config: Value = parse(config, &taken(config)?)?;
         let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let weights = read(folder, "model.safetensors")?;
-        let tokenizer = read(folder, "tokenizer.json")?;
+        let (tokenizer, weights) = (taken(tokenizer)?, taken(weights)?);
         let mut tokens_max = TOKENS_MAX;
-        if folder.join("sentence_bert_config.json").exists() {
-            let name = "sentence_bert_config.json";
-            let told: SentenceConfig = parse(name, &read(folder, name)?)?;
+        let [sentence, pooling] = MORE_FILES;
+        if let Some(bytes) = files.get(sentence) {
+            let told: SentenceConfig = parse(sentence, bytes)?;
             tokens_max = told.max_seq_length.unwrap_or(tokens_max).max(3);
         }
-        if folder.join("1_Pooling/config.json").exists() {
-            let name = "1_Pooling/config.json";
-            let pooling: PoolingConfig = parse(name, &read(folder, name)?)?;
+        if let Some(bytes) = files.get(pooling) {
+            let pooling: PoolingConfig = parse(pooling, bytes)?;
             if !pooling.pooling_mode_mean_tokens {
                 let message =
                     "the model's vectors are not the mean of its tokens, which is what is understood";
@@ -100,12 +126,22 @@ impl ModelFiles {
     }
 
     /// The tokenizer; it cuts texts off and does not pad them.
-    pub(super) fn tokenizer(&self) -> Result<Tokenizer> {
+    fn tokenizer(&self) -> Result<Tokenizer> {
         let broken = |cause| damaged("tokenizer.json", cause);
         let mut tokenizer = Tokenizer::from_bytes(&self.tokenizer).map_err(broken)?;
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length: self.tokens_max, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(broken)?;
+        Ok(tokenizer)
+    }
+
+    /// The tokenizer, which knows no token that the model does not.
+    pub(super) fn tokenizer_for(&self, vocabulary: usize) -> Result<Tokenizer> {
+        let tokenizer = self.tokenizer()?;
+        if tokenizer.get_vocab_size(true) > vocabulary {
+            let message = "the tokenizer has more tokens than the model; the files do not belong together";
+            return Err(Error::new(codes::CORRUPTED, message));
+        }
         Ok(tokenizer)
     }
 
@@ -148,6 +184,11 @@ impl ModelFiles {
         }
     }
 
+    /// The rows of a tensor.
+    pub(super) fn outputs_of(&self, name: &str) -> Result<usize> {
+        Ok(self.any_tensor(name)?.0.first().copied().unwrap_or(0))
+    }
+
     fn any_tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         let broken = |cause: safetensors::SafeTensorError| damaged("model.safetensors", cause);
         let all = SafeTensors::deserialize(&self.weights).map_err(broken)?;
@@ -172,8 +213,8 @@ fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
         Error::new(codes::NOT_FOUND, message).with_source(cause)
     };
     let bytes = fs::metadata(&path).map_err(missing)?.len();
-    if bytes > BYTES_MAX {
-        let message = format!("{} has {bytes} bytes, {BYTES_MAX} at most are read", path.display());
+    if bytes > FILE_BYTES_MAX {
+        let message = format!("{} has {bytes} bytes, {FILE_BYTES_MAX} at most are read", path.display());
         return Err(Error::new(codes::TOO_LARGE, message));
     }
     fs::read(&path).map_err(missing)

@@ -3,13 +3,15 @@
 //! A model is a folder, as the usual hubs lay it out: `config.json`, `tokenizer.json`, `model.safetensors`. Two kinds are
 //! understood: BERT encoders with mean pooling, such as all-MiniLM-L6-v2 (`bert`), and static tables of one vector for
 //! each token, as model2vec writes them (`table`). Everything is computed in this process, in single precision, without
-//! padding. It refuses weights that are not numbers, pickles, and models whose architecture it does not know.
+//! padding. It refuses weights that are not numbers, pickles, and models whose architecture it does not know. The same BERT
+//! reads a query and a text together in a [`CrossEncoder`], to say how well they fit.
 //!
-//! To add a kind: a type that implements [`Forward`], and its arm in [`SentenceEncoder::open`].
+//! To add a kind: a type that implements [`Forward`], and its arm in [`SentenceEncoder::new`].
 
 mod attention;
 pub mod batching;
 mod bert;
+mod cross;
 mod files;
 mod kernels;
 mod table;
@@ -20,7 +22,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use batching::Batches;
-pub use files::ModelFiles;
+pub use cross::{CrossEncoder, Reranker};
+pub use files::{FILE_BYTES_MAX, FILES, FileBytes, MORE_FILES, ModelFiles};
 use kernel::{Error, Result, codes};
 use tokenizers::Tokenizer;
 
@@ -98,21 +101,24 @@ impl SentenceEncoder {
     /// # Errors
     /// `VALIDATION_ERROR` for a model that is not understood, naming what; `CORRUPTED` for damaged files; `NOT_FOUND`.
     pub fn open(folder: &Path, name: &str, batch_tokens: usize, threads: NonZeroUsize) -> Result<Self> {
-        let files = ModelFiles::read(folder)?;
+        Self::new(&ModelFiles::read(folder)?, name, batch_tokens, threads)
+    }
+
+    /// The model of these files; `name` is what callers know it by.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for a model that is not understood, naming what; `CORRUPTED` for damaged files.
+    pub fn new(files: &ModelFiles, name: &str, batch_tokens: usize, threads: NonZeroUsize) -> Result<Self> {
         let model: Box<dyn Forward> = match files.kind() {
-            "bert" => Box::new(Bert::new(&files)?),
-            "model2vec" => Box::new(Table::new(&files)?),
+            "bert" => Box::new(Bert::new(files, 1)?),
+            "model2vec" => Box::new(Table::new(files)?),
             other => {
                 let message =
                     format!("a model is of type `bert` or `model2vec`, not `{}`", other.escape_debug());
                 return Err(Error::new(codes::VALIDATION_ERROR, message));
             }
         };
-        let tokenizer = files.tokenizer()?;
-        if tokenizer.get_vocab_size(true) > model.vocabulary() {
-            let message = "the tokenizer has more tokens than the model; the files do not belong together";
-            return Err(Error::new(codes::CORRUPTED, message));
-        }
+        let tokenizer = files.tokenizer_for(model.vocabulary())?;
         let identity = ModelIdentity {
             name: name.to_owned(),
             version: files.version().to_owned(),
@@ -125,12 +131,8 @@ impl SentenceEncoder {
 
     /// The tokens of a text, and whether it had more.
     fn tokens(&self, text: &str) -> Result<(Vec<u32>, bool)> {
-        let refused = |cause| {
-            Error::new(codes::VALIDATION_ERROR, "the model's tokenizer does not take the text")
-                .with_source(cause)
-        };
         let encoding =
-            self.tokenizer.encode_fast(text, self.model.takes_special_tokens()).map_err(refused)?;
+            self.tokenizer.encode_fast(text, self.model.takes_special_tokens()).map_err(untaken)?;
         let ids = encoding.get_ids().iter().copied().filter(|id| Some(*id) != self.left_out).collect();
         Ok((ids, !encoding.get_overflowing().is_empty()))
     }
@@ -165,6 +167,10 @@ impl Encoder for SentenceEncoder {
         }
         Ok(encoded)
     }
+}
+
+fn untaken(cause: tokenizers::Error) -> Error {
+    Error::new(codes::VALIDATION_ERROR, "the model's tokenizer does not take the text").with_source(cause)
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ fn write(folder: &Path, weights: &Weights, config: &serde_json::Value) {
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "pair": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+                {"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
             "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}, "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}},
         "decoder": null,
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary}
@@ -151,12 +152,29 @@ impl Oracle<'_> {
     }
 
     fn encode(&self, tokens: &[usize]) -> Vec<f64> {
+        let rows = self.states(tokens, tokens.len());
+        let sum = rows.iter().fold(vec![0.0; HIDDEN], |sum, row| Self::add(&sum, row));
+        let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+        sum.into_iter().map(|value| value / length).collect()
+    }
+
+    /// How well the part of the tokens before `first` and the part behind it fit.
+    fn fit(&self, tokens: &[usize], first: usize) -> f64 {
+        let rows = self.states(tokens, first);
+        let pooled: Vec<f64> =
+            self.linear("bert.pooler.dense", &rows[0]).into_iter().map(f64::tanh).collect();
+        self.linear("classifier", &pooled)[0]
+    }
+
+    /// The state of each token; from `first` on, they are of the second part.
+    fn states(&self, tokens: &[usize], first: usize) -> Vec<Vec<f64>> {
         let (words, places) =
             (self.of("embeddings.word_embeddings.weight"), self.of("embeddings.position_embeddings.weight"));
         let kinds = self.of("embeddings.token_type_embeddings.weight");
         let row = |all: &[f64], row: usize| all[row * HIDDEN..(row + 1) * HIDDEN].to_vec();
         let embed = |(place, token): (usize, &usize)| {
-            let sum = Self::add(&Self::add(&row(&words, *token), &row(&places, place)), &row(&kinds, 0));
+            let kind = row(&kinds, usize::from(place >= first));
+            let sum = Self::add(&Self::add(&row(&words, *token), &row(&places, place)), &kind);
             self.norm("embeddings", &sum)
         };
         let mut rows: Vec<Vec<f64>> = tokens.iter().enumerate().map(embed).collect();
@@ -182,9 +200,7 @@ impl Oracle<'_> {
             };
             rows = rows.iter().zip(&mixed).map(after).collect();
         }
-        let sum = rows.iter().fold(vec![0.0; HIDDEN], |sum, row| Self::add(&sum, row));
-        let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
-        sum.into_iter().map(|value| value / length).collect()
+        rows
     }
 }
 
@@ -209,6 +225,81 @@ fn vectors_are_those_of_the_formulas() {
     assert_eq!((long[0].tokens, long[0].is_truncated), (12, true));
     let identity = encoder.identity();
     assert_eq!((identity.dimensions, identity.tokens_max, identity.version.len()), (HIDDEN, 12, 16));
+}
+
+/// The same model with an end that says one number.
+fn paired() -> Weights {
+    let mut weights = weights();
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut add = |name: &str, shape: Vec<usize>| {
+        let values = (0..shape.iter().product()).map(|_| rng.random_range(-1.0_f32..1.0)).collect();
+        weights.insert(name.to_owned(), (shape, values));
+    };
+    // As the usual exports name them.
+    add("bert.pooler.dense.weight", vec![HIDDEN, HIDDEN]);
+    add("bert.pooler.dense.bias", vec![HIDDEN]);
+    add("classifier.weight", vec![1, HIDDEN]);
+    add("classifier.bias", vec![1]);
+    weights
+}
+
+fn open_cross(folder: &Path) -> Result<CrossEncoder> {
+    CrossEncoder::new(&ModelFiles::read(folder)?, "tiny", 8, NonZeroUsize::new(2).unwrap())
+}
+
+#[test]
+fn scores_of_pairs_are_those_of_the_formulas() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = paired();
+    write(folder.path(), &weights, &config());
+    let model = open_cross(folder.path()).unwrap();
+    let texts = ["fall", "rates rise", "", "rise rises unheard"];
+    let scores = model.score("Rates rise", &texts).unwrap();
+    // Two words of the query stand between the marks of its beginning and end.
+    let tokens: [&[usize]; 4] =
+        [&[2, 4, 5, 3, 6, 3], &[2, 4, 5, 3, 4, 5, 3], &[2, 4, 5, 3, 3], &[2, 4, 5, 3, 5, 5, 7, 1, 3]];
+    for (score, tokens) in scores.iter().zip(tokens) {
+        let expected = Oracle(&weights).fit(tokens, 4);
+        assert!((f64::from(*score) - expected).abs() < 1e-5, "{score} {expected}");
+    }
+    assert!(model.score("rates", &[]).unwrap().is_empty());
+    // Longer texts than are read: the first tokens of both.
+    let long = "rise ".repeat(10_000);
+    let cut = model.score("rates", &[&long, &long[..500]]).unwrap();
+    assert_eq!(cut[0], cut[1]);
+    let many = "\u{e4}".repeat(10_000);
+    assert!(model.score(&many, &[&many]).unwrap()[0].is_finite(), "a cut is between characters");
+    assert_eq!((model.identity().dimensions, model.identity().tokens_max), (1, 12));
+}
+
+#[test]
+fn models_that_do_not_read_pairs_are_refused() {
+    let check = |change: fn(&mut Weights, &mut serde_json::Value), code: kernel::ErrorCode| {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut weights, mut config) = (paired(), config());
+        change(&mut weights, &mut config);
+        write(folder.path(), &weights, &config);
+        assert_eq!(open_cross(folder.path()).unwrap_err().code(), code);
+    };
+    check(|weights, _| drop(weights.remove("classifier.weight")), codes::VALIDATION_ERROR);
+    check(|weights, _| drop(weights.remove("bert.pooler.dense.bias")), codes::CORRUPTED);
+    check(|_, config| config["model_type"] = json!("model2vec"), codes::VALIDATION_ERROR);
+    let two = |weights: &mut Weights, _: &mut serde_json::Value| {
+        weights.insert("classifier.weight".to_owned(), (vec![2, HIDDEN], vec![0.5; 2 * HIDDEN]));
+    };
+    check(two, codes::VALIDATION_ERROR);
+    let one_type = |weights: &mut Weights, _: &mut serde_json::Value| {
+        let name = "embeddings.token_type_embeddings.weight";
+        weights.insert(name.to_owned(), (vec![1, HIDDEN], vec![0.5; HIDDEN]));
+    };
+    check(one_type, codes::VALIDATION_ERROR);
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &paired(), &config());
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    tokenizer["post_processor"] = serde_json::Value::Null;
+    fs::write(path, tokenizer.to_string()).unwrap();
+    assert_eq!(open_cross(folder.path()).unwrap_err().code(), codes::VALIDATION_ERROR, "no marks");
 }
 
 #[test]
