@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::index::Progress;
-use crate::log::ITEMS;
+use crate::index::{Place, Progress};
+use crate::log::{ITEMS, mark_of};
 
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -29,7 +29,12 @@ pub trait Sink: Send + Sync + Debug + 'static {
     /// What log lines call it.
     fn name(&self) -> &'static str;
 
-    /// By partition, the first event that it lacks; a partition that is missing begins at 0.
+    /// How many events it takes at once.
+    fn limit(&self) -> ReadLimit {
+        ReadLimit::default()
+    }
+
+    /// How much of the log it has; a partition that is missing begins at 0.
     async fn restore(&self, log: &dyn EventLog) -> Result<Progress>;
 
     /// Forgets everything: the log is another one.
@@ -64,7 +69,7 @@ impl Follower {
         Self { progress, has_caught_up, stop, task: Mutex::new(Some(task)) }
     }
 
-    /// By partition, the first event that is not in.
+    /// How much of the log is in.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress.borrow().clone()
@@ -84,7 +89,7 @@ impl Follower {
         let mut progress = self.progress.clone();
         let has_all = |progress: &Progress| {
             let has =
-                |place: &Appended| progress.get(&place.partition).is_some_and(|next| *next > place.offset);
+                |place: &Appended| progress.get(&place.partition).is_some_and(|at| at.next > place.offset);
             places.iter().all(has)
         };
         match tokio::time::timeout(patience, progress.wait_for(has_all)).await {
@@ -119,6 +124,31 @@ impl Drop for Follower {
             task.abort();
         }
     }
+}
+
+/// Whether what is in comes from this log: the last event of each partition is the one that stands there. A log that was cut
+/// back, or is another one, has another there or none, however long it is.
+///
+/// # Errors
+/// Those of the log.
+pub(crate) async fn is_of(progress: &Progress, log: &dyn EventLog) -> Result<bool> {
+    let extents = log.extents(&ITEMS).await?;
+    for (partition, place) in progress.iter().filter(|(_, place)| place.next > 0) {
+        let last = place.next - 1;
+        match extents.iter().find(|extent| extent.partition == *partition) {
+            Some(extent) if extent.next >= place.next && extent.first <= last => {}
+            // What was cut off cannot be compared.
+            Some(extent) if extent.next >= place.next => continue,
+            _ => return Ok(false),
+        }
+        let limit = ReadLimit { events: 1, ..ReadLimit::default() };
+        let found = log.read(&ITEMS, *partition, last, limit).await?;
+        let is_same = |stored: &Stored| stored.offset == last && mark_of(&stored.event) == place.mark;
+        if !found.first().is_some_and(is_same) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 struct Feeder {
@@ -171,20 +201,12 @@ impl Feeder {
 
     async fn restore(&self) -> Result<()> {
         let mut progress = self.sink.restore(self.log.as_ref()).await?;
-        let extents = self.log.extents(&ITEMS).await?;
-        if extents
-            .iter()
-            .any(|extent| progress.get(&extent.partition).is_some_and(|next| *next > extent.next))
-        {
-            // The log was cut back or is another one.
-            warn!(
-                index = self.sink.name(),
-                "the index is ahead of the log; it takes all of the log in again"
-            );
+        if !is_of(&progress, self.log.as_ref()).await? {
+            warn!(index = self.sink.name(), "the index is of another log; it takes all of this one in");
             self.sink.clear().await?;
             progress.clear();
         }
-        for extent in extents {
+        for extent in self.log.extents(&ITEMS).await? {
             progress.entry(extent.partition).or_default();
         }
         self.progress.send_replace(progress);
@@ -196,14 +218,14 @@ impl Feeder {
         loop {
             let mut has_moved = false;
             let places = self.progress.borrow().clone();
-            for (partition, next) in places {
+            for (partition, Place { next, .. }) in places {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                let batch = self.log.read(&ITEMS, partition, next, ReadLimit::default()).await?;
+                let batch = self.log.read(&ITEMS, partition, next, self.sink.limit()).await?;
                 let Some(last) = batch.last() else { continue };
                 let mut progress = self.progress.borrow().clone();
-                progress.insert(partition, last.offset + 1);
+                progress.insert(partition, Place { next: last.offset + 1, mark: mark_of(&last.event) });
                 has_moved = true;
                 self.sink.take(partition, batch).await?;
                 self.sink.save(self.log.as_ref(), &progress).await?;
@@ -217,7 +239,8 @@ impl Feeder {
     }
 
     async fn grown(&self) -> Result<()> {
-        let places: Vec<(u32, u64)> = self.progress.borrow().iter().map(|(at, next)| (*at, *next)).collect();
+        let places: Vec<(u32, u64)> =
+            self.progress.borrow().iter().map(|(at, place)| (*at, place.next)).collect();
         if places.is_empty() {
             return std::future::pending().await;
         }

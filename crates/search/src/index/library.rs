@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use kernel::{Error, Result, Scope, TenantId, codes};
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{FORMAT, TextIndex};
@@ -24,8 +25,17 @@ const LOCK: &str = "lock";
 /// How the folder of a tenant begins.
 const TENANT: &str = "t-";
 
-/// By partition of the log, the first event that is not in the indexes.
-pub type Progress = BTreeMap<u32, u64>;
+/// How much of a partition is in an index, and by what its log is known again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The first event that is not in.
+    pub next: u64,
+    /// Of the event before that, what no other event has; empty where none is in.
+    pub mark: String,
+}
+
+/// How much of the log is in an index, by partition.
+pub type Progress = BTreeMap<u32, Place>;
 
 #[derive(Debug, Clone)]
 struct Served {
@@ -144,6 +154,7 @@ impl Library {
         let generation = text.parse().map_err(|cause| damaged(folder, cause))?;
         self.remove_others(folder, generation)?;
         let index = Arc::new(TextIndex::open(&folder.join(text), self.bm25)?);
+        index.check()?;
         Ok(Served { index, generation })
     }
 

@@ -16,11 +16,11 @@ use std::path::Path;
 
 pub use filter::Filter;
 use kernel::{Error, Result, codes};
-pub use library::{Library, Progress};
+pub use library::{Library, Place, Progress};
 use parking_lot::Mutex;
 pub use scoring::TermShare;
 use tantivy::schema::{
-    Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value as _,
+    FAST, Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value as _,
 };
 use tantivy::tokenizer::{PreTokenizedString, Token as TantivyToken};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
@@ -31,7 +31,11 @@ use crate::analysis::{ANALYSIS_FORMAT, Analyzer, Meaning};
 use crate::items::{Change, Item};
 
 /// What an index on disk was made by; one of another number is built again.
-pub const FORMAT: u32 = 100 * ANALYSIS_FORMAT + 1;
+pub const FORMAT: u32 = 100 * ANALYSIS_FORMAT + 2;
+
+/// Fields that are read by document.
+const KEY: &str = "key";
+const DIGEST: &str = "digest";
 
 /// Memory of a writer before it writes a segment.
 const WRITER_BYTES: usize = 32 << 20;
@@ -45,6 +49,7 @@ struct Fields {
     tag: Field,
     attribute: Field,
     source: Field,
+    digest: Field,
 }
 
 impl Fields {
@@ -52,12 +57,13 @@ impl Fields {
         let mut schema = Schema::builder();
         let indexing = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqs);
         let fields = Self {
-            key: schema.add_text_field("key", STRING),
+            key: schema.add_text_field(KEY, STRING | FAST),
             body: schema.add_text_field("body", TextOptions::default().set_indexing_options(indexing)),
             kind: schema.add_text_field("type", STRING),
             tag: schema.add_text_field("tag", STRING),
             attribute: schema.add_text_field("attribute", STRING),
             source: schema.add_bytes_field("source", STORED),
+            digest: schema.add_u64_field(DIGEST, FAST),
         };
         (schema.build(), fields)
     }
@@ -211,6 +217,7 @@ impl TextIndex {
         item.tags.iter().for_each(|tag| document.add_text(fields.tag, tag));
         item.attributes().for_each(|attribute| document.add_text(fields.attribute, attribute));
         document.add_bytes(fields.source, &serde_json::to_vec(item).map_err(Error::internal)?);
+        document.add_u64(fields.digest, item.digest()?);
         let token = |(position, token): (usize, crate::analysis::Token)| TantivyToken {
             offset_from: token.start,
             offset_to: token.end,
@@ -256,6 +263,29 @@ impl TextIndex {
         let source = document.get_first(self.fields.source).and_then(|value| value.as_bytes());
         let source = source.ok_or_else(|| Error::new(codes::CORRUPTED, "an indexed item has no source"))?;
         serde_json::from_slice(source).map(Some).map_err(damaged)
+    }
+
+    /// What tells the item of a key from what it was before; nothing where there is none.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn digest(&self, key: &str) -> Result<Option<u64>> {
+        let searcher = self.reader.searcher();
+        let term = Term::from_field_text(self.fields.key, key);
+        let Some(address) = segments::address_of(&searcher, &term).map_err(failed)? else { return Ok(None) };
+        let fast = searcher.segment_reader(address.segment_ord).fast_fields();
+        Ok(fast.u64(DIGEST).map_err(failed)?.first(address.doc_id))
+    }
+
+    /// Reads every file of every segment and compares its checksum.
+    ///
+    /// # Errors
+    /// `CORRUPTED` naming a damaged file.
+    pub fn check(&self) -> Result<()> {
+        match self.index.validate_checksum().map_err(damaged)?.into_iter().min() {
+            None => Ok(()),
+            Some(file) => Err(damaged(format!("{} is damaged", file.display()))),
+        }
     }
 
     /// What it holds.

@@ -3,20 +3,15 @@
 //! It passes over nothing, so that totals and facets are exact. A word with several meanings counts as one term: its
 //! frequency in a text is the weighted sum of theirs, and its rarity that of the commonest of them.
 
-use std::cmp::Ordering;
-
-use kernel::Id;
-use serde::Deserialize;
 use tantivy::fieldnorm::FieldNormReader;
-use tantivy::schema::{IndexRecordOption, Value as _};
-use tantivy::{DocAddress, DocId, Searcher, SegmentReader, TantivyDocument, TantivyError, Term};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, DocId, Searcher, SegmentReader, TantivyError, Term};
 
 use super::segments::{Bits, count_values, near};
-use super::{Fields, Found, Hit, TextQuery};
+use super::{Fields, Found, Hit, KEY, TextQuery};
 use crate::algorithms::bm25::{Bm25, inverse_document_frequency};
 use crate::algorithms::typos;
 use crate::analysis::Meaning;
-use crate::items::ItemName;
 
 /// What one word of the query adds to a score.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,8 +99,7 @@ pub(super) fn search(
     let meanings = forgiven(searcher, fields, query)?;
     let weighing = Weighing::new(searcher, fields, bm25, &meanings)?;
     let mut found = Found::default();
-    let mut candidates = Vec::new();
-    for (place, segment) in (0_u32..).zip(searcher.segment_readers()) {
+    for segment in searcher.segment_readers() {
         let mut passing = query.filter.passing(segment, fields)?;
         let scores = if meanings.is_empty() { None } else { Some(scores(segment, fields, &weighing)?) };
         if let Some(scores) = &scores {
@@ -120,11 +114,13 @@ pub(super) fn search(
             count_values(segment, fields.tag, &passing, &mut found.tags)?;
         }
         let score_of = |document: DocId| scores.as_ref().map_or(0.0, |scores| scores[document as usize]);
-        let of_segment =
-            passing.iter().map(|document| (score_of(document), DocAddress::new(place, document)));
-        keep_best(&mut candidates, of_segment, query.count);
+        let of_segment = passing.iter().map(|document| (score_of(document), document));
+        keep_best(&mut found.hits, segment, of_segment, query.count)?;
     }
-    found.hits = named(searcher, fields, candidates, query.count)?;
+    found
+        .hits
+        .sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key)));
+    found.hits.truncate(query.count);
     found.meanings = meanings;
     Ok(found)
 }
@@ -192,68 +188,49 @@ fn scores(segment: &SegmentReader, fields: Fields, weighing: &Weighing) -> tanti
     Ok(scores)
 }
 
-/// Keeps the best of all that came, and every one that is as good as the last of them, so that keys can decide.
-fn keep_best(best: &mut Vec<(f32, DocAddress)>, more: impl Iterator<Item = (f32, DocAddress)>, count: usize) {
+/// The best of a segment, ties by key: the keys of a segment are numbered in their order.
+fn keep_best(
+    best: &mut Vec<Hit>,
+    segment: &SegmentReader,
+    more: impl Iterator<Item = (f32, DocId)>,
+    count: usize,
+) -> tantivy::Result<()> {
     if count == 0 {
-        return;
+        return Ok(());
     }
+    let Some(keys) = segment.fast_fields().str(KEY)? else { return Ok(()) };
+    let mut own: Vec<(f32, u64)> = Vec::new();
     let mut least = f32::NEG_INFINITY;
-    let room = 2 * count + 64;
-    for candidate in more {
-        if candidate.0 < least {
+    for (score, document) in more {
+        // A place is given up only to what is better by score or key: what is worse by score need not be looked at.
+        if score < least {
             continue;
         }
-        best.push(candidate);
-        // Where very many are alike, the order of their documents decides: who has to read all keys is slow.
-        if best.len() >= room {
-            least = shorten(best, count, room / 2 + count / 2);
+        let Some(place) = keys.ords().first(document) else { continue };
+        own.push((score, place));
+        if own.len() >= 2 * count + ROOM {
+            least = shorten(&mut own, count);
         }
     }
-    shorten(best, count, room);
+    shorten(&mut own, count);
+    for (score, place) in own {
+        let mut key = String::new();
+        if !keys.ord_to_str(place, &mut key)? {
+            return Err(TantivyError::InternalError("an indexed item has no key".to_owned()));
+        }
+        best.push(Hit { key, score });
+    }
+    Ok(())
 }
 
-/// Cuts to the best `count` and what is as good as the last, `most` in all; returns the score of the last.
-fn shorten(best: &mut Vec<(f32, DocAddress)>, count: usize, most: usize) -> f32 {
+/// Candidates beyond what is wanted, before they are sorted.
+const ROOM: usize = 64;
+
+/// Cuts to the best `count`, and returns the score of the last of them.
+fn shorten(best: &mut Vec<(f32, u64)>, count: usize) -> f32 {
     best.sort_unstable_by(|left, right| right.0.total_cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
-    let Some(least) = best.get(count - 1).map(|last| last.0) else { return f32::NEG_INFINITY };
-    let end = best.partition_point(|candidate| candidate.0 >= least);
-    best.truncate(end.min(most));
-    least
-}
-
-/// What of an item its key is made of.
-#[derive(Deserialize)]
-struct Named {
-    entity_type: Id,
-    entity_id: Id,
-}
-
-/// The hits with their keys, in their final order.
-fn named(
-    searcher: &Searcher,
-    fields: Fields,
-    mut candidates: Vec<(f32, DocAddress)>,
-    count: usize,
-) -> tantivy::Result<Vec<Hit>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    shorten(&mut candidates, count, usize::MAX);
-    let mut hits = Vec::with_capacity(candidates.len());
-    for (score, address) in candidates {
-        let document: TantivyDocument = searcher.doc(address)?;
-        let source = document.get_first(fields.source).and_then(|value| value.as_bytes()).unwrap_or_default();
-        let named: Named = serde_json::from_slice(source)
-            .map_err(|cause| TantivyError::InternalError(format!("an indexed item is damaged: {cause}")))?;
-        let name = ItemName { entity_type: named.entity_type, entity_id: named.entity_id };
-        hits.push(Hit { key: name.key(), score });
-    }
-    let order = |left: &Hit, right: &Hit| -> Ordering {
-        right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key))
-    };
-    hits.sort_by(order);
-    hits.truncate(count);
-    Ok(hits)
+    best.truncate(count);
+    if best.len() < count { f32::NEG_INFINITY } else { best.last().map_or(f32::NEG_INFINITY, |last| last.0) }
 }
 
 pub(super) fn explain(
