@@ -109,6 +109,17 @@ impl Item {
         Ok(())
     }
 
+    /// A hash of all of it: what was made of another state of the item has another.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` where it has no JSON form.
+    pub fn digest(&self) -> Result<u64> {
+        let hash = blake3::hash(&serde_json::to_vec(self).map_err(Error::internal)?);
+        let (first, _) =
+            hash.as_bytes().split_first_chunk::<8>().ok_or_else(|| Error::internal("a short hash"))?;
+        Ok(u64::from_le_bytes(*first))
+    }
+
     /// The attributes that can be asked for, as one text each. Long ones cannot.
     pub fn attributes(&self) -> impl Iterator<Item = String> {
         let short = |attribute: &String| attribute.len() <= 2 * TAG_BYTES_MAX;

@@ -4,7 +4,10 @@
 //! - [`analysis`]: from a text to the terms that it is found by. [`encoder`]: from a text to a vector.
 //! - [`items`], [`log`]: what is searched for, and its changes as events.
 //! - [`index`]: the postings of each tenant, kept by `tantivy`. `words`, `meanings`: indexes as views of the log.
-//! - [`follower`]: feeds them. [`service`]: the questions; `showing`: the answers. [`http`]: the same over HTTP.
+//! - [`reindex`]: vectors of another model, made beside those that answer. `encoding`: an encoder that many ask.
+//! - [`follower`]: feeds indexes. [`service`]: the questions; `showing`: the answers; `reranking`: their best in another order.
+//!   `models`: the encoders; [`sources`]: where they come from. [`learning`]: how much meaning is to count. [`http`]: the same
+//!   over HTTP.
 //!
 //! An index is a view: it is made from the log of items alone, may be dropped, and is built again while it answers. It
 //! refuses to keep anything that the log does not have, models with code in them, and to pass a search by words off as
@@ -13,19 +16,28 @@
 pub mod algorithms;
 pub mod analysis;
 pub mod encoder;
+mod encoding;
 pub mod follower;
 pub mod http;
 pub mod index;
 pub mod items;
+pub mod learning;
 pub mod log;
 mod meanings;
 pub mod metrics;
+mod models;
+pub mod questions;
+pub mod reindex;
+mod reranking;
 pub mod service;
 mod settings;
 mod showing;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use service::{Search, SearchCheck, SearchParts, open_encoder};
+pub use models::{NO_ENCODER, encoder_of, previous_encoder_of, reranker_of};
+pub use reranking::NO_RERANKER;
+pub use service::{Search, SearchCheck, SearchParts};
 pub use settings::SearchSettings;

@@ -1,118 +1,116 @@
-//! The vectors of items as a [`Sink`]: made by an encoder, kept through the `Vectors` port, one collection for each
-//! version of a model, so that vectors of two models are never compared. What is in is remembered in the log, by model:
-//! another model takes all of the log in again, and one of many replicas is enough to do it.
+//! The vectors of items of one job: made by an encoder, kept through the `Vectors` port in a collection of the job's own, so
+//! that vectors of two models are never compared.
+//!
+//! A vector's key names the item, the place of the change in the log that it was made of, and the digest of the item then.
+//! So a server that is late cannot win: what it writes stands beside what is newer, takes nothing away that is newer, and
+//! is passed over by searches, because its digest is not that of the item as it is now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use kernel::{Error, ErrorKind, Result, Scope, codes};
-use store::{Collection, EventLog, Match, Metric, Stored, VectorFilter, VectorItem, Vectors};
-use tokio::sync::Semaphore;
-use tracing::warn;
+use futures::{StreamExt, TryStreamExt, stream};
+use kernel::{Result, Scope};
+use store::{Collection, Match, Metric, VectorFilter, VectorItem, Vectors};
 
-use crate::encoder::{Encoded, Encoder};
-use crate::follower::Sink;
-use crate::index::{Filter, Progress};
+use crate::encoder::Encoded;
+use crate::encoding::Encoding;
+use crate::index::{Filter, TextIndex};
 use crate::items::{Change, Item};
-use crate::log::ITEMS;
-use crate::words::{blocking, changes};
 
-/// Texts that are encoded at the same time; each call uses the threads that its encoder has.
-const ENCODING_AT_ONCE: usize = 2;
-/// Calls that wait for that.
-const WAITING_MAX: usize = 64;
 /// Items that are encoded together.
 const ITEMS_AT_ONCE: usize = 64;
-/// Texts of a request that are encoded together.
-const TEXTS_AT_ONCE: usize = 16;
+/// Questions for older vectors at the same time.
+const LOOKS_AT_ONCE: usize = 8;
+/// Older vectors of one item that are taken away at once; there is one, but for late servers.
+const OLDER_MAX: usize = 64;
+/// Vectors that are taken away together where all are to go.
+const REMOVED_AT_ONCE: usize = 500;
+/// Between the item and the place in the key of a vector; no item's key has control characters but one other.
+const SEPARATOR: char = '\u{1e}';
+/// Digits of the place, and of the digest.
+const DIGITS: usize = 16;
 
 /// An encoder and what it made.
 #[derive(Debug, Clone)]
 pub(crate) struct Meanings {
-    encoder: Arc<dyn Encoder>,
+    encoding: Encoding,
     vectors: Arc<dyn Vectors>,
     collection: Collection,
-    room: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+}
+
+/// What was found, of an item as it was once.
+#[derive(Debug, Clone)]
+pub(crate) struct Meant {
+    key: String,
+    digest: u64,
+    pub(crate) score: f32,
+}
+
+impl Meant {
+    /// Nothing for what is no key of ours.
+    fn of(found: &Match) -> Option<Self> {
+        let (item, rest) = found.key.rsplit_once(SEPARATOR)?;
+        let (_, digest) = rest.split_at_checked(DIGITS)?;
+        let digest = u64::from_str_radix(digest, 16).ok()?;
+        Some(Self { key: item.to_owned(), digest, score: found.score })
+    }
+}
+
+/// Of what was found, what is of items as they are now: best first, ties by key, each item once.
+///
+/// # Errors
+/// Those of the index.
+pub(crate) fn current(found: &[Meant], index: &TextIndex) -> Result<Vec<(String, f32)>> {
+    let mut current: BTreeMap<&str, f32> = BTreeMap::new();
+    for meant in found {
+        // Of an item that was changed or deleted since, it is the meaning of what is no longer there.
+        if index.digest(&meant.key)? == Some(meant.digest) {
+            let best = current.entry(&meant.key).or_insert(meant.score);
+            *best = best.max(meant.score);
+        }
+    }
+    let mut current: Vec<(String, f32)> =
+        current.into_iter().map(|(key, score)| (key.to_owned(), score)).collect();
+    // A stable sort: equal scores keep the order of their keys.
+    current.sort_by(|left, right| right.1.total_cmp(&left.1));
+    Ok(current)
+}
+
+fn key_of(item: &str, offset: u64, digest: u64) -> String {
+    format!("{item}{SEPARATOR}{offset:016x}{digest:016x}")
+}
+
+/// The place of a key; nothing for what is no key of ours.
+fn offset_of(key: &str) -> Option<u64> {
+    let (_, rest) = key.rsplit_once(SEPARATOR)?;
+    u64::from_str_radix(rest.get(..DIGITS)?, 16).ok()
 }
 
 impl Meanings {
-    pub(crate) fn new(encoder: Arc<dyn Encoder>, vectors: Arc<dyn Vectors>) -> Self {
-        let identity = encoder.identity();
-        // Once for each model of a process: the port wants names that live as long as it does.
-        let name: &'static str = Box::leak(format!("search_{}", identity.version).into_boxed_str());
-        let collection = Collection { name, dimensions: identity.dimensions, metric: Metric::Cosine };
-        let (room, waiting) = (Semaphore::new(ENCODING_AT_ONCE), Semaphore::new(WAITING_MAX));
-        Self { encoder, vectors, collection, room: Arc::new(room), waiting: Arc::new(waiting) }
+    /// `name` is the collection's.
+    pub(crate) fn new(encoding: Encoding, vectors: Arc<dyn Vectors>, name: &'static str) -> Self {
+        let dimensions = encoding.identity().dimensions;
+        Self { encoding, vectors, collection: Collection { name, dimensions, metric: Metric::Cosine } }
     }
 
-    pub(crate) fn encoder(&self) -> &Arc<dyn Encoder> {
-        &self.encoder
+    pub(crate) fn encoding(&self) -> &Encoding {
+        &self.encoding
     }
 
-    /// The vectors of texts, a few at a time, so that no request keeps the others waiting for long.
-    ///
-    /// # Errors
-    /// `OVERLOADED` where too many wait; those of the encoder.
-    pub(crate) async fn encode(&self, texts: Vec<String>) -> Result<Vec<Encoded>> {
-        let waiting = Arc::clone(&self.waiting).try_acquire_owned();
-        let overloaded =
-            |_| Error::new(codes::OVERLOADED, "too many texts wait to be encoded; try again later");
-        let _waiting = waiting.map_err(overloaded)?;
-        let (mut encoded, mut texts) = (Vec::with_capacity(texts.len()), texts.into_iter());
-        while texts.len() > 0 {
-            encoded.extend(self.encode_patiently(texts.by_ref().take(TEXTS_AT_ONCE).collect()).await?);
-        }
-        Ok(encoded)
-    }
-
-    async fn encode_patiently(&self, texts: Vec<String>) -> Result<Vec<Encoded>> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(Error::internal)?;
-        let encoder = Arc::clone(&self.encoder);
-        blocking(move || {
-            // Work goes on after who asked for it has gone: so does its place.
-            let _room = room;
-            encoder.encode(&texts.iter().map(String::as_str).collect::<Vec<_>>())
-        })
-        .await
-    }
-
-    /// The same where one text that cannot be encoded must not hold up the others: it has none.
-    async fn encode_each(&self, items: &[(&String, &Item)]) -> Result<Vec<Option<Encoded>>> {
-        let texts = items.iter().map(|(_, item)| item.text.clone()).collect();
-        match self.encode_patiently(texts).await {
-            Ok(encoded) => return Ok(encoded.into_iter().map(Some).collect()),
-            Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
-            Err(_) => {}
-        }
-        let mut encoded = Vec::with_capacity(items.len());
-        for (key, item) in items {
-            encoded.push(match self.encode_patiently(vec![item.text.clone()]).await {
-                Ok(mut one) => one.pop(),
-                Err(error) if error.kind() != ErrorKind::Invalid => return Err(error),
-                Err(error) => {
-                    warn!(error = %error.chain(), key, "an item has no vector: its text cannot be encoded");
-                    None
-                }
-            });
-        }
-        Ok(encoded)
-    }
-
-    /// What is nearest to a vector, best first, ties by key.
+    /// What is nearest to a vector; [`current`] tells what of it still is.
     pub(crate) async fn nearest(
         &self,
         scope: &Scope,
         query: &[f32],
         count: usize,
         filter: &Filter,
-    ) -> Result<Vec<Match>> {
+    ) -> Result<Vec<Meant>> {
         let mut wanted = VectorFilter::new();
         wanted.extend(filter.tags.iter().map(|tag| (tag_name(tag), HAS.to_owned())));
         wanted.extend(filter.attributes.iter().map(|attribute| (attribute.clone(), HAS.to_owned())));
         if filter.types.is_empty() {
-            return self.vectors.search(scope, self.collection, query, count, &wanted).await;
+            let found = self.vectors.search(scope, self.collection, query, count, &wanted).await?;
+            return Ok(found.iter().filter_map(Meant::of).collect());
         }
         let mut found = Vec::new();
         for kind in &filter.types {
@@ -123,67 +121,84 @@ impl Meanings {
             .sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key)));
         found.dedup_by(|left, right| left.key == right.key);
         found.truncate(count);
-        Ok(found)
+        Ok(found.iter().filter_map(Meant::of).collect())
     }
 
     pub(crate) async fn count(&self, scope: &Scope) -> Result<u64> {
         self.vectors.count(scope, self.collection).await
     }
 
-    /// Events of all tenants that have no vector, whoever makes them.
-    pub(crate) async fn lag(&self, log: &dyn EventLog) -> Result<u64> {
-        let mut lag = 0;
-        for extent in log.extents(&ITEMS).await? {
-            let committed = log.committed(&self.group(), &ITEMS, extent.partition).await?;
-            lag += extent.next.saturating_sub(committed.max(extent.first));
-        }
-        Ok(lag)
-    }
-
-    fn group(&self) -> String {
-        format!("search.vectors.{}", self.encoder.identity().version)
-    }
-
-    async fn take_tenant(&self, scope: &Scope, changes: Vec<Change>) -> Result<()> {
+    /// Takes changes of a tenant in, each with its place in its partition.
+    pub(crate) async fn take(&self, scope: &Scope, changes: Vec<(u64, Change)>) -> Result<()> {
         // Of several changes of one item the last counts.
-        let last: BTreeMap<String, Change> =
-            changes.into_iter().map(|change| (change.key(), change)).collect();
-        let gone: Vec<&str> = last
+        let last: BTreeMap<String, (u64, Change)> =
+            changes.into_iter().map(|(offset, change)| (change.key(), (offset, change))).collect();
+        let put: Vec<(&str, u64, &Item)> = last
             .iter()
-            .filter(|(_, change)| matches!(change, Change::Delete(_)))
-            .map(|(key, _)| key.as_str())
-            .collect();
-        if !gone.is_empty() {
-            self.vectors.delete(scope, self.collection, &gone).await?;
-        }
-        let put: Vec<(&String, &Item)> = last
-            .iter()
-            .filter_map(|(key, change)| match change {
-                Change::Put(item) => Some((key, item.as_ref())),
+            .filter_map(|(key, (offset, change))| match change {
+                Change::Put(item) => Some((key.as_str(), *offset, item.as_ref())),
                 Change::Delete(_) => None,
             })
             .collect();
         for some in put.chunks(ITEMS_AT_ONCE) {
-            let (mut items, mut without) = (Vec::with_capacity(some.len()), Vec::new());
-            for ((key, item), encoded) in some.iter().zip(self.encode_each(some).await?) {
-                match encoded {
-                    Some(Encoded { vector, .. }) => {
-                        items.push(VectorItem { key: (*key).clone(), vector, tags: tags(item) });
-                    }
-                    None => without.push(key.as_str()),
+            let texts: Vec<(&str, &Item)> = some.iter().map(|(key, _, item)| (*key, *item)).collect();
+            let mut items = Vec::with_capacity(some.len());
+            for ((key, offset, item), encoded) in some.iter().zip(self.encoding.encode_each(&texts).await?) {
+                if let Some(Encoded { vector, .. }) = encoded {
+                    let name = key_of(key, *offset, item.digest()?);
+                    items.push(VectorItem { key: name, vector, tags: tags(key, item) });
                 }
             }
             self.vectors.upsert(scope, self.collection, items).await?;
-            if !without.is_empty() {
-                self.vectors.delete(scope, self.collection, &without).await?;
-            }
+        }
+        self.remove_older(scope, last.iter().map(|(key, (offset, _))| (key.clone(), *offset)).collect()).await
+    }
+
+    /// Takes away what was made of items before these places.
+    async fn remove_older(&self, scope: &Scope, items: Vec<(String, u64)>) -> Result<()> {
+        let mut query = vec![0.0; self.collection.dimensions];
+        query[0] = 1.0;
+        let query = &query;
+        let look = |(key, offset): (String, u64)| async move {
+            let wanted = VectorFilter::from([(ITEM.to_owned(), key)]);
+            let found = self.vectors.search(scope, self.collection, query, OLDER_MAX, &wanted).await?;
+            let is_older = |key: &String| offset_of(key).is_some_and(|place| place < offset);
+            Ok::<_, kernel::Error>(
+                found.into_iter().map(|found| found.key).filter(is_older).collect::<Vec<_>>(),
+            )
+        };
+        let looks = stream::iter(items).map(look).buffered(LOOKS_AT_ONCE);
+        let older: Vec<String> = looks.try_concat().await?;
+        if !older.is_empty() {
+            let older: Vec<&str> = older.iter().map(String::as_str).collect();
+            self.vectors.delete(scope, self.collection, &older).await?;
         }
         Ok(())
     }
 }
 
+/// Takes some vectors of a collection away, whatever they are of. Returns how many; 0 when there are none.
+///
+/// # Errors
+/// Those of the engine; `INTERNAL_ERROR` where it does not take away what it has.
+pub(crate) async fn remove_some(vectors: &dyn Vectors, scope: &Scope, collection: Collection) -> Result<u64> {
+    let mut query = vec![0.0; collection.dimensions];
+    query[0] = 1.0;
+    let found = vectors.search(scope, collection, &query, REMOVED_AT_ONCE, &VectorFilter::new()).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let keys: Vec<&str> = found.iter().map(|found| found.key.as_str()).collect();
+    match vectors.delete(scope, collection, &keys).await? {
+        0 => Err(kernel::Error::internal("vectors that were found could not be deleted")),
+        removed => Ok(removed),
+    }
+}
+
 /// The tag of an item's type.
 const TYPE: &str = "type";
+/// The tag of the item itself.
+const ITEM: &str = "item";
 /// The value of tags that an item has or has not.
 const HAS: &str = "1";
 
@@ -191,43 +206,27 @@ fn tag_name(tag: &str) -> String {
     format!("tag:{tag}")
 }
 
-fn tags(item: &Item) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::from([(TYPE.to_owned(), item.entity_type.to_string())]);
+fn tags(key: &str, item: &Item) -> BTreeMap<String, String> {
+    let mut tags =
+        BTreeMap::from([(TYPE.to_owned(), item.entity_type.to_string()), (ITEM.to_owned(), key.to_owned())]);
     tags.extend(item.tags.iter().map(|tag| (tag_name(tag), HAS.to_owned())));
     tags.extend(item.attributes().map(|attribute| (attribute, HAS.to_owned())));
     tags
 }
 
-#[async_trait]
-impl Sink for Meanings {
-    fn name(&self) -> &'static str {
-        "vectors"
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn restore(&self, log: &dyn EventLog) -> Result<Progress> {
-        let mut progress = Progress::new();
-        for extent in log.extents(&ITEMS).await? {
-            progress.insert(extent.partition, log.committed(&self.group(), &ITEMS, extent.partition).await?);
-        }
-        Ok(progress)
-    }
-
-    /// Vectors are made again over those that are there. One whose item is gone is passed over by searches.
-    async fn clear(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn take(&self, _: u32, batch: Vec<Stored>) -> Result<()> {
-        for (tenant, changes) in changes(&batch) {
-            self.take_tenant(&Scope::system(tenant, "search"), changes).await?;
-        }
-        Ok(())
-    }
-
-    async fn save(&self, log: &dyn EventLog, progress: &Progress) -> Result<()> {
-        for (partition, next) in progress {
-            log.commit(&self.group(), &ITEMS, *partition, *next).await?;
-        }
-        Ok(())
+    #[test]
+    fn keys_name_the_item_its_place_and_its_state() {
+        let key = key_of("note\u{1f}1", 7, u64::MAX);
+        assert_eq!(offset_of(&key), Some(7));
+        let of = |key: &str| Meant::of(&Match { key: key.to_owned(), score: 1.0 });
+        let meant = of(&key).unwrap();
+        assert_eq!((meant.key.as_str(), meant.digest), ("note\u{1f}1", u64::MAX));
+        assert!(of("note\u{1f}1").is_none() && of("x\u{1e}ä").is_none() && offset_of("x\u{1e}ä").is_none());
+        // The longest key of an item leaves room.
+        assert!(200 + 1 + 255 + key.len() - "note\u{1f}1".len() <= 512);
     }
 }

@@ -6,26 +6,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edge::http::health::Check;
-use kernel::{Clock, Entropy, Error, ErrorCode, ErrorKind, Permission, Result, Scope, codes};
+use kernel::{Clock, Entropy, Error, Permission, Result, Scope, TenantId, codes};
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use store::{EventLog, MAX_APPEND_BATCH, Match, Vectors};
+use store::{Cache, EventLog, MAX_APPEND_BATCH, Records, Vectors};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::algorithms::fusion::Fusion;
 use crate::analysis::{Analyzer, Synonyms};
-use crate::encoder::{Encoded, Encoder, ModelIdentity};
+use crate::encoder::{Encoder, ModelIdentity, Reranker};
+use crate::encoding::{Encoding, Rooms};
 use crate::follower::Follower;
-use crate::index::{Counts, Filter, Found, IndexStats, Library, TermShare, TextQuery};
-use crate::items::{Change, Item};
+use crate::index::{Found, IndexStats, Library, TextQuery};
+use crate::items::Change;
 use crate::log::{ITEMS, event_of};
-use crate::meanings::Meanings;
+use crate::meanings::Meant;
 use crate::metrics::SearchMetrics;
+use crate::models::{encodings, keeper};
+use crate::questions::{Answer, Question, Stats};
+use crate::reindex::keeper::{Active, Keeper};
+use crate::reranking::{CANDIDATES_MAX, Reranking, no_reranker};
 use crate::settings::SearchSettings;
 use crate::showing::Showing;
 use crate::words::{Words, blocking};
@@ -34,8 +40,6 @@ use crate::words::{Words, blocking};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Searches that run at the same time; more are refused.
 const SEARCHES_AT_ONCE: usize = 128;
-/// Between two looks at the vectors that others make.
-const VECTORS_PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks at whether an index has caught up.
 const LOOK: Duration = Duration::from_millis(5);
 const NO_MEANING: &str = "no encoder is configured; words alone were looked for";
@@ -48,10 +52,6 @@ pub const RESULTS_MAX: usize = 100;
 /// The longest query, in bytes.
 pub const QUERY_BYTES_MAX: usize = 4_096;
 
-/// Nothing makes vectors here.
-pub const NO_ENCODER: ErrorCode =
-    ErrorCode { name: "NO_ENCODER", kind: ErrorKind::NotFound, title: "This server has no sentence encoder" };
-
 /// What search works with.
 #[derive(Debug, Clone)]
 pub struct SearchParts {
@@ -59,131 +59,58 @@ pub struct SearchParts {
     pub log: Arc<dyn EventLog>,
     /// Where vectors are kept.
     pub vectors: Arc<dyn Vectors>,
+    /// Where re-index jobs and their leases are kept.
+    pub records: Arc<dyn Records>,
+    /// Where what was encoded is remembered.
+    pub cache: Arc<dyn Cache>,
     /// Makes vectors; search is by words alone without one.
     pub encoder: Option<Arc<dyn Encoder>>,
+    /// Answers until the vectors of `encoder` are complete, where it did before.
+    pub previous_encoder: Option<Arc<dyn Encoder>>,
+    /// Puts the best of what was found in order, where a search asks for it.
+    pub reranker: Option<Arc<dyn Reranker>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
     pub entropy: Arc<dyn Entropy>,
     /// The folder of the indexes, of this process alone; they are in memory without one.
     pub folder: Option<PathBuf>,
-}
-
-/// What is looked for.
-#[derive(Debug, Clone)]
-pub struct Question {
-    /// In the words of who looks.
-    pub query: String,
-    /// Whether meaning counts too.
-    pub semantic: bool,
-    /// What may be found.
-    pub filter: Filter,
-    /// Results at most, 1 to [`RESULTS_MAX`].
-    pub limit: usize,
-    /// The least cosine of what is found by meaning alone.
-    pub similarity_min: f32,
-    /// How the rankings become one; the settings' way where missing.
-    pub fusion: Option<Fusion>,
-    /// Whether words that no text has are taken for mistyped.
-    pub forgives_typos: bool,
-    /// Whether to count types and tags.
-    pub counts_facets: bool,
-    /// Whether to show a marked piece of each text.
-    pub highlights: bool,
-    /// Whether to tell where scores come from.
-    pub explains: bool,
-}
-
-/// Why something was found.
-#[derive(Debug, Clone, Default)]
-pub struct Explanation {
-    /// What words gave of the score, fused.
-    pub lexical: Option<f64>,
-    /// What meaning gave of the score, fused.
-    pub semantic: Option<f64>,
-    /// The BM25 score.
-    pub bm25: Option<f32>,
-    /// The cosine to the query.
-    pub cosine: Option<f32>,
-    /// What each word adds to the BM25 score.
-    pub words: Vec<TermShare>,
-}
-
-/// One result.
-#[derive(Debug, Clone)]
-pub struct SearchResult {
-    /// What was found.
-    pub item: Item,
-    /// Higher is better; of which kind depends on the fusion.
-    pub score: f64,
-    /// A piece of its text with what was found marked, where that was asked for.
-    pub highlight: Option<String>,
-    /// Why, where that was asked for.
-    pub explanation: Option<Explanation>,
-}
-
-/// What was found.
-#[derive(Debug, Clone, Default)]
-pub struct Answer {
-    /// Best first, ties by type and id.
-    pub results: Vec<SearchResult>,
-    /// How many items have a word of the query, or results if those are more.
-    pub total: u64,
-    /// Whether meaning counted.
-    pub semantic: bool,
-    /// Why meaning did not count although it was asked for.
-    pub fallback: Option<&'static str>,
-    /// How many of each type have a word of the query.
-    pub types: Counts,
-    /// How many with each tag have a word of the query.
-    pub tags: Counts,
-    /// The model that meaning was understood by.
-    pub model: Option<ModelIdentity>,
-}
-
-/// What an index holds and how far it is.
-#[derive(Debug, Clone, Default)]
-pub struct Stats {
-    /// The index of words.
-    pub index: IndexStats,
-    /// Vectors of the tenant, where there is an encoder.
-    pub vectors: Option<u64>,
-    /// Events of all tenants that the index of words lacks.
-    pub lag: u64,
-    /// Events of all tenants that have no vector yet; none where there is no encoder.
-    pub vector_lag: Option<u64>,
-    /// The model of the vectors.
-    pub model: Option<ModelIdentity>,
+    /// Whose administrators may have all vectors made again.
+    pub operator: TenantId,
+    /// Whether no other process works on the same records.
+    pub is_alone: bool,
 }
 
 /// The running search.
 #[derive(Debug)]
 pub struct Search {
-    parts: SearchParts,
+    pub(crate) parts: SearchParts,
     settings: SearchSettings,
     synonyms: Synonyms,
     analyzer: Analyzer,
-    library: Arc<Library>,
+    pub(crate) library: Arc<Library>,
     words: Arc<Words>,
-    meanings: Option<Meanings>,
+    /// The first is the one that is to answer.
+    pub(crate) encodings: Vec<Encoding>,
+    reranking: Option<Reranking>,
+    /// Nothing where there is no encoder.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     followers: std::sync::OnceLock<Followers>,
     /// Searches that run.
     room: Arc<Semaphore>,
-    metrics: SearchMetrics,
+    pub(crate) metrics: SearchMetrics,
 }
 
 #[derive(Debug)]
 struct Followers {
     words: Option<Follower>,
-    vectors: Option<Follower>,
-    /// Whether another process has made every vector.
-    are_made: Arc<AtomicBool>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
 }
 
-impl Followers {
-    fn has_all_vectors(&self) -> bool {
-        self.vectors.as_ref().is_some_and(Follower::has_caught_up) || self.are_made.load(Ordering::Relaxed)
+impl Drop for Followers {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -197,31 +124,49 @@ impl Search {
         let analyzer = Analyzer::default();
         let synonyms = Synonyms::new(&settings.synonyms, &analyzer)?;
         let library = Arc::new(Library::new(parts.folder.clone(), settings.bm25));
-        let meanings = parts
-            .encoder
-            .as_ref()
-            .map(|encoder| Meanings::new(Arc::clone(encoder), Arc::clone(&parts.vectors)));
         let words = Arc::new(Words::new(Arc::clone(&library)));
         let (followers, metrics) = (std::sync::OnceLock::new(), SearchMetrics::register(registry));
         let room = Arc::new(Semaphore::new(SEARCHES_AT_ONCE));
-        Ok(Self { parts, settings, synonyms, analyzer, library, words, meanings, followers, room, metrics })
+        let rooms = Rooms::default();
+        let encodings = encodings(&parts, &settings, &metrics, &rooms);
+        let reranking = parts.reranker.clone().map(Reranking::new);
+        let keeper =
+            (!encodings.is_empty()).then(|| Arc::new(keeper(&parts, &settings, &encodings, &metrics)));
+        Ok(Self {
+            parts,
+            settings,
+            synonyms,
+            analyzer,
+            library,
+            words,
+            encodings,
+            reranking,
+            keeper,
+            followers,
+            room,
+            metrics,
+        })
+    }
+
+    /// The encoder that is to answer, where there is one.
+    #[must_use]
+    pub fn encoder(&self) -> Option<Arc<dyn Encoder>> {
+        self.parts.encoder.clone()
     }
 
     /// Begins to follow the log: `answers` with an index of words, `makes_vectors` for all processes. One at least has to;
-    /// all that do make the same.
+    /// of several, one makes them.
     pub fn start(&self, answers: bool, makes_vectors: bool) {
         let log = || Arc::clone(&self.parts.log);
         self.followers.get_or_init(|| {
-            let (are_made, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-            let vectors = self.meanings.as_ref().filter(|_| makes_vectors);
-            if let Some(meanings) = self.meanings.clone().filter(|_| answers && vectors.is_none()) {
-                let watch = watch_vectors(meanings, log(), Arc::clone(&are_made), stop.clone());
-                tokio::spawn(watch);
-            }
+            let stop = CancellationToken::new();
+            let keeper = self.keeper.as_ref().map(|keeper| {
+                let run = Arc::clone(keeper).run(makes_vectors, stop.clone());
+                tokio::spawn(run)
+            });
             Followers {
                 words: answers.then(|| Follower::start(log(), Arc::clone(&self.words) as _)),
-                vectors: vectors.map(|meanings| Follower::start(log(), Arc::new(meanings.clone()))),
-                are_made,
+                keeper: Mutex::new(keeper),
                 stop,
             }
         });
@@ -244,10 +189,14 @@ impl Search {
     pub async fn stop(&self) {
         if let Some(followers) = self.followers.get() {
             followers.stop.cancel();
-            let both = || [&followers.words, &followers.vectors].into_iter().flatten();
-            both().for_each(Follower::cancel);
-            for follower in both() {
-                follower.stop().await;
+            if let Some(words) = &followers.words {
+                words.stop().await;
+            }
+            let keeper = followers.keeper.lock().take();
+            if let Some(keeper) = keeper
+                && let Err(error) = keeper.await
+            {
+                warn!(%error, "the task that keeps vectors failed");
             }
         }
         let library = Arc::clone(&self.library);
@@ -321,24 +270,28 @@ impl Search {
 
     async fn answer(&self, scope: &Scope, question: Question) -> Result<Answer> {
         check(&question)?;
+        let reranking = self.reranking_for(&question)?;
+        let _waiting = reranking.map(Reranking::wait).transpose()?;
         let overloaded = |_| Error::new(codes::OVERLOADED, "too many searches run; try again later");
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(overloaded)?;
-        let (semantic, fallback) = self.meaning(scope, &question).await?;
-        let is_semantic = semantic.is_some();
-        let semantic = semantic.unwrap_or_default();
-        let Some(index) = self.library.of(scope) else { return Ok(Answer { fallback, ..Answer::default() }) };
-        let query = TextQuery {
-            meanings: self.synonyms.meanings(&self.analyzer.tokens(&question.query)),
-            filter: question.filter.clone(),
-            count: DEPTH.max(question.limit),
-            forgives_typos: question.forgives_typos,
-            counts_facets: question.counts_facets,
+        let Some(index) = self.library.of(scope) else {
+            let (_, fallback) = self.meaning(scope, &question).await?;
+            return Ok(Answer { fallback, ..Answer::default() });
         };
-        let model = self
-            .meanings
-            .as_ref()
-            .filter(|_| is_semantic)
-            .map(|meanings| meanings.encoder().identity().clone());
+        let (query, words) = (self.text_query(&question), Arc::clone(&index));
+        let by_words = blocking(move || {
+            // A query of stop words alone has nothing to look for by words.
+            let has_words = !query.meanings.is_empty();
+            let found = if has_words { words.search(&query)? } else { Found::default() };
+            // Work goes on after who asked for it has gone: so does its place.
+            Ok((found, room))
+        });
+        // Side by side: each of them keeps a processor busy.
+        let (by_words, by_meaning) = tokio::join!(by_words, self.meaning(scope, &question));
+        let ((found, room), (semantic, fallback)) = (by_words?, by_meaning?);
+        let is_semantic = semantic.is_some();
+        let (semantic, model) = semantic.unzip();
+        let semantic = semantic.unwrap_or_default();
         let showing = Showing {
             index,
             analyzer: self.analyzer,
@@ -346,16 +299,37 @@ impl Search {
             question,
             is_semantic,
         };
-        let mut answer = blocking(move || {
+        let find = move || showing.shortlist(found, &semantic).map(|shortlist| (showing, shortlist));
+        let Some(reranking) = reranking else {
+            let answer = blocking(move || {
+                let _room = room;
+                let (showing, shortlist) = find()?;
+                showing.answer(shortlist)
+            });
+            return Ok(Answer { fallback, model, ..answer.await? });
+        };
+        let found = blocking(move || {
+            // Work goes on after who asked for it has gone: so does its place.
+            find().map(|found| (found, room))
+        });
+        let ((showing, mut shortlist), room) = found.await?;
+        let scores = reranking.scores(&showing.question.query, shortlist.texts()).await?;
+        shortlist.reorder(&scores);
+        let answer = blocking(move || {
             let _room = room;
-            // A query of stop words alone has nothing to look for by words.
-            let has_words = !query.meanings.is_empty();
-            let found = if has_words { showing.index.search(&query)? } else { Found::default() };
-            showing.answer(found, &semantic)
-        })
-        .await?;
-        (answer.fallback, answer.model) = (fallback, model);
-        Ok(answer)
+            showing.answer(shortlist)
+        });
+        let reranker = Some(reranking.identity().clone());
+        Ok(Answer { fallback, model, reranker, ..answer.await? })
+    }
+
+    /// The cross-encoder, where the question asks for it.
+    fn reranking_for(&self, question: &Question) -> Result<Option<&Reranking>> {
+        match (question.rerank, &self.reranking) {
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(no_reranker()),
+            (Some(_), reranking) => Ok(reranking.as_ref()),
+        }
     }
 
     /// What is found by meaning, and why it is not all, or nothing at all.
@@ -363,15 +337,18 @@ impl Search {
         &self,
         scope: &Scope,
         question: &Question,
-    ) -> Result<(Option<Vec<Match>>, Option<&'static str>)> {
+    ) -> Result<(Option<(Vec<Meant>, ModelIdentity)>, Option<&'static str>)> {
         if !question.semantic {
             return Ok((None, None));
         }
-        let Some(meanings) = &self.meanings else { return Ok((None, Some(NO_MEANING))) };
-        match self.by_meaning(scope, meanings, question).await {
+        let Some(keeper) = &self.keeper else { return Ok((None, Some(NO_MEANING))) };
+        // Taken once, so that one search asks the vectors of one model.
+        let Some(active) = keeper.active() else { return Ok((None, Some(FEW_MEANINGS))) };
+        let fallback = (!active.is_whole).then_some(FEW_MEANINGS);
+        match self.by_meaning(scope, &active, question).await {
             Ok(found) => {
-                let is_whole = self.followers.get().is_some_and(Followers::has_all_vectors);
-                Ok((Some(found), (!is_whole).then_some(FEW_MEANINGS)))
+                let model = active.meanings.encoding().identity().clone();
+                Ok((Some((found, model)), fallback))
             }
             Err(error) if error.kind().is_retryable() => {
                 warn!(error = %error.chain(), "words alone are looked for");
@@ -381,16 +358,26 @@ impl Search {
         }
     }
 
-    async fn by_meaning(
+    pub(crate) fn text_query(&self, question: &Question) -> TextQuery {
+        TextQuery {
+            meanings: self.synonyms.meanings(&self.analyzer.tokens(&question.query)),
+            filter: question.filter.clone(),
+            count: DEPTH.max(question.limit),
+            forgives_typos: question.forgives_typos,
+            counts_facets: question.counts_facets,
+        }
+    }
+
+    pub(crate) async fn by_meaning(
         &self,
         scope: &Scope,
-        meanings: &Meanings,
+        active: &Active,
         question: &Question,
-    ) -> Result<Vec<Match>> {
-        let encoded = meanings.encode(vec![question.query.clone()]).await?;
+    ) -> Result<Vec<Meant>> {
+        let encoded = active.meanings.encoding().encode(scope, vec![question.query.clone()]).await?;
         let Some(encoded) = encoded.into_iter().next() else { return Ok(Vec::new()) };
         let count = DEPTH.max(question.limit);
-        let mut found = meanings.nearest(scope, &encoded.vector, count, &question.filter).await?;
+        let mut found = active.meanings.nearest(scope, &encoded.vector, count, &question.filter).await?;
         found.retain(|found| found.score >= question.similarity_min);
         Ok(found)
     }
@@ -409,20 +396,22 @@ impl Search {
         let lag = |follower: &Follower| {
             let progress = follower.progress();
             let of = |extent: &store::Extent| {
-                extent.next.saturating_sub(*progress.get(&extent.partition).unwrap_or(&0))
+                extent.next.saturating_sub(progress.get(&extent.partition).map_or(0, |place| place.next))
             };
             extents.iter().map(of).sum()
         };
         let followers = self.followers.get();
         let mut stats = Stats { index, ..Stats::default() };
         stats.lag = followers.and_then(|followers| followers.words.as_ref()).map_or(0, lag);
-        stats.vector_lag = followers.and_then(|followers| followers.vectors.as_ref()).map(lag);
-        if let Some(meanings) = &self.meanings {
-            if stats.vector_lag.is_none() {
-                stats.vector_lag = Some(meanings.lag(self.parts.log.as_ref()).await?);
+        let Some(keeper) = &self.keeper else { return Ok(stats) };
+        stats.vector_lag = Some(extents.iter().map(|extent| extent.next - extent.first).sum());
+        stats.vectors = Some(0);
+        if let Some(active) = keeper.active() {
+            if let Some(job) = keeper.jobs().get(&active.job).await? {
+                stats.vector_lag = Some(job.document.lag(&extents).0);
             }
-            stats.vectors = Some(meanings.count(scope).await?);
-            stats.model = Some(meanings.encoder().identity().clone());
+            stats.vectors = Some(active.meanings.count(scope).await?);
+            stats.model = Some(active.meanings.encoding().identity().clone());
         }
         Ok(stats)
     }
@@ -442,38 +431,6 @@ impl Search {
             (Arc::clone(&self.words), Arc::clone(&self.parts.log), scope.tenant().clone());
         let rebuild = async move { words.rebuild(log.as_ref(), &tenant).await };
         tokio::spawn(rebuild).await.map_err(Error::internal)?
-    }
-
-    /// What the encoder is, where there is one.
-    #[must_use]
-    pub fn model(&self) -> Option<&ModelIdentity> {
-        self.meanings.as_ref().map(|meanings| meanings.encoder().identity())
-    }
-
-    /// The vectors of texts, by the model of this name, or the only one.
-    ///
-    /// # Errors
-    /// `PERMISSION_DENIED`; `NOT_FOUND` for another model; `NO_ENCODER`; `OVERLOADED`.
-    pub async fn embed(
-        &self,
-        scope: &Scope,
-        model: Option<&str>,
-        texts: Vec<String>,
-    ) -> Result<Vec<Encoded>> {
-        scope.require(Permission::Read)?;
-        let Some(meanings) = &self.meanings else {
-            return Err(Error::new(NO_ENCODER, "no encoder is configured; set search.model_path"));
-        };
-        let identity = meanings.encoder().identity();
-        if let Some(model) = model.filter(|model| *model != identity.name && *model != identity.version) {
-            let message =
-                format!("there is no model `{}` here; there is `{}`", model.escape_debug(), identity.name);
-            return Err(Error::new(codes::NOT_FOUND, message).with_field("model"));
-        }
-        let (count, began) = (texts.len(), self.parts.clock.elapsed());
-        let encoded = meanings.encode(texts).await?;
-        self.metrics.encoded(count, self.parts.clock.elapsed().saturating_sub(began));
-        Ok(encoded)
     }
 
     /// The clock that latencies are told by.
@@ -496,48 +453,11 @@ impl Check for SearchCheck {
     }
 }
 
-/// Looks now and then whether other processes have made every vector, until they have.
-async fn watch_vectors(
-    meanings: Meanings,
-    log: Arc<dyn EventLog>,
-    are_made: Arc<AtomicBool>,
-    stop: CancellationToken,
-) {
-    while !stop.is_cancelled() {
-        match meanings.lag(log.as_ref()).await {
-            Ok(0) => {
-                are_made.store(true, Ordering::Relaxed);
-                return;
-            }
-            Ok(_) => {}
-            Err(error) => warn!(error = %error.chain(), "how far vectors are is not known"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(VECTORS_PAUSE) => {}
-        }
-    }
-}
-
-/// Tells what happened to an encoder's files, and opens it.
+/// Checks the limits of a question.
 ///
 /// # Errors
-/// Those of [`crate::encoder::SentenceEncoder::open`].
-pub fn open_encoder(settings: &SearchSettings) -> Result<Option<Arc<dyn Encoder>>> {
-    let Some(folder) = &settings.model_path else { return Ok(None) };
-    let (name, tokens, threads) = (&settings.model_name, settings.batch_tokens, settings.threads);
-    let encoder = crate::encoder::SentenceEncoder::open(folder, name, tokens, threads)?;
-    let identity = encoder.identity();
-    info!(
-        name = identity.name,
-        version = identity.version,
-        dimensions = identity.dimensions,
-        "sentence encoder is open"
-    );
-    Ok(Some(Arc::new(encoder)))
-}
-
-fn check(question: &Question) -> Result<()> {
+/// `VALIDATION_ERROR` naming the field.
+pub(crate) fn check(question: &Question) -> Result<()> {
     let refuse =
         |field: &str, message: String| Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field));
     if question.query.trim().is_empty() || question.query.len() > QUERY_BYTES_MAX {
@@ -548,6 +468,9 @@ fn check(question: &Question) -> Result<()> {
     }
     if !(-1.0..=1.0).contains(&question.similarity_min) {
         return refuse("similarity_threshold", format!("must be -1 to 1, not {}", question.similarity_min));
+    }
+    if question.rerank.is_some_and(|count| !(question.limit..=CANDIDATES_MAX).contains(&count)) {
+        return refuse("rerank", format!("must be {}, the limit, to {CANDIDATES_MAX}", question.limit));
     }
     let Some(Fusion::Learned(weight)) = question.fusion else { return Ok(()) };
     if (0.0..=1.0).contains(&weight) {

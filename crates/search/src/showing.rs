@@ -1,18 +1,20 @@
-//! From what two rankings found to the answer: fused, with the items as they are now, marked and explained.
+//! From what two rankings found to the answer: fused, with the items as they are now, put in order by a cross-encoder where
+//! that was asked for, marked and explained.
 //!
 //! It refuses what the filter forbids, whatever a vector was made with.
 
 use std::sync::Arc;
 
 use kernel::Result;
-use store::Match;
 
 use crate::algorithms::fusion::{Fused, Fusion, fuse};
 use crate::algorithms::highlight::{Highlighting, Word, highlight};
 use crate::analysis::{Analyzer, Meaning};
 use crate::index::{Counts, Found, TextIndex};
 use crate::items::Item;
-use crate::service::{Answer, Explanation, Question, SearchResult};
+use crate::meanings::{Meant, current};
+use crate::questions::{Answer, Explanation, Question, SearchResult};
+use crate::reranking::TEXT_BYTES_MAX;
 
 /// Types and tags that are counted in an answer, those that most have.
 const FACETS_MAX: usize = 100;
@@ -26,37 +28,102 @@ pub(crate) struct Showing {
     pub(crate) is_semantic: bool,
 }
 
+/// What may be shown.
+struct Candidate {
+    item: Item,
+    fused: Fused<String>,
+    rerank: Option<f32>,
+}
+
+/// The best of what was found, and what explains it.
+pub(crate) struct Shortlist {
+    candidates: Vec<Candidate>,
+    lexical: Vec<(String, f32)>,
+    semantic: Vec<(String, f32)>,
+    meanings: Vec<Meaning>,
+    total: u64,
+    types: Counts,
+    tags: Counts,
+}
+
+impl Shortlist {
+    /// The texts of the candidates, as far as a model reads them.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let cut = |text: &str| text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+        self.candidates.iter().map(|candidate| cut(&candidate.item.text)).collect()
+    }
+
+    /// Puts the candidates in the order of a score for each; those of the same score stay as they stand.
+    pub(crate) fn reorder(&mut self, scores: &[f32]) {
+        for (candidate, score) in self.candidates.iter_mut().zip(scores) {
+            candidate.rerank = Some(*score);
+        }
+        let score = |candidate: &Candidate| candidate.rerank.unwrap_or(f32::NEG_INFINITY);
+        self.candidates.sort_by(|left, right| score(right).total_cmp(&score(left)));
+    }
+}
+
 impl Showing {
-    pub(crate) fn answer(&self, found: Found, semantic: &[Match]) -> Result<Answer> {
+    /// As many candidates as the question asks for.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub(crate) fn shortlist(&self, found: Found, semantic: &[Meant]) -> Result<Shortlist> {
         let lexical: Vec<(String, f32)> = found.hits.iter().map(|hit| (hit.key.clone(), hit.score)).collect();
-        let semantic: Vec<(String, f32)> = semantic.iter().map(|one| (one.key.clone(), one.score)).collect();
+        let semantic = current(semantic, &self.index)?;
         // One ranking alone keeps its own scores.
         let fused = match self.is_semantic {
             true => fuse(self.fusion, &lexical, &semantic),
             false => lexical.iter().map(|(key, score)| plain(key, *score)).collect(),
         };
+        let wanted = self.question.rerank.unwrap_or(self.question.limit);
+        let mut candidates = Vec::new();
+        for fused in fused {
+            if candidates.len() == wanted {
+                break;
+            }
+            // The item may have been changed meanwhile.
+            let item = self.index.item(&fused.key)?.filter(|item| self.question.filter.accepts(item));
+            let Some(item) = item else { continue };
+            candidates.push(Candidate { item, fused, rerank: None });
+        }
+        let Found { meanings, total, types, tags, .. } = found;
+        Ok(Shortlist { candidates, lexical, semantic, meanings, total, types, tags })
+    }
+
+    /// The best of the candidates, shown.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub(crate) fn answer(&self, shortlist: Shortlist) -> Result<Answer> {
+        let Shortlist { candidates, lexical, semantic, meanings, total, types, tags } = shortlist;
         let mut results = Vec::new();
-        for one in fused {
+        for candidate in candidates {
             if results.len() == self.question.limit {
                 break;
             }
-            // A vector may outlive its item, and what its item was, for a while.
-            let item = self.index.item(&one.key)?.filter(|item| self.question.filter.accepts(item));
-            let Some(item) = item else { continue };
-            results.push(self.show(item, &one, &found.meanings, [&lexical, &semantic])?);
+            // A cross-encoder takes its time: the item may be gone, or another than was scored.
+            if candidate.rerank.is_some() {
+                let now = self.index.item(&candidate.fused.key)?;
+                let is_it = |now: &Item| now.text == candidate.item.text && self.question.filter.accepts(now);
+                if !now.as_ref().is_some_and(is_it) {
+                    continue;
+                }
+            }
+            results.push(self.show(candidate, &meanings, [&lexical, &semantic])?);
         }
-        let total = found.total.max(results.len() as u64);
-        let (types, tags) = (commonest(found.types), commonest(found.tags));
+        let total = total.max(results.len() as u64);
+        let (types, tags) = (commonest(types), commonest(tags));
         Ok(Answer { results, total, semantic: self.is_semantic, types, tags, ..Answer::default() })
     }
 
     fn show(
         &self,
-        item: Item,
-        fused: &Fused<String>,
+        candidate: Candidate,
         meanings: &[Meaning],
         rankings: [&Vec<(String, f32)>; 2],
     ) -> Result<SearchResult> {
+        let Candidate { item, fused, rerank } = candidate;
         let highlight = self.question.highlights.then(|| self.highlight(&item.text, meanings));
         let explanation = match self.question.explains {
             false => None,
@@ -69,11 +136,13 @@ impl Showing {
                     semantic: fused.semantic,
                     bm25: own(rankings[0]),
                     cosine: own(rankings[1]),
+                    rerank,
                     words: self.index.explain(&fused.key, meanings)?,
                 })
             }
         };
-        Ok(SearchResult { item, score: fused.score, highlight, explanation })
+        let score = rerank.map_or(fused.score, f64::from);
+        Ok(SearchResult { item, score, highlight, explanation })
     }
 
     fn highlight(&self, text: &str, meanings: &[Meaning]) -> String {

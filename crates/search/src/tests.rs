@@ -13,14 +13,17 @@ use kernel::{Clock, Permission, Result, Scope, SeededEntropy, SystemClock, Tenan
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use store::EventLog;
-use store::memory::{MemoryEventLog, MemoryVectors};
+use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, MemoryVectors};
 use tower::ServiceExt;
+
+mod models;
+mod reranking;
 
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
 use crate::follower::Sink;
 use crate::index::{Filter, Library};
 use crate::items::{Change, Item, ItemName};
-use crate::service::{Answer, Question};
+use crate::questions::{Answer, Question};
 use crate::words::Words;
 use crate::{Search, SearchParts, SearchSettings, http};
 
@@ -63,19 +66,29 @@ impl Encoder for FewWords {
 struct World {
     log: Arc<MemoryEventLog>,
     vectors: Arc<MemoryVectors>,
+    records: Arc<MemoryRecords>,
+    cache: Arc<MemoryCache>,
     folder: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> Self {
         let vectors = Arc::new(MemoryVectors::default());
-        Self { log: Arc::new(MemoryEventLog::new(2)), vectors, folder: tempfile::tempdir().unwrap() }
+        let (log, records) = (Arc::new(MemoryEventLog::new(2)), Arc::new(MemoryRecords::new()));
+        let cache = Arc::new(MemoryCache::new(Arc::new(SystemClock::new())));
+        Self { log, vectors, records, cache, folder: tempfile::tempdir().unwrap() }
     }
 
     fn parts(&self, encoder: Option<&str>) -> SearchParts {
         SearchParts {
             log: self.log.clone(),
             vectors: self.vectors.clone(),
+            records: self.records.clone(),
+            cache: self.cache.clone(),
+            previous_encoder: None,
+            reranker: None,
+            operator: TenantId::new("desk").unwrap(),
+            is_alone: true,
             encoder: encoder.map(|version| Arc::new(FewWords::new(version)) as Arc<dyn Encoder>),
             clock: Arc::new(SystemClock::new()) as Arc<dyn Clock>,
             entropy: Arc::new(SeededEntropy::new(7)),
@@ -121,6 +134,7 @@ fn question(query: &str, semantic: bool) -> Question {
         limit: 10,
         similarity_min: 0.5,
         fusion: None,
+        rerank: None,
         forgives_typos: true,
         counts_facets: false,
         highlights: false,
@@ -212,6 +226,18 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// One bit of each file of each segment.
+fn damage_segments(folder: &Path) {
+    for entry in std::fs::read_dir(folder.join("t-desk/1")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "idx" || extension == "store") {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[0] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_index_is_whole_again_after_any_crash() {
     let world = World::new();
@@ -225,7 +251,8 @@ async fn an_index_is_whole_again_after_any_crash() {
     search.stop().await;
     drop(search);
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 4] = [
+    let damages: [(&str, Damage); 5] = [
+        ("within a segment", damage_segments),
         ("behind", |_| ()),
         ("no progress", |folder| std::fs::remove_file(folder.join("progress")).unwrap()),
         ("damaged", |folder| std::fs::write(folder.join("t-desk/1/meta.json"), "{").unwrap()),
@@ -386,8 +413,13 @@ async fn vectors_are_given_as_clients_ask() {
     let asked = json!({"items": [{"text": "oak", "type": "note", "id": "1"}]});
     let (status, body) = ask(&search, desk(), "POST", "/api/v1/embed", Some(asked)).await;
     assert_eq!((status, &body["count"], &body["model_version"]), (StatusCode::OK, &json!(1), &json!("one")));
-    let asked = json!({"items": [{"text": "oak", "tenant_id": "other"}]});
-    assert_eq!(ask(&search, desk(), "POST", "/api/v1/embed", Some(asked)).await.0, StatusCode::FORBIDDEN);
+    for path in ["/api/v1/embed", "/api/v1/embed/batch"] {
+        let asked = json!({"items": [{"text": "oak", "tenant_id": "other"}]});
+        assert_eq!(ask(&search, desk(), "POST", path, Some(asked)).await.0, StatusCode::FORBIDDEN);
+        let (status, body) =
+            ask(&search, desk(), "POST", path, Some(json!({"items": [{"text": "oak"}]}))).await;
+        assert_eq!((status, &body["vectors"]), (StatusCode::OK, &json!([[0.0, 0.0, 1.0, 0.0]])));
+    }
     let (_, body) = ask(&search, desk(), "GET", "/api/v1/embed/models", None).await;
     assert_eq!(body[0], json!({"name": "few-words", "version": "one", "dimension": 4, "max_length": 8}));
     let without = World::new();
@@ -488,8 +520,11 @@ async fn one_process_makes_vectors_for_those_that_answer() {
 #[tokio::test]
 async fn many_tenants_have_few_segments() {
     let world = World::new();
-    let search = world.open(None);
-    let tenants: Vec<Scope> = (0..17).map(|id| scope(&format!("t{id}"), Permission::Admin)).collect();
+    let parts = SearchParts { folder: None, ..world.parts(None) };
+    let search = Search::new(parts, SearchSettings::default(), &mut Registry::default()).unwrap();
+    search.start(true, true);
+    // More than keep the memory of writing: each write takes it from another.
+    let tenants: Vec<Scope> = (0..3).map(|id| scope(&format!("t{id}"), Permission::Admin)).collect();
     for id in 0..12 {
         for tenant in &tenants {
             search.change(tenant, vec![put(&id.to_string(), "car")]).await.unwrap();

@@ -10,12 +10,12 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::follower::Sink;
-use crate::index::{Library, Progress, TextIndex};
+use crate::index::{Library, Place, Progress, TextIndex};
 use crate::items::Change;
-use crate::log::{ITEMS, change_of};
+use crate::log::{ITEMS, change_of, mark_of};
 
 /// Indexes that may keep the memory of writing.
-const WRITERS_MAX: usize = 16;
+const WRITERS_MAX: usize = if cfg!(test) { 2 } else { 16 };
 
 /// The changes of a batch, by tenant. What cannot be read is told and left out: it can be read by nobody, ever.
 pub(crate) fn changes(batch: &[Stored]) -> BTreeMap<TenantId, Vec<Change>> {
@@ -85,13 +85,13 @@ async fn fill(
     until: &Progress,
 ) -> Result<u64> {
     let mut count = 0;
-    for (partition, end) in until {
-        let next = at.entry(*partition).or_default();
-        while *next < *end {
-            let mut batch = log.read(&ITEMS, *partition, *next, ReadLimit::default()).await?;
+    for (partition, Place { next: end, .. }) in until {
+        let at = at.entry(*partition).or_default();
+        while at.next < *end {
+            let mut batch = log.read(&ITEMS, *partition, at.next, ReadLimit::default()).await?;
             batch.retain(|stored| stored.offset < *end);
             let Some(last) = batch.last() else { break };
-            *next = last.offset + 1;
+            at.next = last.offset + 1;
             if let Some(changes) = changes(&batch).remove(tenant) {
                 count += changes.len() as u64;
                 let index = Arc::clone(index);
@@ -124,7 +124,8 @@ impl Sink for Words {
     }
 
     async fn take(&self, partition: u32, batch: Vec<Stored>) -> Result<()> {
-        let Some(next) = batch.last().map(|last| last.offset + 1) else { return Ok(()) };
+        let place = |last: &Stored| Place { next: last.offset + 1, mark: mark_of(&last.event) };
+        let Some(place) = batch.last().map(place) else { return Ok(()) };
         let mut standing = self.standing.lock().await;
         let (library, writing) = (Arc::clone(&self.library), Arc::clone(&self.writing));
         blocking(move || {
@@ -138,7 +139,7 @@ impl Sink for Words {
         })
         .await?;
         // In the same breath: a rebuild that begins now has to have this batch.
-        standing.get_or_insert_default().insert(partition, next);
+        standing.get_or_insert_default().insert(partition, place);
         Ok(())
     }
 

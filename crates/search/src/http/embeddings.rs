@@ -24,7 +24,11 @@ const TEXTS_MAX: usize = 2_048;
 const BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Search>> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(embed)).routes(routes!(models))
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(embed))
+        .routes(routes!(embed_batch))
+        .routes(routes!(models))
 }
 
 /// One text or several.
@@ -161,15 +165,15 @@ async fn create(
         Input::Many(texts) => texts,
     };
     check_texts(&texts, "input")?;
-    let own = search.model().map(|model| model.dimensions);
-    if let (Some(asked), Some(own)) = (request.dimensions, own)
+    let own = search.model(Some(&request.model)).map(|model| model.dimensions);
+    if let (Some(asked), Ok(own)) = (request.dimensions, own)
         && asked != own
     {
         return Err(
             invalid("dimensions", format!("the model's vectors have {own}, and are not shortened")).into()
         );
     }
-    let encoded = search.embed(&scope, Some(&request.model), texts).await?;
+    let (encoded, model) = search.embed(&scope, Some(&request.model), texts).await?;
     let tokens = encoded.iter().map(|one| one.tokens).sum();
     let data = encoded
         .iter()
@@ -180,8 +184,7 @@ async fn create(
             embedding: written(&one.vector, request.encoding_format),
         })
         .collect();
-    let (model, model_version) =
-        search.model().map(|model| (model.name.clone(), model.version.clone())).unwrap_or_default();
+    let (model, model_version) = (model.name.clone(), model.version.clone());
     Ok(Json(EmbeddingsResponse {
         object: "list",
         data,
@@ -219,7 +222,7 @@ pub struct EmbedRequest {
     /// 2,048 at most.
     #[schema(min_items = 1, max_items = 2048)]
     items: Vec<EmbedItem>,
-    /// The model, by its name or version; the only one where missing.
+    /// The model, by its name or version; the one that searches are answered by where missing.
     model: Option<String>,
     /// Not looked at: batches are made by their tokens.
     #[expect(dead_code, reason = "the guide's clients send it")]
@@ -257,14 +260,28 @@ async fn embed(
     let texts: Vec<String> = request.items.into_iter().map(|item| item.text).collect();
     check_texts(&texts, "items")?;
     let began = search.clock().elapsed();
-    let encoded = search.embed(&scope, request.model.as_deref(), texts).await?;
+    let (encoded, model) = search.embed(&scope, request.model.as_deref(), texts).await?;
     Ok(Json(EmbedResponse {
-        model_version: search.model().map(|model| model.version.clone()).unwrap_or_default(),
+        model_version: model.version.clone(),
         count: encoded.len(),
         latency_ms: search.clock().elapsed().saturating_sub(began).as_secs_f64() * 1e3,
         truncated: truncated(&encoded),
         vectors: encoded.into_iter().map(|one| one.vector).collect(),
     }))
+}
+
+/// Embed texts, under the guide's other name: the answer is the same, and has the vectors.
+#[utoipa::path(post, path = "/api/v1/embed/batch", tag = "embeddings", operation_id = "embed_batch",
+    request_body = EmbedRequest,
+    responses((status = 200, body = EmbedResponse),
+        (status = 404, description = "There is no model of that name here, or none at all.", body = edge::Problem,
+            content_type = "application/problem+json")))]
+async fn embed_batch(
+    search: State<Arc<Search>>,
+    caller: Caller,
+    body: Body<EmbedRequest>,
+) -> ApiResult<Json<EmbedResponse>> {
+    embed(search, caller, body).await
 }
 
 /// An encoder.
@@ -292,5 +309,5 @@ async fn models(
         dimension: model.dimensions,
         max_length: model.tokens_max,
     };
-    Ok(Json(search.model().into_iter().map(told).collect()))
+    Ok(Json(search.models().map(told).collect()))
 }

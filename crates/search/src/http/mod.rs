@@ -4,7 +4,9 @@
 //! file with its request, response and handler, a line in [`routes`], a case in the tests.
 
 pub mod embeddings;
+pub mod fusion;
 pub mod items;
+pub mod reindex;
 pub mod search;
 
 use std::sync::Arc;
@@ -16,7 +18,12 @@ use crate::service::Search;
 
 /// Every route.
 pub fn routes(search: Arc<Search>) -> OpenApiRouter {
-    search::routes().merge(items::routes()).merge(embeddings::routes()).with_state(search)
+    search::routes()
+        .merge(items::routes())
+        .merge(embeddings::routes())
+        .merge(reindex::routes())
+        .merge(fusion::routes())
+        .with_state(search)
 }
 
 /// A request may name its tenant, which must be the credential's.

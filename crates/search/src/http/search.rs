@@ -17,7 +17,8 @@ use super::check_tenant;
 use crate::algorithms::fusion::Fusion;
 use crate::index::{Filter, TermShare};
 use crate::items::{attribute, check_tag, invalid};
-use crate::service::{Answer, Explanation, Question, Search, SearchResult};
+use crate::questions::{Answer, Explanation, Question, SearchResult};
+use crate::service::Search;
 
 /// Tags, types and attributes of one filter, at most.
 const WANTED_MAX: usize = 50;
@@ -61,6 +62,10 @@ pub struct SearchRequest {
     similarity_threshold: f32,
     /// How rankings by words and by meaning become one; the server's way where missing.
     fusion: Option<Fusion>,
+    /// How many of the best a cross-encoder reads together with the query and puts in its own order, from `limit` to 100. It
+    /// takes time for each. Needs `search.rerank_model_path`.
+    #[schema(minimum = 1, maximum = 100)]
+    rerank: Option<usize>,
     /// Whether words that no text has are taken for mistyped; true where missing.
     #[serde(default = "yes")]
     typo_tolerance: bool,
@@ -169,14 +174,18 @@ pub struct ExplanationResponse {
     bm25: Option<f32>,
     /// The cosine to the query.
     cosine: Option<f32>,
+    /// What the cross-encoder says, where `rerank` asked it: then it is the score, and the rest says how the candidate was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerank: Option<f32>,
     /// What each word adds to the BM25 score.
     words: Vec<WordResponse>,
 }
 
 impl From<Explanation> for ExplanationResponse {
     fn from(explanation: Explanation) -> Self {
-        let Explanation { lexical, semantic, bm25, cosine, words } = explanation;
-        Self { lexical, semantic, bm25, cosine, words: words.into_iter().map(WordResponse::from).collect() }
+        let Explanation { lexical, semantic, bm25, cosine, rerank, words } = explanation;
+        let words = words.into_iter().map(WordResponse::from).collect();
+        Self { lexical, semantic, bm25, cosine, rerank, words }
     }
 }
 
@@ -239,6 +248,9 @@ pub struct SearchResponse {
     /// The version of the model that meaning was understood by.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<String>,
+    /// The version of the cross-encoder that put the results in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerank_model_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     facets: Option<FacetsResponse>,
     latency_ms: f64,
@@ -265,13 +277,14 @@ async fn search(
         limit: request.limit,
         similarity_min: request.similarity_threshold,
         fusion: request.fusion,
+        rerank: request.rerank,
         forgives_typos: request.typo_tolerance,
         counts_facets: request.facets,
         highlights: request.highlight,
         explains: request.explain,
     };
     let answer = search.search(&scope, question).await?;
-    let Answer { results, total, semantic, fallback, types, tags, model } = answer;
+    let Answer { results, total, semantic, fallback, types, tags, model, reranker } = answer;
     Ok(Json(SearchResponse {
         results: results.into_iter().map(ResultResponse::from).collect(),
         total,
@@ -279,6 +292,7 @@ async fn search(
         semantic,
         fallback,
         model_version: model.map(|model| model.version),
+        rerank_model_version: reranker.map(|model| model.version),
         facets: request.facets.then_some(FacetsResponse { types, tags }),
         latency_ms: search.clock().elapsed().saturating_sub(began).as_secs_f64() * 1e3,
     }))
