@@ -83,7 +83,7 @@ impl Personal for OfRecommend {
                 let rest = Some(rest.map_err(Error::internal)?);
                 Ok(Some(Person { id: data.user_id.into(), rest }))
             }
-            kinds::USER_PUT | kinds::USER_CONSENT => {
+            kinds::USER_PUT | kinds::USER_CONSENT | kinds::CANARY_SHOWN => {
                 let data: OfUser = event.data_as()?;
                 Ok(Some(Person { id: data.user_id.into(), rest: None }))
             }

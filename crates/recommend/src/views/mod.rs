@@ -7,6 +7,7 @@
 //! too old to count is said by an event.
 
 pub mod activity;
+pub mod canaries;
 pub mod choices;
 pub mod entities;
 pub mod interaction_types;
@@ -29,6 +30,7 @@ use stream::{Fold, Rejection};
 use crate::events::RecommendEvent;
 
 pub use activity::Activity;
+pub use canaries::{Canary, CanaryList, Decision, Exposure, seen};
 pub use entities::{Entities, Entity};
 pub use interaction_types::{InteractionType, InteractionTypes};
 pub use set_name::SetName;
@@ -38,9 +40,11 @@ pub use users::{Consent, Entry, User, Users};
 
 /// Raised when the encoding of a view changes, or what its numbers mean, up to 255; a checkpoint of another format is
 /// rebuilt from the log.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 4;
 /// Events applied under one hold of the lock, so that readers never wait long.
 const EVENTS_PER_HOLD: usize = 128;
+/// Users of whom is let go under one hold what a canary showed them that ended.
+const LET_GO_PER_HOLD: usize = 512;
 
 /// Where an event stands in the log: its partition and offset in one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -173,6 +177,7 @@ impl Fold for Views {
                     rejections.push((start + index, rejection));
                 }
             }
+            view.let_go(LET_GO_PER_HOLD);
             start = end;
         }
         rejections
@@ -183,6 +188,10 @@ impl Fold for Views {
         let mut bytes = Vec::new();
         for (tenant, view) in tenants {
             let name = tenant.as_str().as_bytes();
+            // Wherever a checkpoint is written, it is the same as of a view that was folded at once.
+            if view.read().users.is_letting_go() {
+                view.write().let_go(usize::MAX);
+            }
             let body = postcard::to_stdvec(&*view.read()).expect("every part of a view can be encoded");
             bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
             bytes.extend_from_slice(name);

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::activity::day_of;
 use super::interaction_types::RATING;
 use super::users::KeyName;
-use super::{Activity, Entities, Entry, InteractionTypes, Place, SetName, Users};
+use super::{Activity, CanaryList, Entities, Entry, Exposure, InteractionTypes, Place, SetName, Users};
 use crate::events::{
-    AnonymousInteraction, InteractionKind, RecommendEvent, RetentionData, UNKNOWN_INTERACTION_TYPE, kinds,
+    AnonymousInteraction, CanaryShown, InteractionKind, RecommendEvent, RetentionData,
+    UNKNOWN_INTERACTION_TYPE, kinds,
 };
 
 /// One interaction with an entity, whoever's it is.
@@ -55,6 +56,8 @@ pub struct TenantView {
     pub interaction_types: InteractionTypes,
     /// How much each entity is used.
     pub activity: Activity,
+    /// What is tried on some of the users.
+    pub canaries: CanaryList,
     /// For each entity, its interactions in log order, those of forgotten users among them.
     by_entity: Vec<Vec<Mention>>,
     /// By interaction type or event type, the first day that counts.
@@ -152,6 +155,7 @@ impl TenantView {
                 &data.user_id
             }
             RecommendEvent::Consent(data) => &data.user_id,
+            RecommendEvent::CanaryShown(data) => &data.user_id,
             _ => return true,
         };
         if self.forgotten.is_empty() || privacy::key_of(event).is_some() {
@@ -200,12 +204,19 @@ impl TenantView {
             RecommendEvent::Interaction(interaction) => {
                 if let Some(entry) = self.count(&AnonymousInteraction::from(&interaction), at_ms, place)? {
                     let user = self.users.intern(interaction.user_id.as_str(), at_ms, key);
-                    self.users.record(user, entry);
+                    self.users.record(user, entry, self.weight_of(&entry) > 0.0);
                 }
             }
             RecommendEvent::Anonymous(interaction) => drop(self.count(&interaction, at_ms, place)?),
             RecommendEvent::Erased(erased) => self.forget(erased, origin),
             RecommendEvent::Retention(retention) => self.retain(retention),
+            RecommendEvent::CanaryStarted(started) => self.canaries.start(started, at_ms),
+            RecommendEvent::CanaryShown(shown) => self.show(shown, origin)?,
+            RecommendEvent::CanaryDecided(decided) => {
+                if self.canaries.decide(decided, at_ms) {
+                    self.users.end_canary();
+                }
+            }
             RecommendEvent::InteractionTypePut(kind) => {
                 if !self.interaction_types.takes(&kind.interaction_type) {
                     return Err(too_many("interaction_type"));
@@ -250,6 +261,39 @@ impl TenantView {
         self.by_entity[entity as usize].push(Mention { place, weight, day, kind });
         self.interactions_name.add(name_of(place));
         Ok(Some(entry))
+    }
+
+    /// Notes what a user was shown, for as long as the canary runs. The user is known from then on also where it has ended:
+    /// whether that is known already depends on the order in which partitions are read.
+    fn show(&mut self, shown: CanaryShown, origin: Origin<'_>) -> Result<()> {
+        let Origin { place, key, time, .. } = origin;
+        for name in &shown.entities {
+            self.check_entity_type(&name.entity_type)?;
+        }
+        let at_ms = time.as_millisecond();
+        let entities = &mut self.entities;
+        let of = |name: &crate::events::EntityName| {
+            entities.intern(&name.entity_type, name.entity_id.as_str(), at_ms, place)
+        };
+        let entities = shown.entities.iter().map(of).collect();
+        let index = self.users.intern(shown.user_id.as_str(), at_ms, key);
+        let CanaryShown { canary, arm, failed, slow, .. } = shown;
+        if !self.canaries.counts(&canary) {
+            return Ok(());
+        }
+        let canary = canary.into();
+        let mut exposure = Exposure { canary, arm, at_ms, place, failed, slow, entities, chosen_at_ms: None };
+        let history = self.users.get(index).map_or(&[][..], |user| &user.history);
+        let later = history.iter().rev().take_while(|entry| entry.time_ms() >= at_ms);
+        later.filter(|entry| self.weight_of(entry) > 0.0).for_each(|entry| exposure.note_choice(entry));
+        self.users.expose(index, exposure);
+        Ok(())
+    }
+
+    /// Lets go of what ended canaries showed, at `count` of the users.
+    pub(super) fn let_go(&mut self, count: usize) {
+        let Self { users, canaries, .. } = self;
+        users.let_go(count, |canary| canaries.counts(canary));
     }
 
     /// Forgets a user: what was counted stays, nothing says whose it was.

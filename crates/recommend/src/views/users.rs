@@ -3,11 +3,13 @@
 //! A user who was forgotten leaves an empty place, so that the indices of the others stay for as long as the process
 //! lives; what is stored has no such places, as a view has none that is folded again from the log without the user.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 use privacy::Erased;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::Place;
+use super::{Exposure, Place};
 use crate::attributes::Attributes;
 use crate::events::ConsentData;
 
@@ -114,10 +116,16 @@ pub struct User {
     pub unsealed: bool,
     /// The key of those that are sealed. More than one only where replicas met them at once; all go together.
     pub key: Option<KeyName>,
+    /// What canaries showed them; a thin pointer, because most users were shown nothing.
+    exposures: Option<Box<Exposures>>,
     /// They were forgotten; nothing is left here.
     #[serde(skip)]
     pub forgotten: bool,
 }
+
+/// What canaries showed a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Exposures(Vec<Exposure>);
 
 /// The users of one tenant.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,6 +134,12 @@ pub struct Users {
     list: Vec<User>,
     #[serde(skip)]
     by_id: HashMap<Box<str>, u32>,
+    /// Whom running canaries showed something.
+    #[serde(skip)]
+    exposed: BTreeSet<u32>,
+    /// Where a canary ended, the first of them who may hold what it showed. Nothing where a view is stored.
+    #[serde(skip)]
+    letting_go: Option<u32>,
 }
 
 fn without_forgotten<S: Serializer>(list: &[User], serializer: S) -> Result<S::Ok, S::Error> {
@@ -190,6 +204,7 @@ impl Users {
             consent: Consent::default(),
             unsealed: false,
             key: None,
+            exposures: None,
             forgotten: false,
         });
         index
@@ -208,9 +223,12 @@ impl Users {
         consent.updated_at_ms = Some(at_ms);
     }
 
-    /// Adds to a history at the place that its time gives it.
-    pub(super) fn record(&mut self, index: u32, entry: Entry) {
-        let history = &mut self.list[index as usize].history;
+    /// Adds to a history at the place that its time gives it, and to what was shown where it is a choice.
+    pub(super) fn record(&mut self, index: u32, entry: Entry, is_choice: bool) {
+        let User { history, exposures, .. } = &mut self.list[index as usize];
+        if let Some(shown) = exposures.as_mut().filter(|_| is_choice) {
+            shown.0.iter_mut().for_each(|exposure| exposure.note_choice(&entry));
+        }
         // Events come nearly in order, so the search from the end is short.
         let place =
             history.iter().rposition(|earlier| earlier.time_ms() <= entry.time_ms()).map_or(0, |at| at + 1);
@@ -220,12 +238,13 @@ impl Users {
     /// Forgets whoever an erasure is of.
     pub(super) fn forget(&mut self, erased: &Erased, hash: impl Fn(&str) -> String) {
         let keys: Vec<KeyName> = erased.keys.iter().filter_map(|name| key_name(name)).collect();
-        for user in self.list.iter_mut().filter(|user| !user.forgotten) {
+        for (index, user) in self.list.iter_mut().enumerate().filter(|(_, user)| !user.forgotten) {
             let by_key = user.key.is_some_and(|key| keys.contains(&key));
             let by_hash =
                 || user.unsealed && erased.person.as_ref().is_some_and(|person| *person == hash(&user.id));
             if by_key || by_hash() {
                 self.by_id.remove(&user.id);
+                self.exposed.remove(&(index as u32));
                 user.forget();
             }
         }
@@ -242,14 +261,74 @@ impl Users {
         }
     }
 
+    /// Notes what a user was shown: the first in each arm of a canary, whatever the order in which it is told.
+    pub(super) fn expose(&mut self, index: u32, exposure: Exposure) {
+        self.exposed.insert(index);
+        let all = &mut self.list[index as usize].exposures.get_or_insert_default().0;
+        let is_same = |one: &Exposure| one.canary == exposure.canary && one.arm == exposure.arm;
+        match all.iter_mut().find(|one| is_same(one)) {
+            Some(known) if (exposure.at_ms, exposure.place) < (known.at_ms, known.place) => *known = exposure,
+            Some(_) => {}
+            None => all.push(exposure),
+        }
+        all.sort_by_key(|one| (one.at_ms, one.place));
+    }
+
+    /// From now on lets go of what a canary showed.
+    pub(super) fn end_canary(&mut self) {
+        self.letting_go = Some(0);
+    }
+
+    /// Whether something is held that an ended canary showed.
+    pub(super) fn is_letting_go(&self) -> bool {
+        self.letting_go.is_some()
+    }
+
+    /// Lets go of what canaries showed that do not count any more, at `count` of the users.
+    pub(super) fn let_go(&mut self, count: usize, counts: impl Fn(&str) -> bool) {
+        let Some(first) = self.letting_go else { return };
+        let mut left = self.exposed.range(first..).copied();
+        let some: Vec<u32> = left.by_ref().take(count).collect();
+        self.letting_go = left.next();
+        for index in some {
+            let exposures = &mut self.list[index as usize].exposures;
+            if let Some(all) = exposures {
+                all.0.retain(|exposure| counts(&exposure.canary));
+            }
+            if exposures.as_ref().is_none_or(|all| all.0.is_empty()) {
+                *exposures = None;
+                self.exposed.remove(&index);
+            }
+        }
+    }
+
+    /// How many were shown something by running canaries.
+    #[must_use]
+    pub fn exposed_count(&self) -> usize {
+        self.exposed.len()
+    }
+
+    /// Whom running canaries showed something, by index from `first` on.
+    pub fn exposed_from(&self, first: u32) -> impl Iterator<Item = (u32, &User)> {
+        self.exposed.range(first..).map(|index| (*index, &self.list[*index as usize]))
+    }
+
     /// Builds what is not stored.
     pub(super) fn index(&mut self) {
         self.by_id =
             self.list.iter().enumerate().map(|(index, user)| (user.id.clone(), index as u32)).collect();
+        let exposed = self.list.iter().enumerate().filter(|(_, user)| user.exposures.is_some());
+        self.exposed = exposed.map(|(index, _)| index as u32).collect();
     }
 }
 
 impl User {
+    /// What running canaries showed them, and for a while what ended ones did; the first in each arm.
+    #[must_use]
+    pub fn exposures(&self) -> &[Exposure] {
+        self.exposures.as_deref().map_or(&[], |all| &all.0)
+    }
+
     fn forget(&mut self) {
         *self = Self {
             id: Box::default(),
@@ -260,6 +339,7 @@ impl User {
             consent: Consent::default(),
             unsealed: false,
             key: None,
+            exposures: None,
             forgotten: true,
         };
     }
