@@ -6,6 +6,7 @@
 //! | views, answers, exports | by the erasure's event, on every replica | as any event |
 //! | kept states of users | dropped | at once here, within two seconds elsewhere |
 //! | dead letters | those that name the person are removed | before the keys go |
+//! | features of users | removed, by who holds them | before the keys go |
 //! | checkpoints | a new one is written, and every older one removed | right after |
 //! | kept answers | out of reach at once: they are kept under the history | their time to live |
 //! | models | trained anew, earlier versions removed | `schedule.forget_within_hours` |
@@ -27,15 +28,16 @@ use edge::AuditLog;
 use edge::audit::Record;
 use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use privacy::{Erasure, Erasures, Progress};
+use privacy::{Erasure, Erasures, Holder, Progress};
 use serde_json::Value;
-use store::{Appended, DeadLetter, DeadLetters, EventLog, Outcome};
+use store::{DeadLetter, DeadLetters, EventLog};
 use stream::Projector;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::events::{RetentionData, kinds};
+use crate::log_ends::log_ends;
 use crate::service::Service;
 use crate::views::Views;
 use crate::views::activity::day_of;
@@ -64,6 +66,8 @@ pub struct ForgettingParts {
     pub service: Arc<Service>,
     /// What may quote a person.
     pub dead_letters: DeadLetters,
+    /// Who else holds something of a person.
+    pub holders: Vec<Arc<dyn Holder>>,
     /// Who forgot whom.
     pub audit: AuditLog,
     /// Where retention is said.
@@ -146,6 +150,9 @@ impl Forgetting {
         for letter in &letters {
             self.parts.dead_letters.remove(scope, &letter.id).await?;
         }
+        for holder in &self.parts.holders {
+            holder.forget(scope, user_id).await?;
+        }
         let dead_letters = letters.len();
         let Some(prepared) = prepared else {
             return Ok(Forgotten { erasure: None, dead_letters, unsealed });
@@ -159,12 +166,7 @@ impl Forgetting {
 
     /// Waits until the view shows all that the log holds now.
     async fn caught_up(&self) -> Result<()> {
-        let extents = self.parts.log.extents(&edge::ingest::EVENTS).await?;
-        let last = |extent: store::Extent| {
-            let offset = extent.next.checked_sub(1)?;
-            Some(Appended { partition: extent.partition, offset, outcome: Outcome::Duplicate })
-        };
-        let ends: Vec<Appended> = extents.into_iter().filter_map(last).collect();
+        let ends = log_ends(&*self.parts.log).await?;
         self.parts.projector.reached(&ends, PATIENCE).await.map_err(|error| {
             let message = "this server does not show all of the log yet, so it does not know what is held of the person; \
                            nothing was done, try again";
@@ -292,19 +294,10 @@ impl Forgetting {
             return Ok(());
         }
         let data = serde_json::value::to_raw_value(&RetentionData { first_day }).map_err(Error::internal)?;
+        let id = blake3::hash(data.get().as_bytes()).to_hex().to_string();
         let event = Event {
-            id: blake3::hash(data.get().as_bytes()).to_hex().to_string(),
-            source: "/retention".to_owned(),
-            kind: kinds::RETENTION_APPLIED.to_owned(),
-            tenant: scope.tenant().clone(),
-            time: now,
-            subject: None,
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(data),
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(scope.tenant(), id, "/retention", kinds::RETENTION_APPLIED, now)
         };
         self.parts.log.append(scope, &edge::ingest::EVENTS, vec![event]).await.map(drop)
     }

@@ -3,6 +3,8 @@
 //! - [`events`]: what is taken in. [`views`]: what it becomes. Both are the contract with the log.
 //! - [`algorithms`]: pure functions and structs, each with its paper. Read these first.
 //! - [`training`]: from the view to a model; [`trainer`]: when. [`serving`]: the snapshot that requests read.
+//! - [`candidates`]: which entities a text finds, as another domain tells.
+//! - [`canaries`]: other answers for some of the users, with gates and a way back.
 //! - [`forgetting`]: a person is forgotten, and what is too old counts no more.
 //! - [`service`]: the questions. [`http`]: the same over HTTP.
 //! - [`evaluation`]: how well an algorithm ranks what it has not seen. [`import`], [`generate`]: where data comes from.
@@ -15,12 +17,15 @@
 
 pub mod algorithms;
 pub mod attributes;
+pub mod canaries;
+pub mod candidates;
 pub mod evaluation;
 pub mod events;
 pub mod forgetting;
 pub mod generate;
 pub mod http;
 pub mod import;
+mod log_ends;
 pub mod metrics;
 pub mod owner;
 pub mod service;
@@ -33,6 +38,8 @@ pub mod views;
 use std::sync::Arc;
 
 use algorithms::content::ItemEmbedder;
+use canaries::{Canaries, CanaryParts};
+use candidates::CandidateSource;
 use edge::http::health::Check;
 use edge::{AuditLog, EventOwner, Ingest};
 use forgetting::{Forgetting, ForgettingParts};
@@ -69,12 +76,16 @@ pub struct RecommendParts {
     pub cache: Arc<dyn Cache>,
     /// What cannot be folded.
     pub dead_letters: DeadLetters,
+    /// Who else holds something of a person.
+    pub holders: Vec<Arc<dyn privacy::Holder>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
     /// What entities mean beyond the words and numbers of their attributes; none leaves it at those.
     pub embedder: Option<Arc<dyn ItemEmbedder>>,
+    /// Finds the candidates of a text; requests with a text are refused without it.
+    pub candidates: Option<Arc<dyn CandidateSource>>,
     /// How the view follows the log.
     pub views: ProjectorSettings,
     /// Who was forgotten.
@@ -93,6 +104,8 @@ pub struct Recommend {
     projector: Arc<Projector<Views>>,
     log: Arc<dyn EventLog>,
     forgetting: Arc<Forgetting>,
+    canaries: Arc<Canaries>,
+    candidates: Option<Arc<dyn CandidateSource>>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -122,21 +135,8 @@ impl Recommend {
             Arc::clone(&parts.entropy),
             metrics.clone(),
         );
-        let service = Arc::new(service.keeping(parts.cache, settings.cache));
-        let projector = Projector::start(
-            ProjectorParts {
-                log: Arc::clone(&parts.log),
-                blobs: Arc::clone(&parts.blobs),
-                dead_letters: parts.dead_letters.clone(),
-                clock: Arc::clone(&parts.clock),
-                metrics: stream_metrics,
-            },
-            edge::ingest::EVENTS,
-            Arc::clone(&views),
-            parts.views,
-        )
-        .await?;
-        let projector = Arc::new(projector);
+        let service = Arc::new(service.keeping(Arc::clone(&parts.cache), settings.cache));
+        let projector = projector(&parts, &views, stream_metrics).await?;
         owner.follow(Arc::clone(&projector));
         let forgetting = Arc::new(Forgetting::new(ForgettingParts {
             erasures: parts.erasures,
@@ -144,7 +144,8 @@ impl Recommend {
             projector: Arc::clone(&projector),
             service: Arc::clone(&service),
             dead_letters: parts.dead_letters,
-            audit: parts.audit,
+            holders: parts.holders,
+            audit: parts.audit.clone(),
             log: Arc::clone(&parts.log),
             clock: Arc::clone(&parts.clock),
             retention_days: settings.retention_days.clone(),
@@ -152,6 +153,17 @@ impl Recommend {
         }));
         let holder = format!("{:016x}", parts.entropy.next_u64());
         let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
+        let canaries = Arc::new(Canaries::new(CanaryParts {
+            views: Arc::clone(&views),
+            projector: Arc::clone(&projector),
+            log: Arc::clone(&parts.log),
+            records: Arc::clone(&parts.records),
+            audit: parts.audit,
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            leases: leases.clone(),
+            metrics: metrics.canaries.clone(),
+        }));
         let trainer = Trainer::new(TrainerParts {
             views: Arc::clone(&views),
             service: Arc::clone(&service),
@@ -163,8 +175,19 @@ impl Recommend {
             embedder: parts.embedder,
         });
         trainer.restore().await?;
-        let (log, background) = (parts.log, Vec::new());
-        Ok(Self { views, owner, service, trainer, projector, log, forgetting, background })
+        let (log, candidates, background) = (parts.log, parts.candidates, Vec::new());
+        Ok(Self {
+            views,
+            owner,
+            service,
+            trainer,
+            projector,
+            log,
+            forgetting,
+            canaries,
+            candidates,
+            background,
+        })
     }
 
     /// What the edge asks about this domain's events.
@@ -193,6 +216,8 @@ impl Recommend {
             views: Arc::clone(&self.views),
             log: Arc::clone(&self.log),
             forgetting: Arc::clone(&self.forgetting),
+            canaries: Arc::clone(&self.canaries),
+            candidates: self.candidates.clone(),
         })
     }
 
@@ -246,9 +271,16 @@ impl Recommend {
         &self.forgetting
     }
 
-    /// Looks after models and completes erasures in the background from now on, until `stop`.
+    /// Other answers for some of the users.
+    #[must_use]
+    pub fn canaries(&self) -> &Arc<Canaries> {
+        &self.canaries
+    }
+
+    /// Looks after models, reads the gates of canaries and completes erasures in the background from now on, until `stop`.
     pub fn start(&mut self, duties: Duties, stop: CancellationToken) {
         self.background.push(tokio::spawn(self.trainer.clone().with_duties(duties).run(stop.clone())));
+        self.background.push(tokio::spawn(Arc::clone(&self.canaries).run(stop.clone())));
         self.background.push(tokio::spawn(Arc::clone(&self.forgetting).run(stop)));
     }
 
@@ -277,6 +309,23 @@ impl Recommend {
         }
         self.projector.stop().await;
     }
+}
+
+/// What folds the log into the views.
+async fn projector(
+    parts: &RecommendParts,
+    views: &Arc<Views>,
+    metrics: StreamMetrics,
+) -> Result<Arc<Projector<Views>>> {
+    let folding = ProjectorParts {
+        log: Arc::clone(&parts.log),
+        blobs: Arc::clone(&parts.blobs),
+        dead_letters: parts.dead_letters.clone(),
+        clock: Arc::clone(&parts.clock),
+        metrics,
+    };
+    let settings = parts.views;
+    Projector::start(folding, edge::ingest::EVENTS, Arc::clone(views), settings).await.map(Arc::new)
 }
 
 /// Not ready when the fold has stopped.

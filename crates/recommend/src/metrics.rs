@@ -26,6 +26,46 @@ pub struct TrainingLabels {
     pub outcome: &'static str,
 }
 
+/// What was decided of a canary.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+}
+
+/// The metrics of canaries.
+#[derive(Debug, Clone, Default)]
+pub struct CanaryMetrics {
+    decisions: Family<DecisionLabels, Counter>,
+    /// Tenants that one runs for, as this server's view knows.
+    pub running: Gauge,
+    /// Answers that do not count because what waits to be written is full, or the log is away.
+    pub uncounted: Counter,
+    /// Looks at the gates of a tenant that failed.
+    pub failed_looks: Counter,
+}
+
+impl CanaryMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for decision in ["advanced", "completed", "rolled_back"] {
+            drop(metrics.decisions.get_or_create(&DecisionLabels { decision }));
+        }
+        let help = "Decisions about canaries, by the server that put them into the audit";
+        registry.register("recommend_canary_decisions", help, metrics.decisions.clone());
+        registry.register("recommend_canaries_running", "Canaries that run", metrics.running.clone());
+        let help = "Answers of canaries that do not count";
+        registry.register("recommend_canary_uncounted", help, metrics.uncounted.clone());
+        let help = "Looks at the gates of a canary that failed";
+        registry.register("recommend_canary_looks_failed", help, metrics.failed_looks.clone());
+        metrics
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, decision: &'static str) {
+        self.decisions.get_or_create(&DecisionLabels { decision }).inc();
+    }
+}
+
 /// A kind of kept answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CacheName {
@@ -100,6 +140,8 @@ impl CacheMetrics {
 pub struct RecommendMetrics {
     answers: Family<AnswerLabels, Counter>,
     trainings: Family<TrainingLabels, Counter>,
+    /// Of canaries.
+    pub canaries: CanaryMetrics,
     /// Of kept answers.
     pub cache: CacheMetrics,
     /// Seconds that the last training took.
@@ -110,7 +152,11 @@ impl RecommendMetrics {
     /// Registers every metric.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { cache: CacheMetrics::register(registry), ..Self::default() };
+        let metrics = Self {
+            cache: CacheMetrics::register(registry),
+            canaries: CanaryMetrics::register(registry),
+            ..Self::default()
+        };
         for outcome in ["trained", "failed", "unpublished"] {
             drop(metrics.trainings.get_or_create(&TrainingLabels { outcome }));
         }

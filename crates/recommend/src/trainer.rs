@@ -132,8 +132,12 @@ impl Trainer {
     pub async fn restore(&self) -> Result<()> {
         for tenant in self.parts.views.tenants() {
             let scope = Scope::system(tenant, "trainer");
-            if let Some(model) = self.promoted(&scope).await? {
-                self.serve(&scope, model);
+            let Some(model) = self.promoted(&scope).await? else { continue };
+            if self.parts.embedder.is_none() {
+                self.serve(&scope, model).await?;
+            } else {
+                // What came after the training is embedded at the first look, while the server answers.
+                self.parts.service.serve(&scope, model);
             }
         }
         Ok(())
@@ -173,7 +177,7 @@ impl Trainer {
             // A training of this process may have been quicker.
             if model.version > self.served_version(scope) {
                 info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
-                self.serve(scope, model);
+                self.serve(scope, model).await?;
             }
         }
         self.notes.lock().entry(scope.tenant().clone()).or_default().followed = promoted.version;
@@ -231,7 +235,7 @@ impl Trainer {
         let model = self.snapshot(scope, version, seen_at, trained);
         // Before it answers, so that a swap makes nobody wait for a state.
         self.warm(scope, &model, &CancellationToken::new()).await?;
-        self.serve(scope, model);
+        self.serve(scope, model).await?;
         report.version = version;
         Ok(report)
     }
@@ -299,9 +303,15 @@ impl Trainer {
         Arc::new(Recommenders::new(version, trained_at, trained, index))
     }
 
-    fn serve(&self, scope: &Scope, model: Arc<Recommenders>) {
+    async fn serve(&self, scope: &Scope, model: Arc<Recommenders>) -> Result<()> {
         self.parts.service.serve(scope, model);
-        self.refresh(scope);
+        self.refresh_beside(scope).await
+    }
+
+    /// [`Trainer::refresh`] beside the workers: an embedder takes its time over many new entities.
+    async fn refresh_beside(&self, scope: &Scope) -> Result<()> {
+        let (trainer, scope) = (self.clone(), scope.clone());
+        tokio::task::spawn_blocking(move || trainer.refresh(&scope)).await.map_err(Error::internal)
     }
 
     /// Makes the states of users before they ask.
@@ -403,8 +413,7 @@ impl Trainer {
     /// Takes in what changed.
     async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         self.follow(scope, stop).await?;
-        self.refresh(scope);
-        Ok(())
+        self.refresh_beside(scope).await
     }
 
     /// Trains where that is due and no other replica is at it.

@@ -28,6 +28,7 @@ pub mod symmetric_inverse;
 mod testing;
 pub mod topk;
 pub mod transitions;
+pub mod user_neighbours;
 
 pub use error::AlgorithmError;
 pub use interactions::{History, Interactions};

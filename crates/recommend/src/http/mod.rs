@@ -5,6 +5,7 @@
 //! tests; then `make generate` for the OpenAPI document.
 
 pub mod bulk;
+pub mod canaries;
 pub mod consent;
 pub mod data_export;
 pub mod entities;
@@ -26,6 +27,8 @@ use store::{Appended, EventLog};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::canaries::Canaries;
+use crate::candidates::CandidateSource;
 use crate::events::as_sent;
 use crate::forgetting::Forgetting;
 use crate::service::Service;
@@ -44,6 +47,10 @@ pub struct HttpState {
     pub log: Arc<dyn EventLog>,
     /// Forgets.
     pub forgetting: Arc<Forgetting>,
+    /// Tries.
+    pub canaries: Arc<Canaries>,
+    /// Finds by text.
+    pub candidates: Option<Arc<dyn CandidateSource>>,
 }
 
 /// Every route of this domain.
@@ -54,6 +61,7 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(consent::routes())
         .merge(data_export::routes())
         .merge(erasures::routes())
+        .merge(canaries::routes())
         .merge(interactions::routes())
         .merge(interaction_types::routes())
         .merge(bulk::routes())
@@ -119,18 +127,8 @@ impl Writer {
         data: &T,
     ) -> Result<Event> {
         Ok(Event {
-            id,
-            source: "/api/v1".to_owned(),
-            kind: kind.to_owned(),
-            tenant: scope.tenant().clone(),
-            time: time.unwrap_or_else(|| self.now()),
-            subject: None,
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(serde_json::value::to_raw_value(data).map_err(Error::internal)?),
-            data_base64: None,
-            extensions: std::collections::BTreeMap::new(),
+            ..Event::new(scope.tenant(), id, "/api/v1", kind, time.unwrap_or_else(|| self.now()))
         })
     }
 

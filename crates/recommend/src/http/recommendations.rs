@@ -1,6 +1,9 @@
 //! `/api/v1/recommendations/...`: for a user, for a session, like an entity, bought together, like a user, and
 //! the lists that are the same for everyone.
 
+mod arms;
+mod text;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -89,6 +92,12 @@ pub struct RecommendParams {
     /// Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`.
     #[param(example = "attributes.year >= 1990")]
     filter: Option<String>,
+    /// Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+    /// raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+    /// not of what is like an entity or bought with it. Needs a server that searches.
+    #[param(min_length = 1, max_length = 4096)]
+    #[schema(min_length = 1, max_length = 4096)]
+    query: Option<String>,
     /// CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
     /// one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
     /// an expression gives no number, or NaN, or an infinite one, its factor is 1.
@@ -240,12 +249,22 @@ async fn for_user(
     Path(id): Path<String>,
     Params(params): Params<RecommendParams>,
 ) -> ApiResult<Response> {
-    super::users::user_id(&id)?;
+    let user_id = super::users::user_id(&id)?;
+    scope.require(Permission::Read)?;
     let about = ("user", &id);
+    let (params, assigned) = params.in_canary(&state, &scope, &id, &about);
+    let is_first_page = params.cursor.is_none();
     let (query, pin) = params.read(&state, &scope, &about)?;
-    let place = state.service.place(&scope, About::User(&id), query.algorithm, || params.named(&about));
+    let arm = assigned.as_ref().and_then(|assigned| assigned.canary.as_ref());
+    let place =
+        state.service.place(&scope, About::User(&id), query.algorithm, || params.named(&(about, arm)));
+    let canaries = Arc::clone(&state.canaries);
     let asked = Asked { state: &state, scope: scope.clone(), place };
-    asked.answer(query, move |service, query| service.for_user(&scope, &id, query, pin)).await
+    let question = move |service: &Service, query: &Query| {
+        let make = || service.for_user(&scope, &id, query, pin);
+        canaries.observe(&scope, &user_id, assigned.as_ref(), is_first_page, make)
+    };
+    asked.answer(query, question).await
 }
 
 /// Recommend entities for what someone did just now.
@@ -435,10 +454,13 @@ impl Asked<'_> {
         query: Query,
         question: impl FnOnce(&Service, &Query) -> Result<Answer> + Send + 'static,
     ) -> ApiResult<Response> {
+        // What a text finds changes with the index, which no kept answer knows of.
+        let place = self.place.filter(|_| query.text.is_none());
+        let query = text::find(self.state, &self.scope, query).await?;
         let making = make(Arc::clone(&self.state.service), query, question);
         let making = making.instrument(debug_span!("recommend.answer"));
         let service = &self.state.service;
-        let Some((cache, place)) = service.cache().zip(self.place) else {
+        let Some((cache, place)) = service.cache().zip(place) else {
             return Ok(Json(making.await?).into_response());
         };
         let text = cache.answer(service, &self.scope, place, making).await?;
@@ -501,6 +523,8 @@ impl RecommendParams {
             entity_type: self.entity_type.clone(),
             filter: self.filter.as_deref().map(|text| compile(text, "filter")).transpose()?,
             boosts,
+            text: self.text(state)?,
+            candidates: None,
             include_seen: !parsed(self.exclude_seen.as_deref(), "exclude_seen")?.unwrap_or(true),
             exclude,
             diversity: share(self.diversity.as_deref(), "diversity")?.unwrap_or(0.0),

@@ -37,11 +37,38 @@ pub struct Answer {
     /// When it was made; for an answer from the cache that was a while ago.
     #[schema(value_type = String, format = DateTime)]
     pub generated_at: Timestamp,
+    /// The arm of the canary that answered, where one is tried on users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<AnswerCanary>,
+    /// What `query` found, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<AnswerSearch>,
     /// False when the filter or the boosters took so much work that not every entity could be looked at.
     pub complete: bool,
     /// Pass it as `cursor` to get the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+}
+
+/// What a text found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AnswerSearch {
+    /// How many items, at most 100.
+    pub found: usize,
+    /// How many of them are entities; only these can be recommended.
+    pub entities: usize,
+    /// What was not looked for although it should have been, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<&'static str>,
+}
+
+/// The arm of a canary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AnswerCanary {
+    /// The canary.
+    pub name: String,
+    /// `control` for what was served before, `candidate` for what is tried. A user stays in the candidate once there.
+    pub arm: &'static str,
 }
 
 /// One ranked entity.

@@ -377,6 +377,8 @@ mod tests {
                 without_consent: false,
                 model_version: None,
                 generated_at: self.clock.now(),
+                canary: None,
+                search: None,
                 complete,
                 next_cursor: None,
             }

@@ -40,7 +40,7 @@ use reasons::Lines;
 use select::{Picked, Selector};
 use served::Served;
 
-pub use answer::{Answer, Recommendation, SimilarUsers};
+pub use answer::{Answer, AnswerSearch, Recommendation, SimilarUsers};
 pub use cursor::{Cursor, Pin, Shown};
 pub use query::{Algorithm, Query, Returned};
 
@@ -305,8 +305,9 @@ impl Service {
         context: &Context,
         subject: Subject<'_>,
         query: &Query,
-        mut ranking: Ranking,
+        ranking: Ranking,
     ) -> Result<Answer> {
+        let mut ranking = ranking.among_candidates(query, view);
         let now = self.clock.now();
         let now_ms = now.as_millisecond();
         let budget = self.settings.max_expression_evaluations;
@@ -327,6 +328,11 @@ impl Service {
         };
         let alike = |one, two| ranking.similarity(one, two);
         let selection = selector.page(view, &scores, alike, &mut stand_ins)?;
+        let search = query.candidates.as_ref().map(|candidates| AnswerSearch {
+            found: candidates.found.len(),
+            entities: ranking.said.len(),
+            fallback: candidates.fallback,
+        });
         let lines = Lines { view, query, ranking: &ranking, others: &others, now_ms };
         let recommendations = lines.of(&selection.picked);
         let fallback = fallback(&ranking, &others, &selection.picked);
@@ -349,6 +355,8 @@ impl Service {
             without_consent: false,
             model_version,
             generated_at: now,
+            canary: None,
+            search,
             complete: selection.complete,
             next_cursor,
         })

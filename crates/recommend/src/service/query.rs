@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::cursor::Shown;
 use super::expression::Expression;
+use crate::candidates::Candidates;
 
 /// How recommendations are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
@@ -101,6 +102,10 @@ pub struct Query {
     pub filter: Option<Arc<Expression>>,
     /// Multiplies an entity's odds.
     pub boosts: Vec<Arc<Expression>>,
+    /// Only entities that this text finds.
+    pub text: Option<String>,
+    /// What it found.
+    pub candidates: Option<Arc<Candidates>>,
     /// Also what the user has chosen already.
     pub include_seen: bool,
     /// Ids that are left out, whatever their type.

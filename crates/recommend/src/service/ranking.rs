@@ -1,10 +1,12 @@
 //! Scores for every entity of the view, and what they are made of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::context::Context;
 use super::query::{Algorithm, Query};
 use crate::algorithms::blend::Voices;
+use crate::candidates::Said;
 use crate::serving::{Family, Known, Recommenders, with_scratch};
 use crate::settings::AnswerSettings;
 use crate::views::TenantView;
@@ -36,6 +38,8 @@ pub(super) enum Basis {
     Popular,
     /// What is new.
     Latest,
+    /// What the request's text finds.
+    Search,
 }
 
 /// The scores of each part and how they were combined.
@@ -84,6 +88,8 @@ pub(super) struct Ranking {
     pub(super) model_version: Option<u64>,
     /// Its name, where it stands in for what was asked.
     pub(super) fallback: Option<&'static str>,
+    /// What the request's text says of entities, part of their scores; nothing where there is no text.
+    pub(super) said: BTreeMap<u32, Said>,
 }
 
 impl Ranking {
@@ -94,17 +100,49 @@ impl Ranking {
             Algorithm::Popular => Self::popular(request),
             Algorithm::Latest => Self::latest(request),
             personal => Self::personal(request, personal, model, user)
+                .or_else(|| Self::search(request))
                 .unwrap_or_else(|| Self { fallback: Some("trending"), ..Self::trending(request) }),
         }
     }
 
-    /// What stands in where this ranking does not fill the page: trending, then popular, then latest.
+    /// Of these, what the request's text finds, and what it says added.
+    pub(super) fn among_candidates(mut self, query: &Query, view: &TenantView) -> Self {
+        let Some(candidates) = &query.candidates else { return self };
+        if matches!(self.basis, Basis::Search) {
+            return self;
+        }
+        self.said = candidates.says(&view.entities);
+        let of = |(entity, said): (&u32, &Said)| {
+            let score = self.scores.get(*entity as usize)?;
+            Some((*entity, score + said.added))
+        };
+        let kept: Vec<(u32, f32)> = self.said.iter().filter_map(of).collect();
+        self.scores.fill(f32::NEG_INFINITY);
+        kept.into_iter().for_each(|(entity, score)| self.scores[entity as usize] = score);
+        self
+    }
+
+    /// What the text finds, by what it says alone.
+    fn search(request: &Request<'_>) -> Option<Self> {
+        let candidates = request.query.candidates.as_ref()?;
+        let said = candidates.says(&request.view.entities);
+        let mut scores = vec![f32::NEG_INFINITY; request.view.entities.all().len()];
+        said.iter().for_each(|(entity, said)| scores[*entity as usize] = said.added);
+        Some(Self { fallback: Some("search"), said, ..Self::simple(Basis::Search, scores) })
+    }
+
+    /// What stands in where this ranking does not fill the page: trending, then popular, then latest; of what a text finds,
+    /// all that it finds.
     pub(super) fn stand_in(&self, request: &Request<'_>) -> Option<Self> {
+        if request.query.candidates.is_some() {
+            let is_last = matches!(self.basis, Basis::Search | Basis::Together(_));
+            return if is_last { None } else { Self::search(request) };
+        }
         let (name, ranking) = match self.basis {
             Basis::Parts(_) => ("trending", Self::trending(request)),
             Basis::Trending(_) => ("popular", Self::popular(request)),
             Basis::Popular => ("latest", Self::latest_not_disliked(request)),
-            Basis::Latest | Basis::Together(_) => return None,
+            Basis::Latest | Basis::Together(_) | Basis::Search => return None,
         };
         Some(Self { fallback: Some(name), ..ranking })
     }
@@ -141,6 +179,7 @@ impl Ranking {
             model_version: Some(model.version),
             basis: Basis::Parts(Parts { model, known, raw, voices }),
             fallback: None,
+            said: BTreeMap::new(),
         })
     }
 
@@ -153,6 +192,7 @@ impl Ranking {
             basis: Basis::Together(entity),
             model_version: model.map(|model| model.version),
             fallback: None,
+            said: BTreeMap::new(),
         }
     }
 
@@ -199,7 +239,7 @@ impl Ranking {
     }
 
     fn simple(basis: Basis, scores: Vec<f32>) -> Self {
-        Self { scores, basis, model_version: None, fallback: None }
+        Self { scores, basis, model_version: None, fallback: None, said: BTreeMap::new() }
     }
 
     /// The name of what was asked for.

@@ -16,6 +16,11 @@ const BECAUSE: usize = 3;
 /// Attributes that name an entity to people.
 const TITLES: [&str; 3] = ["title", "name", "label"];
 
+/// The reason of what the request's text says most for.
+const FOUND: &str = "found for the query";
+/// The source of what the request's text adds.
+const SEARCH: &str = "search";
+
 /// What the lines of an answer are made from.
 pub(super) struct Lines<'a> {
     pub(super) view: &'a TenantView,
@@ -91,18 +96,24 @@ impl Lines<'_> {
 
     fn reason(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> String {
         let ranking = self.ranking_of(picked);
+        let said = ranking.said.get(&picked.entity).map_or(0.0, |said| said.added);
         let most = match &ranking.basis {
             Basis::Parts(_) => most_of(added).map_or(0.0, |part| added[part]),
-            _ => picked.score - picked.boost - picked.shift,
+            Basis::Search => 0.0,
+            _ => picked.score - picked.boost - picked.shift - said,
         };
-        if picked.boost > most.max(0.0) {
+        if picked.boost > most.max(said).max(0.0) {
             return "boosted by the request".to_owned();
+        }
+        if said > most.max(0.0) {
+            return FOUND.to_owned();
         }
         match &ranking.basis {
             Basis::Trending(1) => "chosen in the last day".to_owned(),
             Basis::Trending(days) => format!("chosen in the last {days} days"),
             Basis::Popular => self.popular(picked.entity),
             Basis::Latest => "new in the catalogue".to_owned(),
+            Basis::Search => FOUND.to_owned(),
             Basis::Together(with) if self.may_be_named(*with) => {
                 format!("chosen together with {}", title(&self.view.entities, *with))
             }
@@ -135,27 +146,37 @@ impl Lines<'_> {
 
     fn explanation(&self, picked: &Picked, added: &[f32], evidence: &Evidence) -> Explanation {
         let boost = picked.boost;
-        let source = match &self.ranking_of(picked).basis {
-            Basis::Trending(_) => "trending",
-            Basis::Popular => "popular",
-            Basis::Latest => "latest",
-            Basis::Together(_) => "bought_together",
-            Basis::Parts(parts) => return self.explanation_of_parts(parts, picked, added, evidence),
+        let ranking = self.ranking_of(picked);
+        let said = ranking.said.get(&picked.entity);
+        let rest = picked.score - boost - said.map_or(0.0, |said| said.added);
+        let simple = |source| {
+            vec![SourceShare { source, raw: rest - picked.shift, contribution: rest, because: Vec::new() }]
         };
-        let contribution = picked.score - boost;
-        let source =
-            SourceShare { source, raw: contribution - picked.shift, contribution, because: Vec::new() };
-        Explanation { sources: vec![source], boost }
+        let mut sources = match &ranking.basis {
+            Basis::Trending(_) => simple("trending"),
+            Basis::Popular => simple("popular"),
+            Basis::Latest => simple("latest"),
+            Basis::Together(_) => simple("bought_together"),
+            Basis::Parts(parts) => self.shares_of_parts(parts, picked, added, evidence),
+            Basis::Search => Vec::new(),
+        };
+        if let Some(said) = said {
+            let contribution = match &ranking.basis {
+                Basis::Search => picked.score - boost,
+                _ => said.added,
+            };
+            sources.push(SourceShare { source: SEARCH, raw: said.raw, contribution, because: Vec::new() });
+        }
+        Explanation { sources, boost }
     }
 
-    fn explanation_of_parts(
+    fn shares_of_parts(
         &self,
         parts: &Parts,
         picked: &Picked,
         added: &[f32],
         evidence: &Evidence,
-    ) -> Explanation {
-        let boost = picked.boost;
+    ) -> Vec<SourceShare> {
         let named = |(item, added): &(u32, f32)| named(&self.view.entities, *item, *added);
         let share = |(part, contribution): (usize, &f32)| {
             let because = evidence.get(&(part, picked.entity)).map(Vec::as_slice).unwrap_or_default();
@@ -166,7 +187,7 @@ impl Lines<'_> {
                 because: because.iter().map(named).collect(),
             })
         };
-        Explanation { sources: added.iter().enumerate().filter_map(share).collect(), boost }
+        added.iter().enumerate().filter_map(share).collect()
     }
 }
 

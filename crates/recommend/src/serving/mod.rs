@@ -255,14 +255,17 @@ impl Recommenders {
     ) -> Vec<Vec<f32>> {
         let weights = blend.weights(known.len());
         with_scratch(|scratch| {
-            let parts = self.trained.parts.iter().zip(weights);
+            let parts = self.trained.parts.iter().zip(weights).enumerate();
             parts
-                .map(|(part, weight)| {
+                .map(|(number, (part, weight))| {
                     if *weight == 0.0 || !self.knows_any(part, known) {
                         return Vec::new();
                     }
                     let mut scores = scratch.floats(part.recommender().item_count());
-                    score_part(part, known.history(), state, scratch, &mut scores);
+                    match state.and_then(|state| state.scores(number)) {
+                        Some(kept) => scores.copy_from_slice(kept),
+                        None => score_part(part, known.history(), state, scratch, &mut scores),
+                    }
                     if !part.knows_unused_items() {
                         self.trained.silent_items.iter().for_each(|item| scores[*item as usize] = f32::NAN);
                     }

@@ -13,6 +13,7 @@ use crate::algorithms::popularity::Popularity;
 use crate::algorithms::sequence::SequenceModel;
 use crate::algorithms::sparse_ease::SparseEase;
 use crate::algorithms::transitions::Transitions;
+use crate::algorithms::user_neighbours::UserNeighbours;
 use crate::algorithms::{History, Recommender, Scratch};
 
 /// What a part's score rests on.
@@ -49,6 +50,8 @@ pub enum Part {
     Sequence(#[serde(with = "crate::algorithms::sequence::as_tensors")] SequenceModel),
     /// What the items are like.
     Content(ContentModel),
+    /// User neighbourhoods.
+    UserNeighbours(UserNeighbours),
 }
 
 impl Part {
@@ -69,6 +72,11 @@ impl Part {
         matches!(self.family(), Family::Content | Family::Popularity)
     }
 
+    /// Whether scoring takes work for each entry of the history, and rests on the history and the training alone.
+    pub(super) fn goes_through_history(&self) -> bool {
+        !matches!(self, Self::Popularity(_) | Self::Als(_) | Self::Sequence(_) | Self::Content(_))
+    }
+
     /// As what every algorithm is.
     #[must_use]
     pub fn recommender(&self) -> &dyn Recommender {
@@ -82,6 +90,7 @@ impl Part {
             Self::Transitions(part) => part,
             Self::Sequence(part) => part,
             Self::Content(part) => part,
+            Self::UserNeighbours(part) => part,
         }
     }
 }

@@ -2,12 +2,17 @@
 //!
 //! A state belongs to one version of the model. It is made before its user asks where there is room ([`Recommenders::warm`]),
 //! moved on when the history grew, and made anew where something else changed. Losing one costs a millisecond.
+//!
+//! Of a small catalogue it has the scores of parts that go through the whole history with a row of weights for each entry: a
+//! request would read a hundred times more memory than they take.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use moka::sync::Cache;
 use parking_lot::RwLock;
 use rayon::prelude::*;
+use rustc_hash::FxHasher;
 
 use super::{Known, Part, Recommenders, with_scratch};
 use crate::algorithms::sequence::{SequenceModel, State};
@@ -15,7 +20,9 @@ use crate::service::context::Context;
 use crate::views::TenantView;
 
 /// Memory for the states of one tenant's users.
-const STATE_BYTES: u64 = 128 << 20;
+const STATE_BYTES: u64 = 256 << 20;
+/// Items of the largest catalogue whose scores are kept.
+const SCORED_ITEMS_MAX: usize = 8_192;
 /// Users whose histories are read under one hold of the view's lock.
 const USERS_PER_HOLD: usize = 64;
 
@@ -24,20 +31,40 @@ const USERS_PER_HOLD: usize = 64;
 pub struct UserState {
     interactions: usize,
     latest: Option<(u32, i64)>,
+    /// Of the history with its weights.
+    digest: u64,
     pub(super) sequence: Option<State>,
     pub(super) factor: Option<Box<[f32]>>,
+    /// By part: the scores that it gives, by item.
+    scores: Vec<Option<Box<[f32]>>>,
 }
 
 impl UserState {
     /// Whether it stands for this history.
     fn is_current(&self, context: &Context) -> bool {
-        self.interactions == context.interactions && self.latest == latest(context)
+        self.interactions == context.interactions && self.digest == digest(context)
+    }
+
+    /// The scores of a part, where they are kept.
+    pub(super) fn scores(&self, part: usize) -> Option<&[f32]> {
+        self.scores.get(part)?.as_deref()
     }
 
     fn size_bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, State::size_bytes);
-        std::mem::size_of::<Self>() + sequence + self.factor.as_ref().map_or(0, |factor| factor.len() * 4)
+        let kept = self.scores.iter().flatten().chain(&self.factor);
+        std::mem::size_of::<Self>() + sequence + kept.map(|values| values.len() * 4).sum::<usize>()
     }
+}
+
+/// Of two histories of one user that differ it differs too, but by chance.
+fn digest(context: &Context) -> u64 {
+    let mut hasher = FxHasher::default();
+    for ((entity, weight), time_ms) in context.entities.iter().zip(&context.weights).zip(&context.times_ms) {
+        hasher.write_u64(u64::from(*entity) << 32 | u64::from(weight.to_bits()));
+        hasher.write_i64(*time_ms);
+    }
+    hasher.finish()
 }
 
 fn latest(context: &Context) -> Option<(u32, i64)> {
@@ -123,10 +150,15 @@ impl Recommenders {
         let mut state = UserState {
             interactions: context.interactions,
             latest: latest(context),
+            digest: digest(context),
             sequence: None,
             factor: None,
+            scores: Vec::new(),
         };
-        for part in &self.trained.parts {
+        let weights = self.blend.weights(known.len());
+        for (part, weight) in self.trained.parts.iter().zip(weights) {
+            let is_scored = *weight > 0.0 && part.goes_through_history() && self.knows_any(part, known);
+            state.scores.push(is_scored.then(|| scores_of(part, known)).flatten());
             match &**part {
                 Part::Als(als) => {
                     state.factor = Some(with_scratch(|scratch| {
@@ -160,8 +192,84 @@ impl Recommenders {
     }
 }
 
+fn scores_of(part: &Part, known: &Known) -> Option<Box<[f32]>> {
+    let part = part.recommender();
+    (part.item_count() <= SCORED_ITEMS_MAX).then(|| {
+        with_scratch(|scratch| {
+            let mut scores = scratch.floats(part.item_count());
+            part.score(known.history(), scratch, &mut scores);
+            let kept = scores.as_slice().into();
+            scratch.give_back(scores);
+            kept
+        })
+    })
+}
+
 fn moved(model: &SequenceModel, from: &State, items: &[u32]) -> State {
     let mut state = from.clone();
     items.iter().for_each(|item| model.advance(&mut state, *item));
     state
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::Timestamp;
+
+    use super::*;
+    use crate::algorithms::als::{Als, AlsSettings};
+    use crate::algorithms::blend::Blend;
+    use crate::algorithms::interactions::Interactions;
+    use crate::algorithms::neighbours::{Neighbours, NeighboursSettings};
+    use crate::service::context::Act;
+    use crate::serving::{Index, Trained};
+    use crate::training::Basis;
+
+    const ITEMS: u32 = 12;
+
+    fn model() -> Recommenders {
+        let rows: Vec<Vec<u32>> =
+            (0..40_u32).map(|user| (0..5).map(|at| (user * 7 + at * at) % ITEMS).collect()).collect();
+        let interactions = Interactions::from_rows(&rows, ITEMS as usize).unwrap();
+        let parts = vec![
+            Part::Neighbours(Neighbours::train(&interactions, &NeighboursSettings::default()).unwrap()),
+            Part::Als(Als::train(&interactions, &AlsSettings::default()).unwrap()),
+        ];
+        let trained = Trained {
+            parts: parts.into_iter().map(Arc::new).collect(),
+            blend: Blend::fixed(&[1.0, 1.0]).unwrap(),
+            together: None,
+            items: (0..ITEMS).map(|item| ("item".to_owned(), item.to_string())).collect(),
+            users: Vec::new(),
+            silent_items: Vec::new(),
+            basis: Basis { interactions: 0, revision: 0, erasures: 0 },
+        };
+        let places: Vec<u32> = (0..ITEMS).collect();
+        let index = Index {
+            item_in_view: places.clone(),
+            entity_in_parts: places,
+            in_order: true,
+            ..Index::default()
+        };
+        Recommenders::new(1, Timestamp::UNIX_EPOCH, trained, index)
+    }
+
+    #[test]
+    fn a_state_says_what_the_history_says_however_it_came_to_be() {
+        let (model, acts) = (model(), |weights: &[f32]| {
+            let act =
+                |(at, weight): (usize, &f32)| Act { entity: at as u32, weight: *weight, time_ms: at as i64 };
+            Context::of_acts(weights.iter().enumerate().map(act).collect())
+        });
+        let blend = model.blend();
+        let histories = [acts(&[1.0, 1.0]), acts(&[1.0, 1.0, 1.0]), acts(&[1.0, 3.0, 1.0]), acts(&[1.0])];
+        for context in &histories {
+            let known = model.known(context.history());
+            let state = model.state(7, context, &known).unwrap();
+            assert!(state.scores(0).is_some() && state.size_bytes() > 4 * ITEMS as usize);
+            let scores = |state| model.score_parts(&known, state, &blend, ITEMS as usize);
+            assert_eq!(scores(Some(&*state)), scores(None));
+            let again = model.state(7, context, &known).unwrap();
+            assert!(Arc::ptr_eq(&state, &again), "what stands for the history is kept");
+        }
+    }
 }

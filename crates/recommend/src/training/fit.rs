@@ -20,6 +20,7 @@ use crate::algorithms::sequence::{SequenceModel, SequenceSettings};
 use crate::algorithms::sparse_ease::SparseEase;
 use crate::algorithms::topk::{ItemSet, top_k};
 use crate::algorithms::transitions::Transitions;
+use crate::algorithms::user_neighbours::UserNeighbours;
 use crate::algorithms::{Interactions, Recommender, Scratch};
 use crate::serving::{Part, Trained};
 
@@ -79,6 +80,10 @@ pub fn fit_part(
         ),
         Kind::Content => Part::Content(
             ContentModel::fit(&set.attributes, set.embedder.as_deref(), settings.content()?)
+                .map_err(|e| failed(e.into()))?,
+        ),
+        Kind::UserNeighbours => Part::UserNeighbours(
+            UserNeighbours::train(interactions, &settings.user_neighbours()?)
                 .map_err(|e| failed(e.into()))?,
         ),
     })

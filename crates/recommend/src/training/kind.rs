@@ -8,6 +8,7 @@ use super::settings::Algorithms;
 use crate::algorithms::{
     als::Als, content::ContentModel, ease::Ease, graph_filter::GraphFilter, neighbours::Neighbours,
     popularity::Popularity, sequence::SequenceModel, sparse_ease::SparseEase, transitions::Transitions,
+    user_neighbours::UserNeighbours,
 };
 
 /// The algorithms that can be a part.
@@ -29,6 +30,8 @@ pub enum Kind {
     Sequence,
     /// See [`ContentModel`].
     Content,
+    /// See [`UserNeighbours`].
+    UserNeighbours,
 }
 
 impl Kind {
@@ -42,6 +45,7 @@ impl Kind {
         Self::Transitions,
         Self::Sequence,
         Self::Content,
+        Self::UserNeighbours,
     ];
 
     /// The name in settings and on the command line.
@@ -56,6 +60,7 @@ impl Kind {
             Self::Transitions => "transitions",
             Self::Sequence => "sequence",
             Self::Content => "content",
+            Self::UserNeighbours => "user_neighbours",
         }
     }
 
@@ -98,6 +103,7 @@ impl Algorithms {
             Kind::Transitions => self.transitions,
             Kind::Sequence => self.sequence,
             Kind::Content => self.content,
+            Kind::UserNeighbours => self.user_neighbours,
         };
         Kind::ALL.iter().copied().filter(is_wanted).collect()
     }

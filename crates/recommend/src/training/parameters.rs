@@ -18,6 +18,7 @@ use crate::algorithms::neighbours::NeighboursSettings;
 use crate::algorithms::sequence::SequenceSettings;
 use crate::algorithms::sparse_ease::SparseEaseSettings;
 use crate::algorithms::transitions::TransitionsSettings;
+use crate::algorithms::user_neighbours::UserNeighboursSettings;
 use crate::evaluation::tuning::SettingsMap;
 
 /// Fields of [`SparseEaseSettings`] that dense EASE does not have.
@@ -84,6 +85,10 @@ impl TrainingSettings {
         self.over(Kind::Content, ContentSettings::default(), |_| true)
     }
 
+    pub(super) fn user_neighbours(&self) -> Result<UserNeighboursSettings> {
+        self.over(Kind::UserNeighbours, UserNeighboursSettings::default(), |_| true)
+    }
+
     /// Every field of an algorithm's settings as they are in force, by name.
     ///
     /// # Errors
@@ -104,6 +109,7 @@ impl TrainingSettings {
             Kind::Transitions => fields_of(&self.transitions()?),
             Kind::Sequence => fields_of(&self.sequence()?),
             Kind::Content => fields_of(&self.content()?),
+            Kind::UserNeighbours => fields_of(&self.user_neighbours()?),
         }
     }
 
@@ -133,6 +139,7 @@ impl TrainingSettings {
                 // That has checks of its own, which fitting makes.
                 Kind::Sequence => self.sequence().map(|_| ())?,
                 Kind::Content => self.content()?.validate().map_err(refused)?,
+                Kind::UserNeighbours => self.user_neighbours()?.validate().map_err(refused)?,
             }
         }
         Ok(())

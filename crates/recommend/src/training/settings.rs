@@ -56,6 +56,8 @@ pub struct Algorithms {
     pub sequence: bool,
     /// What the items are like.
     pub content: bool,
+    /// User neighbourhoods. For few users: a request costs as much as the items of a history have users.
+    pub user_neighbours: bool,
 }
 
 impl Default for Algorithms {
@@ -68,6 +70,7 @@ impl Default for Algorithms {
             transitions: true,
             sequence: true,
             content: true,
+            user_neighbours: false,
         }
     }
 }

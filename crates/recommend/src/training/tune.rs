@@ -133,6 +133,12 @@ fn space(kind: Kind, is_sparse: bool, is_ordered: bool, has_times: bool) -> Spac
             ("neighbour_count", Range::LogInteger(20, 1_000)),
             ("shrinkage", Range::Linear(0.0, 50.0)),
         ],
+        Kind::UserNeighbours => vec![
+            ("neighbour_count", Range::LogInteger(10, 300)),
+            ("shrinkage", Range::Linear(0.0, 50.0)),
+            ("rarity_exponent", Range::Linear(0.0, 2.0)),
+            ("length_exponent", Range::Linear(0.0, 1.0)),
+        ],
         Kind::Linear => vec![
             ("l2", Range::Log(5.0, 5_000.0)),
             ("l2_exponent", Range::Linear(0.0, 1.0)),
@@ -172,7 +178,8 @@ fn space(kind: Kind, is_sparse: bool, is_ordered: bool, has_times: bool) -> Spac
         let half_lives = [1.0, 7.0, 30.0, 180.0].map(|days| json!(days * day_ms));
         space.push(("half_life_ms", Range::Choice([&[Value::Null], &half_lives[..]].concat())));
     }
-    if is_ordered && !matches!(kind, Kind::Factors | Kind::Transitions | Kind::Content) {
+    if is_ordered && !matches!(kind, Kind::Factors | Kind::Transitions | Kind::Content | Kind::UserNeighbours)
+    {
         space.push(("age_exponent", Range::Linear(0.0, 1.5)));
     }
     space.into_iter().map(|(name, range)| (name.to_owned(), range)).collect()

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{EventDraft, ManualClock, Scope, TenantId, Timestamp};
+use recommend::candidates::CandidateSource;
 use recommend::service::{Algorithm, Answer, Cursor, Query, Shown};
 use recommend::training::Effort;
-use recommend::{Recommend, RecommendSettings};
+use recommend::{Recommend, RecommendParts, RecommendSettings};
 use serde_json::{Value, json};
 use store::EventLog;
 use store::memory::MemoryEventLog;
@@ -17,25 +18,29 @@ use crate::parts;
 const NOW: &str = "2026-01-10T12:00:00Z";
 const OLD: &str = "2020-01-01T00:00:00Z";
 
-struct Shop {
-    recommend: Recommend,
-    log: Arc<MemoryEventLog>,
-    scope: Scope,
+pub(crate) struct Shop {
+    pub(crate) recommend: Recommend,
+    pub(crate) log: Arc<MemoryEventLog>,
+    pub(crate) scope: Scope,
     sent: std::cell::Cell<usize>,
 }
 
 impl Shop {
-    async fn new(settings: RecommendSettings) -> Self {
+    pub(crate) async fn new(settings: RecommendSettings) -> Self {
+        Self::searching(settings, None).await
+    }
+
+    async fn searching(settings: RecommendSettings, candidates: Option<Arc<dyn CandidateSource>>) -> Self {
         let log = Arc::new(MemoryEventLog::new(1));
         let clock = Arc::new(ManualClock::at(NOW.parse::<Timestamp>().unwrap()));
-        let parts = parts(log.clone(), clock).await;
+        let parts = RecommendParts { candidates, ..parts(log.clone(), clock).await };
         let mut metrics = prometheus_client::registry::Registry::default();
         let recommend = Recommend::open(parts, settings, &mut metrics).await.unwrap();
         let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
         Self { recommend, log, scope, sent: std::cell::Cell::new(0) }
     }
 
-    async fn send(&self, kind: &str, time: &str, data: Value) {
+    pub(crate) async fn send(&self, kind: &str, time: &str, data: Value) {
         self.sent.set(self.sent.get() + 1);
         let draft = json!({
             "specversion": "1.0", "id": format!("{}", self.sent.get()), "source": "/t", "time": time,
@@ -57,19 +62,19 @@ impl Shop {
         self.send("interaction.recorded", time, data).await;
     }
 
-    async fn train(&self) {
+    pub(crate) async fn train(&self) {
         self.recommend.train(&self.scope, |_| ()).await.unwrap();
     }
 
-    fn compiled(&self, text: &str) -> Arc<recommend::service::expression::Expression> {
+    pub(crate) fn compiled(&self, text: &str) -> Arc<recommend::service::expression::Expression> {
         self.recommend.service().expressions().compile(text, "filter").unwrap()
     }
 
-    fn user(&self, user: &str, query: &Query) -> Answer {
+    pub(crate) fn user(&self, user: &str, query: &Query) -> Answer {
         self.recommend.service().for_user(&self.scope, user, query, None).unwrap()
     }
 
-    fn list(&self, query: &Query) -> Answer {
+    pub(crate) fn list(&self, query: &Query) -> Answer {
         self.recommend.service().list(&self.scope, query, None).unwrap()
     }
 
@@ -83,24 +88,32 @@ impl Shop {
 }
 
 /// Trains fast.
-fn settings(sequence: bool) -> RecommendSettings {
+pub(crate) fn settings(sequence: bool) -> RecommendSettings {
     let mut settings = RecommendSettings::default();
     settings.training.effort = Effort::Light;
     settings.training.algorithms.sequence = sequence;
     settings
 }
 
-fn query(algorithm: Algorithm) -> Query {
+pub(crate) fn query(algorithm: Algorithm) -> Query {
     Query { count: 5, algorithm, ..Query::default() }
 }
 
-fn ids(answer: &Answer) -> Vec<&str> {
+pub(crate) fn ids(answer: &Answer) -> Vec<&str> {
     answer.recommendations.iter().map(|line| line.entity_id.as_str()).collect()
 }
 
 /// Thirty films that fifteen users chose years ago, in two tastes, and three articles that nobody chose.
 async fn old_shop(settings: RecommendSettings) -> Shop {
-    let shop = Shop::new(settings).await;
+    filled(Shop::new(settings).await).await
+}
+
+/// The same, where a text finds candidates.
+pub(crate) async fn searching_shop(settings: RecommendSettings, source: Arc<dyn CandidateSource>) -> Shop {
+    filled(Shop::searching(settings, Some(source)).await).await
+}
+
+async fn filled(shop: Shop) -> Shop {
     for film in 0..30 {
         let word = ["orchard", "harbour", "desert", "glacier", "meadow"][film % 5];
         shop.entity("film", &format!("film-{film}"), &format!("{word} number{film}")).await;

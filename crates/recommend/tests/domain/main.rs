@@ -4,6 +4,8 @@
 
 mod answers;
 mod background;
+mod canaries;
+mod candidates;
 mod embedder;
 mod erasures;
 mod publish;
@@ -53,9 +55,11 @@ async fn parts(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> RecommendParts 
         blobs: Arc::new(memory_blobs()),
         cache: Arc::new(MemoryCache::new(clock.clone())),
         dead_letters: DeadLetters::new(records),
+        holders: Vec::new(),
         clock,
         entropy,
         embedder: None,
+        candidates: None,
         views: stream::ProjectorSettings::default(),
     }
 }
