@@ -57,7 +57,7 @@ pub fn all(rules: &Arc<Rules>) -> Result<Vec<Topology>> {
 }
 
 /// When the server took a message in, microseconds since 1970; none where it came another way.
-fn received_us(event: &Event) -> Option<i64> {
+pub(crate) fn received_us(event: &Event) -> Option<i64> {
     let text = event.extensions.get(RECEIVED_AT).and_then(Value::as_str)?;
     text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }

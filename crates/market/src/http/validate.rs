@@ -24,6 +24,8 @@ pub(super) fn routes() -> OpenApiRouter<HttpState> {
 pub struct VerdictResponse {
     /// Whether it would become a price, a quote or part of a bar.
     valid: bool,
+    /// The feed that reads it (`market.feeds`); none where the mapping does.
+    feed: Option<String>,
     /// The guide's flags; empty where it is no tick.
     quality_flags: Vec<String>,
     /// Why it would be a dead letter.
@@ -68,6 +70,7 @@ async fn post(
         .collect();
     Ok(Json(VerdictResponse {
         valid: errors.is_empty(),
+        feed: verdict.feed,
         quality_flags: flags.into_iter().map(|flag| flag.into_owned()).collect(),
         errors,
         tick,

@@ -21,6 +21,8 @@ pub struct Would {
 /// What would become of a message.
 #[derive(Debug, Clone)]
 pub struct Verdict {
+    /// The feed that reads it; none where the mapping does.
+    pub feed: Option<String>,
     /// The tick, where it is one.
     pub tick: Option<TickMessage>,
     /// Why it would be a dead letter, where it would.
@@ -41,36 +43,28 @@ impl Service {
             kernel::Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}"))
         })?;
         let mut event = Event {
-            id: "validate".to_owned(),
-            source: "/api/v1/market/validate".to_owned(),
-            kind: kinds::RAW_TICK.to_owned(),
-            tenant: scope.tenant().clone(),
-            time: now,
-            subject: None,
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(data),
-            data_base64: None,
-            extensions: std::collections::BTreeMap::new(),
+            ..Event::new(scope.tenant(), "validate", "/api/v1/market/validate", kinds::RAW_TICK, now)
         };
         event.extensions.insert(RECEIVED_AT.to_owned(), now.to_string().into());
         let refused = |stage: &'static str, rejection: stream::Rejection| {
             Some(Would { stage, code: rejection.code, reason: rejection.reason })
         };
+        let feed = self.rules.feeds.translate(message.as_bytes()).ok().flatten();
+        let feed = feed.map(|found| found.feed.to_owned());
         let tick = match normalised(&self.rules, &event) {
             Ok(tick) => tick,
             Err(rejection) => {
-                return Ok(Verdict { tick: None, refused: refused("normalization", rejection) });
+                return Ok(Verdict { feed, tick: None, refused: refused("normalization", rejection) });
             }
         };
         let tick = match Enricher::new(std::sync::Arc::clone(&self.rules)).enrich(tick.clone()) {
             Ok(tick) => tick,
             Err(rejection) => {
-                return Ok(Verdict { tick: Some(tick), refused: refused("enrichment", rejection) });
+                return Ok(Verdict { feed, tick: Some(tick), refused: refused("enrichment", rejection) });
             }
         };
         let refused = BarTrade::of(&tick).err().and_then(|rejection| refused("aggregation", rejection));
-        Ok(Verdict { tick: Some(tick), refused })
+        Ok(Verdict { feed, tick: Some(tick), refused })
     }
 }

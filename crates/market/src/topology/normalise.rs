@@ -8,7 +8,7 @@ use stream::{Rejection, Topology, read};
 
 use super::{NORMALISED_TICKS, RAW_TICKS, emission, received_us};
 use crate::algorithms::quality::QualityLimits;
-use crate::algorithms::ticks::{self, RejectionCode, SequenceScope, Tenancy};
+use crate::algorithms::ticks::{RejectionCode, SequenceScope, Tenancy};
 use crate::events::{Stamp, TickMessage, kinds, topics};
 use crate::settings::Rules;
 
@@ -39,12 +39,13 @@ pub fn normalised(rules: &Rules, event: &Event) -> Result<TickMessage, Rejection
     }
     let message = event.data.as_ref().map_or("null", |data| data.get());
     let tenancy = Tenancy::Only(&event.tenant);
-    let tick = ticks::normalise(message.as_bytes(), &rules.normaliser, tenancy, &rules.terms)
-        .map_err(|fault| Rejection { code: fault.code.name(), reason: fault.to_string() })?;
-    let arrived_us = received_us(event).or(tick.ingested_us);
-    check_moment(tick.occurred_us, arrived_us, &rules.quality)?;
-    let stamp = Stamp { normalised_us: arrived_us.unwrap_or(tick.occurred_us), producer: PRODUCER };
-    Ok(TickMessage::of(&tick, stamp))
+    let found = rules.read(message.as_bytes(), tenancy, |tick, _| {
+        let arrived_us = received_us(event).or(tick.ingested_us);
+        check_moment(tick.occurred_us, arrived_us, &rules.quality)?;
+        let stamp = Stamp { normalised_us: arrived_us.unwrap_or(tick.occurred_us), producer: PRODUCER };
+        Ok(TickMessage::of(tick, stamp))
+    });
+    found.map_err(|fault| Rejection { code: fault.code.name(), reason: fault.to_string() })?
 }
 
 /// Passes for a time that is not later than clocks differ, and that bars and columns can hold.

@@ -92,7 +92,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    pub(super) fn new(
+    pub(crate) fn new(
         code: RejectionCode,
         field: impl Into<String>,
         message: impl Into<Cow<'static, str>>,
