@@ -6,22 +6,30 @@
 //! It refuses to make up a price or a bar: a gap is told as a gap.
 
 mod bars;
+pub mod curves;
 mod dead_letters;
+pub mod export;
+pub mod live;
 mod validate;
 
 use std::sync::Arc;
 
 use kernel::{Error, ErrorCode, ErrorKind, Permission, Result, Scope, Timestamp, codes};
-use store::{ColumnRow, ColumnValue, Columns, EventLog};
+use store::{ColumnRow, ColumnScan, ColumnValue, Columns, EventLog, MAX_TIME_NS, TimeRange};
 
 pub use bars::{BarAnswer, BarQuestion, BarState, ToldBar};
 pub use dead_letters::{STAGES, StageLetter, StageLetters};
 pub use validate::{Verdict, Would};
 
 use crate::algorithms::instruments::Classification;
-use crate::projection::PRICES;
+use crate::projection::{PRICES, is_withdrawn};
 use crate::settings::Rules;
 use crate::views::{Instrument, MarketViews, Price, Quote};
+
+/// Withdrawn prices that are read at once.
+const ROWS_PASSED_OVER: usize = 1_000;
+/// How often they are.
+const PAGES_PASSED_OVER: usize = 20;
 
 /// No tick of the instrument was taken in.
 pub const INSTRUMENT_NOT_FOUND: ErrorCode = ErrorCode {
@@ -43,6 +51,7 @@ pub struct Service {
     rules: Arc<Rules>,
     views: Arc<MarketViews>,
     columns: Arc<dyn Columns>,
+    log: Arc<dyn EventLog>,
     letters: StageLetters,
 }
 
@@ -82,7 +91,7 @@ impl Service {
         columns: Arc<dyn Columns>,
         log: Arc<dyn EventLog>,
     ) -> Self {
-        Self { rules, views, columns, letters: StageLetters::new(log) }
+        Self { rules, views, columns, letters: StageLetters::new(Arc::clone(&log)), log }
     }
 
     /// The rules that everything works by.
@@ -114,13 +123,40 @@ impl Service {
     /// The price that an instrument had: the newest that happened at that time or before.
     ///
     /// # Errors
-    /// `PRICE_NOT_FOUND`; those of the engine.
+    /// `PRICE_NOT_FOUND`, also behind very many prices that were withdrawn; those of the engine.
     pub async fn price_as_of(&self, scope: &Scope, id: &str, time: Timestamp) -> Result<Quoted> {
         scope.require(Permission::Read)?;
         let as_of_ns = nanoseconds(time, "as_of")?;
         let rows = self.columns.latest(scope, PRICES, &[id], as_of_ns).await?;
-        let row = rows.into_iter().next().ok_or_else(|| price_not_found(id))?;
+        let mut row = rows.into_iter().next();
+        if row.as_ref().is_some_and(is_withdrawn) {
+            row = self.last_price_row(scope, id, as_of_ns).await?;
+        }
+        let row = row.ok_or_else(|| price_not_found(id))?;
         Ok(Quoted { instrument: id.to_owned(), price: price_of(&row)?, quote: None })
+    }
+
+    /// The newest price at a time or before that was not withdrawn.
+    async fn last_price_row(&self, scope: &Scope, id: &str, as_of_ns: i64) -> Result<Option<ColumnRow>> {
+        let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: as_of_ns.saturating_add(1).min(MAX_TIME_NS) };
+        let mut scan = ColumnScan { descending: true, ..ColumnScan::new(id, range, ROWS_PASSED_OVER) };
+        let mut reached_ns = as_of_ns;
+        for _ in 0..PAGES_PASSED_OVER {
+            let page = self.columns.scan(scope, PRICES, &scan).await?;
+            let last_ns = page.rows.last().map(|row| row.time_ns);
+            let found = page.rows.into_iter().find(|row| !is_withdrawn(row));
+            if found.is_some() || page.cursor.is_none() {
+                return Ok(found);
+            }
+            reached_ns = last_ns.unwrap_or(reached_ns);
+            scan.cursor = page.cursor;
+        }
+        let reached = Timestamp::from_nanosecond(reached_ns.into()).unwrap_or_default();
+        let message = format!(
+            "a backfill withdrew every price of `{}` after {reached}; ask for a time before that",
+            id.escape_debug()
+        );
+        Err(Error::new(PRICE_NOT_FOUND, message).with_field("as_of"))
     }
 
     /// The newest prices of the instruments after `after`, in the order of their ids.

@@ -1,9 +1,10 @@
-//! `GET /api/v1/market/instruments`, `/{id}`, and `/api/v1/market/taxonomy`: what instruments are, and why.
+//! `GET /api/v1/market/instruments`, `/{id}`, and `/api/v1/market/taxonomy`, `/{instrument_id}`: what instruments are, and
+//! why; those of ticks, and those of any name.
 
 use axum::Json;
 use axum::extract::State;
 use edge::{ApiResult, Caller, Params, Path};
-use kernel::Permission;
+use kernel::{Error, Permission, codes};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,8 +14,15 @@ use super::HttpState;
 use super::prices::InstrumentParams;
 use crate::algorithms::instruments::{Classification, Decision, Vocabulary};
 
+/// Of a name that is classified.
+const MOST_NAME_BYTES: usize = 256;
+
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(taxonomy))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(taxonomy))
+        .routes(routes!(classify))
 }
 
 /// One label and why.
@@ -124,4 +132,22 @@ async fn taxonomy(
     let rules = state.service.rules().taxonomy.rules();
     let Vocabulary { commodity, region, product_tier } = rules.vocabulary.clone();
     Ok(Json(TaxonomyResponse { commodity, region, product_tier, rules: rules.rules.len() }))
+}
+
+/// Say what an instrument of that name is, whether or not a tick of it came.
+#[utoipa::path(get, path = "/api/v1/market/taxonomy/{instrument_id}", tag = "market", operation_id = "classify_instrument",
+    params(("instrument_id" = String, Path, description = "The name.", example = "NG_HH_BALMO")),
+    responses((status = 200, body = InstrumentResponse)))]
+async fn classify(
+    State(state): State<HttpState>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+) -> ApiResult<Json<InstrumentResponse>> {
+    scope.require(Permission::Read)?;
+    if id.len() > MOST_NAME_BYTES {
+        let message = format!("must be at most {MOST_NAME_BYTES} bytes, not {}", id.len());
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("instrument_id").into());
+    }
+    let found = state.service.rules().taxonomy.classify(&id);
+    Ok(Json(InstrumentResponse::of(id, found)))
 }

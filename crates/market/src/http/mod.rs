@@ -3,9 +3,12 @@
 //! To add one: a file with its request, response and handler, a line in [`routes`].
 
 pub mod bars;
+pub mod curves;
 pub mod dead_letters;
+pub mod export;
 pub mod instruments;
 pub mod prices;
+pub mod stream;
 pub mod ticks;
 pub mod validate;
 
@@ -16,6 +19,7 @@ use kernel::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::Service;
+use crate::service::live::Live;
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct HttpState {
     pub service: Arc<Service>,
     /// Raw ticks.
     pub ingest: Ingest,
+    /// Streams of prices and bars.
+    pub live: Arc<Live>,
 }
 
 /// Every route of this domain.
@@ -32,6 +38,9 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(ticks::routes())
         .merge(prices::routes())
         .merge(bars::routes())
+        .merge(export::routes())
+        .merge(stream::routes())
+        .merge(curves::routes())
         .merge(instruments::routes())
         .merge(validate::routes())
         .merge(dead_letters::routes())

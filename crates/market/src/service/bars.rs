@@ -7,7 +7,7 @@ use store::{ColumnRow, ColumnScan, MAX_SCAN_ROWS, TimeRange};
 
 use super::{Service, float, instrument_not_found, nanoseconds, whole};
 use crate::algorithms::bars::{BarFault, Interval, Ohlcv, gaps};
-use crate::projection::NO_MARKET;
+use crate::projection::{NO_MARKET, is_withdrawn};
 use crate::topology::{BAR_KINDS, BarKind};
 
 /// Intervals that are looked at for gaps, at most.
@@ -126,7 +126,7 @@ impl Service {
         loop {
             let page = self.columns.scan(scope, kind.table, &scan).await?;
             let last_ns = page.rows.last().map(|row| row.time_ns);
-            for row in page.rows {
+            for row in page.rows.into_iter().filter(|row| !is_withdrawn(row)) {
                 let bar = told(&row, kind)?;
                 if question.market.as_ref().is_none_or(|market| *market == bar.market) {
                     bars.insert((bar.start_us, bar.market.clone()), bar);
