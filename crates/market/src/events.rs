@@ -31,8 +31,12 @@ pub mod kinds {
     pub const ENRICHED_TICK: &str = "market.tick.enriched.v1";
     /// One revision of a bar.
     pub const BAR: &str = "market.bar.v1";
+    /// A revision of a row that a backfill made.
+    pub const CORRECTED_ROW: &str = "market.row.corrected.v1";
     /// A price that is newer than the one before.
     pub const LATEST_PRICE: &str = "market.price.latest.v1";
+    /// What was quoted of a curve at one time.
+    pub const CURVE_QUOTES: &str = "market.curve.quotes.v1";
 }
 
 /// The extension attribute of a raw message that says when the server took it in. It stands in for the clock, so that a
@@ -53,7 +57,7 @@ pub mod topics {
     pub const BARS_1H: &str = "aggregated.market.bars.1h.v1";
     /// Bars of a trading day. The guide keeps them and has no topic for them.
     pub const BARS_1D: &str = "aggregated.market.bars.1d.v1";
-    /// Curves.
+    /// What was quoted of curves.
     pub const CURVE_UPDATES: &str = "pricing.curve.updates.v1";
     /// Latest prices.
     pub const LATEST_PRICES: &str = "served.market.latest_prices.v1";
@@ -65,15 +69,19 @@ pub mod topics {
     pub const DEAD_AGGREGATION: &str = "processing.deadletter.aggregation.v1";
     /// Ticks that could not be projected.
     pub const DEAD_PROJECTION: &str = "processing.deadletter.projection.v1";
+    /// What backfills found to differ. The guide has none, because it writes over.
+    pub const CORRECTED_ROWS: &str = "corrected.market.rows.v1";
     /// All of them, as backups and retention see them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 13] = [
         RAW_TICKS,
         NORMALISED_TICKS,
         ENRICHED_TICKS,
         BARS_5M,
         BARS_1H,
         BARS_1D,
+        CURVE_UPDATES,
         LATEST_PRICES,
+        CORRECTED_ROWS,
         DEAD_TICKS,
         DEAD_ENRICHMENT,
         DEAD_AGGREGATION,

@@ -3,6 +3,8 @@
 //! - [`events`]: the wire. What ticks, bars and dead letters look like, and the topics they travel on.
 //! - [`algorithms`]: pure functions and structs, each with its paper or its rule. Read these first.
 //! - [`topology`]: the stages from raw ticks to bars and latest prices. [`projection`]: what they make, as rows.
+//! - [`backfill`]: what the rules of now would make of the raw ticks, beside what was made of them.
+//! - [`quality_report`] and [`reconcile`]: what an operator asks about rows. [`samples`]: ticks that are made up.
 //! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP.
 //!
 //! | question | answer |
@@ -20,11 +22,15 @@
 //! `algorithms/`, pure, with a brute-force oracle in its tests. To add a stage: see [`topology`].
 
 pub mod algorithms;
+pub mod backfill;
 pub mod events;
 pub mod http;
 pub mod metrics;
 pub mod owner;
 pub mod projection;
+pub mod quality_report;
+pub mod reconcile;
+pub mod samples;
 pub mod service;
 mod settings;
 #[cfg(test)]
@@ -50,20 +56,24 @@ use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 
 use http::HttpState;
-use metrics::StageMetrics;
+use metrics::{LiveMetrics, StageMetrics};
 use owner::{BrokerTicks, MarketOwner};
 use projection::ProjectionSink;
 use service::Service;
+use service::live::Live;
 use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
 use views::MarketViews;
 
 pub use settings::{
     BarSettings, Calendars, InstrumentTerms, KnownSlots, MarketSettings, Rules, StageSettings,
-    TaxonomySettings, TermsTable,
+    StreamSettings, TaxonomySettings, TermsTable,
 };
 
 /// Between two tries of what an engine that is away did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long streams have to end.
+const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL_TURN: Duration = Duration::from_millis(10);
 /// Stages that do not wait for time need not be told of it.
 const NEVER: Duration = Duration::from_secs(1 << 40);
 
@@ -160,6 +170,7 @@ impl Topics {
 pub struct Market {
     owner: Arc<MarketOwner>,
     service: Arc<Service>,
+    live: Arc<Live>,
     projector: Arc<Projector<MarketViews>>,
     workers: Vec<(String, Arc<Worker>)>,
     log: Arc<dyn EventLog>,
@@ -192,9 +203,11 @@ impl Market {
         let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
         metrics.register_collector(Box::new(told));
         let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
+        let live = Live::new(Arc::clone(&log), settings.streams.clone(), LiveMetrics::register(metrics));
         Ok(Self {
             owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
             service: Arc::new(Service::new(rules, views, Arc::clone(&columns), Arc::clone(&log))),
+            live: Arc::new(live),
             projector: Arc::new(projector),
             workers,
             log,
@@ -223,13 +236,23 @@ impl Market {
 
     /// The endpoints.
     pub fn routes(&self, ingest: Ingest) -> OpenApiRouter {
-        http::routes(HttpState { service: Arc::clone(&self.service), ingest })
+        http::routes(HttpState { service: Arc::clone(&self.service), ingest, live: Arc::clone(&self.live) })
     }
 
     /// What a probe tells of this domain.
     #[must_use]
     pub fn check(&self) -> Arc<dyn Check> {
         Arc::new(MarketCheck { projector: Arc::clone(&self.projector), workers: self.workers.clone() })
+    }
+
+    /// Ends the streams to callers, each with its reason, so long after `stop`: when no load balancer sends them back here.
+    pub fn end_streams(&self, stop: &CancellationToken, delay: Duration) {
+        let (live, stop) = (Arc::clone(&self.live), stop.clone());
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            tokio::time::sleep(delay).await;
+            live.stop.cancel();
+        });
     }
 
     /// Runs the stages in the background until `stop`, from the first raw tick on.
@@ -255,6 +278,14 @@ impl Market {
 
     /// Writes a last checkpoint and ends. The token given to [`Market::start`] must be cancelled before.
     pub async fn stop(self) {
+        self.live.stop.cancel();
+        // A WebSocket is no request any more, and nobody else waits until it was told.
+        let ended = async {
+            while self.live.open() > 0 {
+                tokio::time::sleep(FAREWELL_TURN).await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, ended).await;
         for background in self.background {
             let _ = background.await;
         }

@@ -1,7 +1,7 @@
 //! What is told of the stages, read when `/metrics` is. Label values are names of stages and outcomes, never what a tenant
 //! wrote.
 //!
-//! `stage_events_total{stage, outcome}`: what came is `taken`, and `passed`, `duplicate`, `dead_lettered` and `filtered`
+//! `stage_events_total{stage, outcome}`, since the process began: what came is `taken`, and `passed`, `duplicate`, `dead_lettered` and `filtered`
 //! make that sum. The guide's three names of the first stage are kept beside.
 //!
 //! To add a figure: a line in `encode`, and its row in `docs/monitoring.md`.
@@ -12,9 +12,68 @@ use kernel::Clock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
 use stream::{Totals, Worker};
+
+/// What is told of streams to callers.
+#[derive(Debug, Clone, Default)]
+pub struct LiveMetrics {
+    /// Open now.
+    pub open: Gauge,
+    /// Refused, for there were as many as there may be.
+    pub refused: Counter,
+    messages: Counter,
+    ended: Family<EndLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    reason: &'static str,
+}
+
+/// Why streams end, but for defects.
+const ENDS: [&str; 8] = [
+    "CREDENTIAL_ENDED",
+    "END",
+    "GONE",
+    "REAUTHENTICATE",
+    "SERVER_STOPPING",
+    "STREAM_TOO_SLOW",
+    "UNAVAILABLE",
+    "UNEXPECTED_MESSAGE",
+];
+
+impl LiveMetrics {
+    /// Registers every metric.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("market_streams_open", "Streams of prices and bars", metrics.open.clone());
+        let help = "Streams over the limit of a credential, a tenant or the server";
+        registry.register("market_streams_refused", help, metrics.refused.clone());
+        let help = "Prices and bars that were told in streams";
+        registry.register("market_stream_messages", help, metrics.messages.clone());
+        // Made at once, because a rate needs a series that was there before the first.
+        for reason in ENDS {
+            drop(metrics.ended.get_or_create(&EndLabels { reason }));
+        }
+        registry.register("market_streams_ended", "Streams, by why they ended", metrics.ended.clone());
+        metrics
+    }
+
+    /// So many prices and bars were told.
+    pub fn told(&self, messages: u64) {
+        self.messages.inc_by(messages);
+    }
+
+    /// A stream ended for this reason, one of a fixed set.
+    pub fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&EndLabels { reason }).inc();
+    }
+}
 
 /// Reads the figures of stages.
 #[derive(Debug)]
@@ -36,7 +95,7 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
-/// The sum of a stage over its partitions here.
+/// The sum of a stage over its partitions here; its totals are what this process took.
 #[derive(Default)]
 struct Sum {
     totals: Totals,
@@ -55,14 +114,8 @@ impl StageMetrics {
 
 impl Sum {
     fn of(worker: &Worker) -> Self {
-        let mut sum = Self::default();
+        let mut sum = Self { totals: worker.counted(), ..Self::default() };
         for standing in worker.standings().into_values() {
-            let (totals, more) = (&mut sum.totals, standing.totals);
-            totals.taken += more.taken;
-            totals.passed += more.passed;
-            totals.duplicates += more.duplicates;
-            totals.dead_lettered += more.dead_lettered;
-            totals.filtered += more.filtered;
             sum.lag_events += standing.lag_events;
             sum.state_values += standing.operators.iter().map(|(.., values)| values).sum::<usize>();
             sum.failed_partitions += usize::from(standing.failure.is_some());
@@ -111,7 +164,7 @@ impl Collector for StageMetrics {
             whole(sum.failed_partitions as u64)
         })?;
         let now_ms = self.clock.now().as_millisecond();
-        let help = "How far the watermark of the tenant that is furthest behind is behind the clock";
+        let help = "How far the watermark of the tenant with overdue bars that is furthest behind is behind the clock";
         gauges("stage_watermark_delay_seconds", help, &|sum| {
             sum.watermark_ms.map(|at_ms| now_ms.saturating_sub(at_ms).max(0) / 1_000)
         })?;

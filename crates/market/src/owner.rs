@@ -17,7 +17,7 @@ use serde_json::Value;
 use store::{Appended, EventLog, Extent, ReadLimit, Stored, Topic};
 use stream::{LogSource, PLACE, PUNCTUATION, REPLAY_OF, Source};
 
-use crate::algorithms::ticks::{RejectionCode, Tenancy, normalise};
+use crate::algorithms::ticks::{RejectionCode, Tenancy};
 use crate::events::{RECEIVED_AT, kinds};
 use crate::settings::Rules;
 use crate::topology::RAW_TICKS;
@@ -109,14 +109,18 @@ fn adopt(rules: &Rules, event: &mut Event, now: Timestamp) {
         kinds::RAW_TICK.clone_into(&mut event.kind);
     }
     event.extensions.remove(PLACE);
-    let noted = event.extensions.get(RECEIVED_AT).and_then(Value::as_str).and_then(|text| text.parse().ok());
-    // The time of a record that is no event is when it was written; the time of an event is when that happened.
-    let written = if event.source.starts_with(RECORDS) { event.time } else { now };
-    let received = noted.unwrap_or(written).min(now);
+    let received = when_written(event).unwrap_or(now).min(now);
     let scope = Scope::system(event.tenant.clone(), "market");
     if complete(rules, &scope, event, received).is_err() {
         event.extensions.insert(RECEIVED_AT.to_owned(), Value::String(received.to_string()));
     }
+}
+
+/// When a raw message came in, where it says so. The time of a record that is no event is when it was written; the time of an
+/// event is when that happened.
+pub(crate) fn when_written(event: &Event) -> Option<Timestamp> {
+    let noted = event.extensions.get(RECEIVED_AT).and_then(Value::as_str).and_then(|text| text.parse().ok());
+    noted.or_else(|| event.source.starts_with(RECORDS).then_some(event.time))
 }
 
 /// Notes on a raw message when it came, and, where it is a tick, when it happened and which instrument it is about. For
@@ -131,8 +135,8 @@ pub fn complete(rules: &Rules, scope: &Scope, event: &mut Event, received: Times
         return Err(error.with_field("data"));
     }
     let tenancy = Tenancy::Only(scope.tenant());
-    let found = normalise(message.as_bytes(), &rules.normaliser, tenancy, &rules.terms);
-    let found = found.map(|tick| (tick.occurred_us, tick.instrument.into_owned()));
+    let found =
+        rules.read(message.as_bytes(), tenancy, |tick, _| (tick.occurred_us, tick.instrument.to_string()));
     match found {
         Ok((occurred_us, instrument)) => {
             event.time = Timestamp::from_microsecond(occurred_us).unwrap_or(event.time);

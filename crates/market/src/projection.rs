@@ -1,7 +1,8 @@
 //! From topics to tables: what the stages make, as rows that answers are read from.
 //!
 //! [`ProjectionSink`] takes the outputs of a stage, appends them to the log, then writes the rows. Both know what they
-//! have, so that outputs that come again change nothing. [`rebuild`] makes the rows again from the topics.
+//! have, so that outputs that come again change nothing. [`rebuild`] makes the rows again from the topics: those of the
+//! stages, and the corrections of a backfill, which have a topic of their own so that no stage counts a tick twice.
 //!
 //! To add a table: its declaration, and what of which topic goes there in [`row`].
 
@@ -9,16 +10,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kernel::{Error, Event, Result, Scope, TenantId};
+use kernel::{Error, Event, Result, Scope, TenantId, Timestamp, codes};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{
     Column, ColumnKind, ColumnRow, ColumnTable, ColumnValue, Columns, EventLog, MAX_APPEND_ROWS, ReadLimit,
-    Topic,
+    Stored, Topic,
 };
 use stream::{LogSink, Output, Sink};
 
 use crate::algorithms::bars::Ohlcv;
 use crate::events::{KeptBar, TickMessage, kinds, topics};
+use crate::service::curves::{CURVE_QUOTES, row_of};
 use crate::topology::BAR_KINDS;
+
+/// Rows that a backfill found to differ.
+pub const CORRECTED_ROWS: Topic = Topic::fixed(topics::CORRECTED_ROWS);
+/// The source of their events.
+const BACKFILL: &str = "/watershed/backfill";
 
 /// Every price, by instrument and time.
 pub const PRICES: ColumnTable = ColumnTable {
@@ -71,10 +80,10 @@ impl Sink for ProjectionSink {
 
 /// Rows by tenant and table.
 #[derive(Default)]
-struct Rows(BTreeMap<(TenantId, &'static str), (ColumnTable, Vec<ColumnRow>)>);
+pub(crate) struct Rows(BTreeMap<(TenantId, &'static str), (ColumnTable, Vec<ColumnRow>)>);
 
 impl Rows {
-    fn add(&mut self, topic: &Topic, event: &Event) -> Result<()> {
+    pub(crate) fn add(&mut self, topic: &Topic, event: &Event) -> Result<()> {
         if let Some((table, row)) = row(topic, event)? {
             let entry = self.0.entry((event.tenant.clone(), table.name));
             entry.or_insert_with(|| (table, Vec::new())).1.push(row);
@@ -82,8 +91,15 @@ impl Rows {
         Ok(())
     }
 
+    fn add_quotes(&mut self, stored: &Stored) -> Result<()> {
+        let row = row_of(stored.event.data_as()?, stored.offset)?;
+        let entry = self.0.entry((stored.event.tenant.clone(), CURVE_QUOTES.name));
+        entry.or_insert_with(|| (CURVE_QUOTES, Vec::new())).1.push(row);
+        Ok(())
+    }
+
     /// Returns how many were not there yet.
-    async fn write(self, columns: &dyn Columns) -> Result<u64> {
+    pub(crate) async fn write(self, columns: &dyn Columns) -> Result<u64> {
         let mut new = 0;
         for ((tenant, _), (table, mut rows)) in self.0 {
             let scope = Scope::system(tenant, "market");
@@ -97,10 +113,13 @@ impl Rows {
 }
 
 /// The row that an event of a topic is, where it is one.
-fn row(topic: &Topic, event: &Event) -> Result<Option<(ColumnTable, ColumnRow)>> {
+pub(crate) fn row(topic: &Topic, event: &Event) -> Result<Option<(ColumnTable, ColumnRow)>> {
     // Punctuations, and at brokers what others wrote there.
-    if ![kinds::ENRICHED_TICK, kinds::BAR].contains(&event.kind.as_str()) {
+    if ![kinds::ENRICHED_TICK, kinds::BAR, kinds::CORRECTED_ROW].contains(&event.kind.as_str()) {
         return Ok(None);
+    }
+    if topic.as_str() == topics::CORRECTED_ROWS {
+        return event.data_as::<Correction>()?.row().map(Some);
     }
     if topic.as_str() == topics::ENRICHED_TICKS {
         let tick: TickMessage = event.data_as()?;
@@ -161,6 +180,97 @@ fn bar_row(bar: &KeptBar) -> ColumnRow {
     }
 }
 
+/// The next revision of a row: that there is none any more.
+pub(crate) fn withdrawn(row: &ColumnRow) -> ColumnRow {
+    let values = vec![ColumnValue::Missing; row.values.len()];
+    ColumnRow { revision: row.revision + 1, values, ..row.clone() }
+}
+
+/// Whether a row says that there is none.
+pub(crate) fn is_withdrawn(row: &ColumnRow) -> bool {
+    row.values.iter().all(|value| *value == ColumnValue::Missing)
+}
+
+/// A value on the wire.
+pub(crate) fn json(value: &ColumnValue) -> Value {
+    match value {
+        ColumnValue::Missing => Value::Null,
+        ColumnValue::Float(number) => Value::from(*number),
+        ColumnValue::Integer(number) => Value::from(*number),
+        ColumnValue::Text(text) => Value::from(text.as_str()),
+    }
+}
+
+/// Revisions of rows on their way to the topic of corrections.
+pub(crate) struct Corrections<'a> {
+    pub(crate) table: ColumnTable,
+    pub(crate) rows: &'a [ColumnRow],
+}
+
+/// One of them on the wire.
+#[derive(Serialize, Deserialize)]
+struct Correction {
+    table: String,
+    instrument_id: String,
+    time_ns: i64,
+    id: String,
+    revision: u32,
+    /// By the columns of the table.
+    values: Vec<Value>,
+}
+
+impl Corrections<'_> {
+    /// Appends them. Their ids are of what they say, so that those that come again are known.
+    pub(crate) async fn append(&self, scope: &Scope, log: &dyn EventLog, now: Timestamp) -> Result<()> {
+        let event = |row: &ColumnRow| {
+            let correction = Correction {
+                table: self.table.name.to_owned(),
+                instrument_id: row.series.clone(),
+                time_ns: row.time_ns,
+                id: row.id.clone(),
+                revision: row.revision,
+                values: row.values.iter().map(json).collect(),
+            };
+            let data = serde_json::value::to_raw_value(&correction).map_err(Error::internal)?;
+            let id = blake3::hash(data.get().as_bytes()).to_hex();
+            Ok(Event {
+                subject: Some(row.series.clone()),
+                data: Some(data),
+                ..Event::new(scope.tenant(), &id[..32], BACKFILL, kinds::CORRECTED_ROW, now)
+            })
+        };
+        let events = self.rows.iter().map(event).collect::<Result<Vec<Event>>>()?;
+        log.append(scope, &CORRECTED_ROWS, events).await.map(drop)
+    }
+}
+
+impl Correction {
+    fn row(self) -> Result<(ColumnTable, ColumnRow)> {
+        let wrong =
+            |what: &str| Error::new(codes::CORRUPTED, format!("a correction of `{}` {what}", self.table));
+        let mut tables = [PRICES].into_iter().chain(BAR_KINDS.map(|kind| kind.table));
+        let table = tables.find(|table| table.name == self.table).ok_or_else(|| wrong("names no table"))?;
+        if self.values.len() > table.columns.len() {
+            return Err(wrong("has more values than the table has columns"));
+        }
+        let read = |(column, value): (&Column, &Value)| {
+            let found = match (column.kind, value) {
+                (_, Value::Null) => Some(ColumnValue::Missing),
+                (ColumnKind::Float, value) => value.as_f64().map(ColumnValue::Float),
+                (ColumnKind::Integer, value) => value.as_i64().map(ColumnValue::Integer),
+                (ColumnKind::Text, value) => value.as_str().map(|text| ColumnValue::Text(text.to_owned())),
+            };
+            found.ok_or_else(|| wrong("has a value of another kind"))
+        };
+        // Columns that were added to the table since have nothing there.
+        let missing = table.columns.len() - self.values.len();
+        let values = table.columns.iter().zip(&self.values).map(read);
+        let values = values.chain((0..missing).map(|_| Ok(ColumnValue::Missing))).collect::<Result<_>>()?;
+        let Self { instrument_id: series, time_ns, id, revision, .. } = self;
+        Ok((table, ColumnRow { series, time_ns, id, revision, values }))
+    }
+}
+
 /// Makes the rows again from what the topics hold; returns how many were missing.
 ///
 /// # Errors
@@ -168,20 +278,44 @@ fn bar_row(bar: &KeptBar) -> ColumnRow {
 pub async fn rebuild(log: &dyn EventLog, columns: &dyn Columns) -> Result<u64> {
     let mut missing = 0;
     let bars = BAR_KINDS.iter().map(|kind| kind.topic);
-    for name in [topics::ENRICHED_TICKS].into_iter().chain(bars) {
-        let topic = Topic::fixed(name);
-        for extent in log.extents(&topic).await? {
-            let mut offset = extent.first;
-            while offset < extent.next {
-                let batch = log.read(&topic, extent.partition, offset, ReadLimit::default()).await?;
-                let Some(last) = batch.last() else { break };
-                offset = last.offset + 1;
-                let mut rows = Rows::default();
-                for stored in &batch {
-                    rows.add(&topic, &stored.event).map_err(|error| damaged(&topic, stored.offset, error))?;
-                }
-                missing += rows.write(columns).await?;
+    let others = [topics::CORRECTED_ROWS, topics::CURVE_UPDATES];
+    for name in [topics::ENRICHED_TICKS].into_iter().chain(bars).chain(others) {
+        missing += rebuild_from(log, columns, &Topic::fixed(name), |_| true).await?;
+    }
+    Ok(missing)
+}
+
+/// Writes the rows of the scope's tenant that the topic of corrections has and the tables do not; returns how many.
+pub(crate) async fn apply_corrections(
+    scope: &Scope,
+    log: &dyn EventLog,
+    columns: &dyn Columns,
+) -> Result<u64> {
+    rebuild_from(log, columns, &CORRECTED_ROWS, |event| event.tenant == *scope.tenant()).await
+}
+
+async fn rebuild_from(
+    log: &dyn EventLog,
+    columns: &dyn Columns,
+    topic: &Topic,
+    is_wanted: impl Fn(&Event) -> bool,
+) -> Result<u64> {
+    let mut missing = 0;
+    for extent in log.extents(topic).await? {
+        let mut offset = extent.first;
+        while offset < extent.next {
+            let batch = log.read(topic, extent.partition, offset, ReadLimit::default()).await?;
+            let Some(last) = batch.last() else { break };
+            offset = last.offset + 1;
+            let mut rows = Rows::default();
+            for stored in batch.iter().filter(|stored| is_wanted(&stored.event)) {
+                let added = match stored.event.kind.as_str() {
+                    kinds::CURVE_QUOTES => rows.add_quotes(stored),
+                    _ => rows.add(topic, &stored.event),
+                };
+                added.map_err(|error| damaged(topic, stored.offset, error))?;
             }
+            missing += rows.write(columns).await?;
         }
     }
     Ok(missing)

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use stream::{Deduplication, EventTime};
 
 use crate::algorithms::bars::{Calendar, CalendarSettings, Interval, Slot, Slots};
+use crate::algorithms::feeds::{Feed, Feeds, Translated};
 use crate::algorithms::instruments::{Override, Taxonomy, TaxonomyRules};
 use crate::algorithms::quality::QualityLimits;
-use crate::algorithms::ticks::{Mapping, Normaliser, Reference, Terms};
+use crate::algorithms::ticks::{Mapping, Normaliser, Reference, Rejection, Tenancy, Terms, Tick, normalise};
 
 /// Market data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +23,10 @@ use crate::algorithms::ticks::{Mapping, Normaliser, Reference, Terms};
 pub struct MarketSettings {
     /// Whether ticks are taken in and answered about. While no tick ever came, nothing runs for it.
     pub enabled: bool,
-    /// Where messages keep what.
+    /// Where messages keep what, but for those of a feed.
     pub mapping: Mapping,
+    /// Feeds that a mapping of paths cannot read.
+    pub feeds: Vec<Feed>,
     /// What instruments are quoted in, by their id; it counts before what a message says.
     pub instruments: BTreeMap<String, InstrumentTerms>,
     /// What instruments are.
@@ -34,6 +37,8 @@ pub struct MarketSettings {
     pub bars: BarSettings,
     /// How the stages run.
     pub stages: StageSettings,
+    /// Streams of prices and bars to callers.
+    pub streams: StreamSettings,
 }
 
 impl Default for MarketSettings {
@@ -41,11 +46,13 @@ impl Default for MarketSettings {
         Self {
             enabled: true,
             mapping: Mapping::default(),
+            feeds: Vec::new(),
             instruments: BTreeMap::new(),
             taxonomy: TaxonomySettings::default(),
             quality: QualityLimits::default(),
             bars: BarSettings::default(),
             stages: StageSettings::default(),
+            streams: StreamSettings::default(),
         }
     }
 }
@@ -117,11 +124,51 @@ impl Default for StageSettings {
     }
 }
 
+/// Streams of prices and bars to callers. They have places of their own, so that they take none from other requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamSettings {
+    /// Open at once in this server.
+    pub max: usize,
+    /// Of one tenant.
+    pub max_per_tenant: usize,
+    /// Of one key or token.
+    pub max_per_credential: usize,
+    /// After how long a stream ends in any case, 1 to 86,400. Its caller goes on from the last id, on whatever server.
+    pub max_seconds: u64,
+    /// A caller who does not take a batch of messages within so long is ended, 1 to 25.
+    pub slow_after_seconds: u64,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            max: 256,
+            max_per_tenant: 64,
+            max_per_credential: 16,
+            max_seconds: 900,
+            slow_after_seconds: 10,
+        }
+    }
+}
+
+impl StreamSettings {
+    fn validate(&self) -> Result<()> {
+        let is_span = (1..=86_400).contains(&self.max_seconds);
+        require(is_span, "market.streams.max_seconds", "must be between 1 and 86,400")?;
+        let is_patience = (1..=25).contains(&self.slow_after_seconds);
+        // Later the connection is cut off, and no reason can be told any more.
+        require(is_patience, "market.streams.slow_after_seconds", "must be between 1 and 25")
+    }
+}
+
 /// The settings made ready.
 #[derive(Debug)]
 pub struct Rules {
-    /// Messages to ticks.
+    /// Messages to ticks, but for those of a feed.
     pub normaliser: Normaliser,
+    /// Messages of feeds.
+    pub feeds: Feeds,
     /// What instruments are quoted in.
     pub terms: TermsTable,
     /// Names to classifications.
@@ -168,11 +215,15 @@ impl MarketSettings {
         )?;
         let idle = self.stages.idle_after_seconds;
         require(idle > 0, "market.stages.idle_after_seconds", "must be at least 1")?;
+        self.streams.validate()?;
         let normaliser =
             Normaliser::new(self.mapping.clone()).map_err(|fault| invalid("market.mapping", fault))?;
+        let feeds = Feeds::new(&self.feeds, &self.mapping)
+            .map_err(|fault| invalid(format!("market.feeds.{}", fault.at).trim_end_matches('.'), fault))?;
         let times = &self.bars;
         Ok(Rules {
             normaliser,
+            feeds,
             terms: TermsTable(self.instruments.clone()),
             taxonomy: self.taxonomy.made_ready()?,
             quality: quality.clone(),
@@ -189,6 +240,31 @@ impl MarketSettings {
             },
             lateness_ms: i64::from(times.allowed_lateness_seconds) * 1_000,
         })
+    }
+}
+
+impl Rules {
+    /// What `then` makes of the tick that a message says, and of the name of its feed where it has one.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub fn read<R>(
+        &self,
+        message: &[u8],
+        tenancy: Tenancy<'_>,
+        then: impl FnOnce(&Tick<'_>, Option<&str>) -> R,
+    ) -> Result<R, Rejection> {
+        match self.feeds.translate(message)? {
+            None => Ok(then(&normalise(message, &self.normaliser, tenancy, &self.terms)?, None)),
+            Some(Translated { feed, message, normaliser }) => {
+                let tick = normalise(message.as_bytes(), normaliser, tenancy, &self.terms);
+                let tick = tick.map_err(|fault| Rejection {
+                    message: format!("{} (feed `{feed}`)", fault.message).into(),
+                    ..fault
+                })?;
+                Ok(then(&tick, Some(feed)))
+            }
+        }
     }
 }
 
@@ -314,6 +390,11 @@ mod tests {
         check("[taxonomy]\nrules_file = \"/none\"", "market.taxonomy.rules_file");
         check("[taxonomy.overrides.X]\ncommodity = \"cheese\"", "market.taxonomy");
         check("[stages]\nbatch_events = 0", "market.stages.batch_events");
+        let feed = "[[feeds]]\nname = \"np\"\nsources = [\"np\"]\n[feeds.fields]\nsymbol = \"s\"\n";
+        check(feed, "market.feeds.np.fields.price");
+        check(&format!("{feed}price = {{ cel = \"1 +\" }}"), "market.feeds.np.fields.price");
+        check("[streams]\nmax_seconds = 0", "market.streams.max_seconds");
+        check("[streams]\nslow_after_seconds = 60", "market.streams.slow_after_seconds");
     }
 
     #[test]

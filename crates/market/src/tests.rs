@@ -15,30 +15,31 @@ use stream::{
 use crate::events::{RECEIVED_AT, kinds, topics};
 use crate::owner::{BrokerTicks, complete};
 use crate::projection::{PRICES, ProjectionSink, rebuild};
+use crate::service::curves::{CURVE_QUOTES, QuoteSet, TenorQuote};
 use crate::service::{BarQuestion, BarState, Service, ToldBar};
 use crate::topology::{self, BAR_KINDS, RAW_TICKS};
 use crate::views::MarketViews;
 use crate::{MarketSettings, Rules};
 
-const START_MS: i64 = 1_704_067_200_000; // 2024-01-01
-const MINUTE_MS: i64 = 60_000;
+pub(crate) const START_MS: i64 = 1_704_067_200_000; // 2024-01-01
+pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// All stages of one process.
-struct Desk {
-    log: Arc<dyn EventLog>,
-    records: Arc<dyn Records>,
-    columns: Arc<dyn Columns>,
-    rules: Arc<Rules>,
+pub(crate) struct Desk {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) columns: Arc<dyn Columns>,
+    pub(crate) rules: Arc<Rules>,
     views: Arc<MarketViews>,
     seen: BTreeMap<(String, u32), u64>,
 }
 
-fn scope(tenant: &str) -> Scope {
+pub(crate) fn scope(tenant: &str) -> Scope {
     Scope::system(TenantId::new(tenant).unwrap(), "test")
 }
 
 impl Desk {
-    fn new(partitions: u32, settings: &MarketSettings) -> Self {
+    pub(crate) fn new(partitions: u32, settings: &MarketSettings) -> Self {
         let rules = Arc::new(settings.rules().unwrap());
         Self {
             log: Arc::new(MemoryEventLog::new(partitions)),
@@ -51,7 +52,17 @@ impl Desk {
     }
 
     /// A message as the edge appends it, at a time after everything that the tests tell of.
-    async fn send(&self, tenant: &str, message: &Value) -> kernel::Result<()> {
+    pub(crate) async fn send(&self, tenant: &str, message: &Value) -> kernel::Result<()> {
+        self.send_by(tenant, message, None).await
+    }
+
+    /// With a key of its own, which chooses the partition.
+    pub(crate) async fn send_by(
+        &self,
+        tenant: &str,
+        message: &Value,
+        key: Option<&str>,
+    ) -> kernel::Result<()> {
         let scope = scope(tenant);
         let text = message.to_string();
         let draft = EventDraft {
@@ -64,13 +75,14 @@ impl Desk {
         };
         let now = Timestamp::from_millisecond(START_MS + 1_000 * MINUTE_MS).unwrap();
         let mut event = draft.seal(&scope, now).unwrap();
+        event.partition_key = key.map(str::to_owned);
         complete(&self.rules, &scope, &mut event, now)?;
         assert!(event.extensions.contains_key(RECEIVED_AT));
         self.log.append(&scope, &RAW_TICKS, vec![event]).await.map(drop)
     }
 
     /// Every stage to the end of its topic, each opened anew; what became of the events, by stage.
-    async fn run(&mut self) -> BTreeMap<String, Totals> {
+    pub(crate) async fn run(&mut self) -> BTreeMap<String, Totals> {
         let mut all = BTreeMap::new();
         for stage in topology::all(&self.rules).unwrap() {
             let stage = Arc::new(stage);
@@ -122,7 +134,7 @@ impl Desk {
         events
     }
 
-    fn service(&self) -> Service {
+    pub(crate) fn service(&self) -> Service {
         let (rules, views) = (Arc::clone(&self.rules), Arc::clone(&self.views));
         Service::new(rules, views, Arc::clone(&self.columns), Arc::clone(&self.log))
     }
@@ -142,11 +154,11 @@ impl Desk {
     }
 }
 
-fn all() -> ReadLimit {
+pub(crate) fn all() -> ReadLimit {
     ReadLimit { events: usize::MAX, bytes: usize::MAX }
 }
 
-fn tick(sequence: u64, minute: f64, price: impl Into<Value>) -> Value {
+pub(crate) fn tick(sequence: u64, minute: f64, price: impl Into<Value>) -> Value {
     let time_us = (START_MS as f64 * 1_000.0 + minute * 60e6) as i64;
     json!({
         "source_system": "feed", "market": "pjm", "symbol": "HUB", "sequence": sequence, "timestamp": time_us,
@@ -320,18 +332,14 @@ async fn pages_gaps_and_fewer_lines() {
 /// An event as the log of brokers makes it of what others wrote there.
 fn record(offset: u64, tenant: &str, written_ms: i64, value: &Value) -> Event {
     Event {
-        id: format!("{RAW_TICKS}/0/{offset}"),
-        source: format!("/kafka/{RAW_TICKS}"),
-        kind: "kafka.record".to_owned(),
-        tenant: TenantId::new(tenant).unwrap(),
-        time: Timestamp::from_millisecond(written_ms).unwrap(),
-        subject: None,
-        partition_key: None,
-        data_content_type: None,
-        data_schema: None,
         data: Some(serde_json::value::to_raw_value(value).unwrap()),
-        data_base64: None,
-        extensions: BTreeMap::new(),
+        ..Event::new(
+            &TenantId::new(tenant).unwrap(),
+            format!("{RAW_TICKS}/0/{offset}"),
+            format!("/kafka/{RAW_TICKS}"),
+            "kafka.record",
+            Timestamp::from_millisecond(written_ms).unwrap(),
+        )
     }
 }
 
@@ -405,4 +413,79 @@ async fn a_view_over_brokers_takes_what_comes_again_once() {
         });
         assert_eq!(trades, 6);
     }
+}
+
+/// The quotes of a line of the Treasury's history; 0.0 is a term that was not issued.
+fn treasury_quotes(line: &str) -> (Timestamp, Vec<TenorQuote>) {
+    const TENORS: [&str; 11] = ["1m", "3m", "6m", "1y", "2y", "3y", "5y", "7y", "10y", "20y", "30y"];
+    let mut cells = line.split(',');
+    let day = cells.next().unwrap();
+    let rates = TENORS.iter().zip(cells).map(|(tenor, cell)| (tenor, cell.parse::<f64>().unwrap_or(0.0)));
+    let quoted = rates.filter(|(_, percent)| *percent != 0.0);
+    let quote =
+        |(tenor, percent): (&&str, f64)| TenorQuote { tenor: (*tenor).to_owned(), rate: percent / 100.0 };
+    (format!("{day}T00:00:00Z").parse().unwrap(), quoted.map(quote).collect())
+}
+
+#[tokio::test]
+async fn what_was_quoted_is_kept_in_revisions_and_made_again_from_the_log() {
+    let desk = Desk::new(2, &MarketSettings::default());
+    let (service, owner) = (desk.service(), scope("desk"));
+    let now = Timestamp::UNIX_EPOCH;
+    let (as_of, quotes) =
+        treasury_quotes("2020-03-09,0.57,0.33,0.27,0.31,0.38,0.40,0.46,0.56,0.54,0.87,0.99,0.99");
+    let set = QuoteSet { curve: "UST".to_owned(), as_of, frequency: 2, quotes };
+    let first = service.quote(&owner, set.clone(), now).await.unwrap();
+    assert_eq!(service.quote(&owner, set.clone(), now).await.unwrap(), first, "the same again is the same");
+    // Another, and the first one back: each is a revision.
+    let mut other = set.clone();
+    other.quotes.pop();
+    let second = service.quote(&owner, other, now).await.unwrap();
+    let third = service.quote(&owner, set.clone(), now).await.unwrap();
+    assert!(first.revision < second.revision && second.revision < third.revision);
+    let earlier = QuoteSet { as_of: "2020-03-06T00:00:00Z".parse().unwrap(), ..set.clone() };
+    service.quote(&owner, earlier.clone(), now).await.unwrap();
+    let check = async |time: &str, expected: Option<&QuoteSet>| {
+        let found = service.quotes_as_of(&owner, "UST", time.parse().unwrap()).await;
+        assert_eq!(found.as_ref().ok().map(|kept| &kept.set), expected, "{time}: {found:?}");
+    };
+    check("2020-03-09T00:00:00Z", Some(&set)).await;
+    check("2020-03-08T23:00:00Z", Some(&earlier)).await;
+    check("2020-03-05T00:00:00Z", None).await;
+    assert!(service.quotes_as_of(&scope("other"), "UST", as_of).await.is_err(), "another tenant has none");
+    let all = (Timestamp::UNIX_EPOCH, "2030-01-01T00:00:00Z".parse().unwrap());
+    let (page, cursor) = service.quote_history(&owner, "UST", all, None, 1).await.unwrap();
+    assert_eq!(page.iter().map(|kept| &kept.set).collect::<Vec<_>>(), [&set]);
+    let (page, _) = service.quote_history(&owner, "UST", all, cursor, 1).await.unwrap();
+    assert_eq!(page.iter().map(|kept| &kept.set).collect::<Vec<_>>(), [&earlier]);
+
+    let empty = MemoryColumns::default();
+    assert_eq!(rebuild(desk.log.as_ref(), &empty).await.unwrap(), 4);
+    let rows = empty.latest(&owner, CURVE_QUOTES, &["UST"], MAX_TIME_NS).await.unwrap();
+    assert_eq!(rows, desk.columns.latest(&owner, CURVE_QUOTES, &["UST"], MAX_TIME_NS).await.unwrap());
+}
+
+#[tokio::test]
+async fn quotes_that_make_no_curve_are_refused() {
+    let desk = Desk::new(1, &MarketSettings::default());
+    let service = desk.service();
+    let check = async |name: &str, frequency: u32, quotes: &[(&str, f64)], field: &str| {
+        let quote = |(tenor, rate): &(&str, f64)| TenorQuote { tenor: (*tenor).to_owned(), rate: *rate };
+        let set = QuoteSet {
+            curve: name.to_owned(),
+            as_of: Timestamp::UNIX_EPOCH,
+            frequency,
+            quotes: quotes.iter().map(quote).collect(),
+        };
+        let refused = service.quote(&scope("desk"), set, Timestamp::UNIX_EPOCH).await.unwrap_err();
+        assert_eq!((refused.code().name, refused.field()), ("VALIDATION_ERROR", Some(field)), "{refused}");
+    };
+    check("C", 2, &[], "quotes").await;
+    check("C", 2, &[("2y", 0.04), ("1y", 0.04)], "quotes").await;
+    check("C", 2, &[("1y", f64::NAN)], "quotes").await;
+    check("C", 2, &[("1y", 4.0)], "quotes").await;
+    check("C", 2, &[("soon", 0.04)], "quotes").await;
+    check("C", 0, &[("1y", 0.04)], "frequency").await;
+    check("", 2, &[("1y", 0.04)], "name").await;
+    assert!(desk.events(topics::CURVE_UPDATES).await.is_empty());
 }

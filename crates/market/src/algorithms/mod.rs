@@ -7,6 +7,7 @@
 
 pub mod bars;
 pub mod curves;
+pub mod feeds;
 pub mod forecasting;
 pub mod instruments;
 pub mod quality;

@@ -45,6 +45,9 @@ pub enum ForecastFault {
     /// Equations without a stable solution.
     #[error("the equations have no stable solution; use a larger alpha")]
     Singular,
+    /// A series that no model smooths.
+    #[error("the history cannot be smoothed: {0}; use another model type, or give more of it")]
+    Smoothing(String),
     /// A model file that is not what was written.
     #[error("the model file is damaged or of another format: {0}")]
     Artifact(String),

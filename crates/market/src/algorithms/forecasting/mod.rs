@@ -1,6 +1,7 @@
 //! Forecasts of curves and of day-ahead power prices, and how good they are.
 //!
-//! - [`Panel`]: a table of daily curves. [`curve`]: its next days by ridge, trees, Nelson-Siegel factors, or all of them.
+//! - [`Panel`]: a table of daily curves. [`curve`]: its next days by ridge, trees, Nelson-Siegel factors, or all of them,
+//!   or by [`smoothing`] of each tenor.
 //! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression.
 //! - [`Report`]: scores by step and target, with persistence and the seasonal naive forecast beside them, and the
 //!   [`diebold_mariano`] test of whether the difference is more than luck.
@@ -26,6 +27,7 @@ pub mod power;
 mod report;
 mod ridge;
 mod scores;
+pub mod smoothing;
 mod trees;
 
 pub use conformal::COVERAGES;

@@ -3,11 +3,13 @@
 use std::f64::consts::TAU;
 
 use crate::algorithms::forecasting::nelson_siegel::NelsonSiegel;
-use crate::algorithms::forecasting::{ForecastFault, Panel};
+use crate::algorithms::forecasting::{ForecastFault, Panel, smoothing};
 
 const MEANS: [usize; 2] = [5, 10];
 /// A day, a week, a month and a quarter of trading, ascending: policy moves rates the same way for months.
 pub(super) const MOMENTUM_ROWS: [usize; 4] = [1, 5, 20, 60];
+/// Rows that smoothing is fitted on: some five months of trading.
+pub(super) const SMOOTHED_ROWS: usize = 100;
 const DAYS_OF_YEAR: f64 = 365.25;
 const DAYS_OF_WEEK: f64 = 7.0;
 
@@ -57,6 +59,28 @@ pub(super) fn reversion(panel: &Panel, row: usize, model: &NelsonSiegel) -> Vec<
 pub(super) fn factors(panel: &Panel, row: usize, model: &NelsonSiegel) -> Vec<f64> {
     let (now, then) = (model.factors(&panel.values[row]), model.factors(&panel.values[row - 1]));
     now.into_iter().chain(std::array::from_fn::<f64, 3, _>(|factor| now[factor] - then[factor])).collect()
+}
+
+/// The changes that smoothing each target by itself expects after a row, step by step; `in_weeks` with a season of a week.
+pub(super) fn smoothed(
+    panel: &Panel,
+    row: usize,
+    in_weeks: bool,
+    steps: usize,
+) -> Result<Vec<f64>, ForecastFault> {
+    let rows = row + 1 - SMOOTHED_ROWS..row + 1;
+    // Markets that trade at weekends have seven rows to a week, others five.
+    let rests = panel.dates[rows.clone()].iter().all(|date| date.weekday().to_monday_zero_offset() < 5);
+    let period = in_weeks.then_some(if rests { 5 } else { 7 });
+    let mut out = vec![0.0; steps * panel.targets.len()];
+    for target in 0..panel.targets.len() {
+        let history: Vec<f64> = panel.values[rows.clone()].iter().map(|values| values[target]).collect();
+        let told = smoothing::forecast(&history, period, steps)?;
+        for (step, value) in told.into_iter().enumerate() {
+            out[step * panel.targets.len() + target] = value - panel.values[row][target];
+        }
+    }
+    Ok(out)
 }
 
 /// Changes of all targets over each step after a row, step by step.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{MOMENTUM_ROWS, changes, factors, lagged, reversion, smooth};
+use super::columns::{MOMENTUM_ROWS, changes, factors, lagged, reversion, smooth, smoothed};
 use super::{CurveSettings, HELD_OUT, ModelType};
 use crate::algorithms::forecasting::ridge::Ridge;
 use crate::algorithms::forecasting::trees::{TreeSettings, Trees};
@@ -27,6 +27,8 @@ pub(super) enum Fitted {
     Trees(Trees),
     Reversion(Ridge),
     Factors(Ridge),
+    /// Whether with a week; the rest is fitted when it is asked.
+    Smoothed(bool),
     Ensemble(Vec<(f64, Fitted)>),
 }
 
@@ -75,6 +77,8 @@ impl Fitted {
                 let targets: Vec<Vec<f64>> = targets.iter().map(of).collect();
                 Ok(Self::Factors(Ridge::fit(&columns, &targets, settings.alpha * REVERSION_ALPHA)?))
             }
+            ModelType::Ets => Ok(Self::Smoothed(false)),
+            ModelType::Mstl => Ok(Self::Smoothed(true)),
             kind => {
                 let columns: Vec<_> = rows.map(|row| lagged(panel, row, settings.lookback_days)).collect();
                 Self::of_lags(kind, &columns, &targets, settings)
@@ -151,6 +155,7 @@ impl Fitted {
                 let moves = ridge.predict(&factors(panel, row, &model));
                 moves.as_chunks::<FACTORS>().0.iter().flat_map(|moves| model.curve(*moves)).collect()
             }
+            Self::Smoothed(in_weeks) => smoothed(panel, row, *in_weeks, shape.settings.forecast_horizon)?,
             Self::Ensemble(members) => {
                 let mut sum = vec![0.0; panel.targets.len() * shape.settings.forecast_horizon];
                 for (weight, member) in members {
@@ -171,6 +176,7 @@ impl Fitted {
             Self::Trees(trees) => trees.is_sound(lags, targets * steps),
             Self::Reversion(ridge) => ridge.is_sound((1 + MOMENTUM_ROWS.len()) * targets, targets * steps),
             Self::Factors(ridge) => ridge.is_sound(2 * FACTORS, FACTORS * steps),
+            Self::Smoothed(_) => true,
             Self::Ensemble(members) => members.iter().all(|(weight, member)| {
                 weight.is_finite()
                     && !matches!(member, Self::Ensemble(_))

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::MOMENTUM_ROWS;
+use super::columns::{MOMENTUM_ROWS, SMOOTHED_ROWS};
 use crate::algorithms::forecasting::ForecastFault;
 
 /// What learns.
@@ -24,17 +24,23 @@ pub enum ModelType {
     NelsonSiegel,
     /// Level, slope and curvature as a vector autoregression, shrunk to a random walk.
     NelsonSiegelVar,
+    /// Exponential smoothing of each tenor by itself, fitted on the history that is forecast from.
+    Ets,
+    /// The same on what is left after the week is taken out.
+    Mstl,
 }
 
 impl ModelType {
     /// Every type.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Ridge,
         Self::RandomForest,
         Self::GradientBoosting,
         Self::Ensemble,
         Self::NelsonSiegel,
         Self::NelsonSiegelVar,
+        Self::Ets,
+        Self::Mstl,
     ];
 
     /// As on the command line.
@@ -47,6 +53,8 @@ impl ModelType {
             Self::Ensemble => "ensemble",
             Self::NelsonSiegel => "nelson_siegel",
             Self::NelsonSiegelVar => "nelson_siegel_var",
+            Self::Ets => "ets",
+            Self::Mstl => "mstl",
         }
     }
 }
@@ -115,6 +123,7 @@ impl CurveSettings {
             ModelType::NelsonSiegel | ModelType::Ensemble => {
                 lags.max(MOMENTUM_ROWS[MOMENTUM_ROWS.len() - 1] + 1)
             }
+            ModelType::Ets | ModelType::Mstl => SMOOTHED_ROWS,
             _ => lags,
         }
     }
