@@ -1,5 +1,6 @@
 //! Mounts the domains on the edge: one list of parts, one router, one OpenAPI document.
 
+use std::iter::once;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +11,20 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use edge::auth::{Authenticator, Tokens};
 use edge::browsers;
+use edge::dialect::Dialect;
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
 use edge::streams::{PlaceLimits, StreamLimits};
 use edge::{
-    AccessMetrics, ApiError, ApiResult, AuditLog, Authenticators, Caller, EventOwner, HttpMetrics, KeyRing,
-    StaticKey,
+    AccessMetrics, ApiError, ApiResult, AuditLog, Authenticators, Caller, HttpMetrics, KeyRing, StaticKey,
 };
 use kernel::{Clock, Entropy, Error, Permission, Result, Scope, SystemClock, SystemEntropy, TenantId, codes};
 use market::{Market, MarketParts};
 use prometheus_client::registry::Registry;
 use recommend::{Recommend, RecommendParts};
 use registry::{ModelRegistry, RegistryParts};
+use runtime::jobs::{JobParts, Jobs};
 use runtime::{Runtime, RuntimeParts};
 use stream::{HISTORY_GONE, ProjectorSettings};
 use tokio_util::sync::CancellationToken;
@@ -31,19 +33,23 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use webhooks::Webhooks;
 
-use crate::config::{Config, Engine, JwtSettings, Role, Roles};
+use crate::config::{Config, JwtSettings, Part, Role, Roles};
 use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
 use crate::forecasters::CurveForecasters;
 use crate::guard::{self, Guarded};
-use crate::{hooks, jwks};
+use crate::holders::FeaturesOfUsers;
+use crate::process_metrics::ProcessMetrics;
+use crate::{hooks, jwks, ports};
 
 /// Probes and scrapes that are answered at the same time.
 const PROBES_AT_ONCE: usize = 64;
 
 /// The rate of a stream is looked at each time that it was waited for so long.
 const STREAM_WINDOW: Duration = Duration::from_secs(60);
+/// How errors are told to clients of other protocols.
+const DIALECTS: &[Dialect] = &[registry::mlflow::DIALECT, runtime::http::DIALECT];
 
 /// Time and randomness of the process.
 #[derive(Debug, Clone)]
@@ -73,6 +79,7 @@ pub(crate) struct App {
     pub recommend: Recommend,
     pub models: ModelRegistry,
     pub runtime: Runtime,
+    pub jobs: Jobs,
     /// None where `market.enabled` says so.
     pub market: Option<Market>,
     pub audit: AuditLog,
@@ -84,19 +91,28 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens engines, restores views and models, for a command: it has every role.
+    /// Opens engines, restores views and models, for a command: it has every role, and asks no registered model.
     ///
     /// # Errors
     /// Those of the engines; damaged data.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
-        Self::open_as(config, &Roles::default()).await
+        Self::open_with(config, &Roles::default(), Vec::new()).await
     }
 
     /// The same, for a server with these roles.
     ///
     /// # Errors
-    /// As [`App::open`].
+    /// As [`App::open`]; `VALIDATION_ERROR` where what registered models need is not there.
     pub(crate) async fn open_as(config: &Config, roles: &Roles) -> Result<Self> {
+        let engines = if roles.has(Role::Api) { engines_of_models(config).await? } else { Vec::new() };
+        Self::open_with(config, roles, engines).await
+    }
+
+    async fn open_with(
+        config: &Config,
+        roles: &Roles,
+        engines_of_models: Vec<Arc<dyn runtime::model::Engine>>,
+    ) -> Result<Self> {
         let ambient = Ambient::of_system();
         let engines = Engines::open(&config.storage, &ambient).await?;
         backup::refuse_unfinished(&engines.records).await?;
@@ -104,19 +120,30 @@ impl App {
         let (audit, keys) = access(&engines, &ambient).await?;
         let mut registry = Registry::default();
         registry.register_collector(Box::new(EngineMetrics(engines.clone())));
+        registry.register_collector(Box::new(ProcessMetrics));
         let http_metrics = HttpMetrics::register(&mut registry);
         let access_metrics = AccessMetrics::register(&mut registry);
+        let models = models(config, &engines, &guarded, &ambient, audit.clone());
+        #[cfg(feature = "search")]
+        let search =
+            crate::finding::open(config, (&engines, &guarded), &models, &ambient, &mut registry).await?;
+        #[cfg(feature = "search")]
+        let (embedder, candidates) = crate::candidates::of(&search, &config.search);
+        #[cfg(not(feature = "search"))]
+        let (embedder, candidates) = (None, None);
         let parts = RecommendParts {
             log: Arc::clone(&guarded.log),
             records: Arc::clone(&engines.records),
             blobs: Arc::clone(&guarded.blobs),
             cache: Arc::clone(&guarded.cache),
             dead_letters: guarded.dead_letters.clone(),
+            holders: vec![Arc::new(FeaturesOfUsers::new(&engines, &ambient))],
             erasures: guarded.erasures.clone(),
             audit: audit.clone(),
             clock: Arc::clone(&ambient.clock),
             entropy: Arc::clone(&ambient.entropy),
-            embedder: None,
+            embedder,
+            candidates,
             views: ProjectorSettings {
                 accept_partial_history: config.storage.accept_partial_history,
                 writes_shared: roles.has(Role::Stream),
@@ -129,25 +156,16 @@ impl App {
             _ => error,
         })?;
         let market = open_market(config, &engines, &guarded, &ambient, roles, &mut registry).await?;
-        let mut owners: Vec<Arc<dyn EventOwner>> = vec![recommend.owner()];
-        owners.extend(market.as_ref().map(Market::owner));
-        let ingest = Ingest::new(
-            IngestParts {
-                log: Arc::clone(&guarded.log),
-                dead_letters: guarded.dead_letters.clone(),
-                clock: Arc::clone(&ambient.clock),
-                entropy: Arc::clone(&ambient.entropy),
-                metrics: http_metrics.clone(),
-            },
-            &owners,
-        );
-        let models = models(config, &engines, &guarded, &ambient, audit.clone());
-        let runtime = runtime(config, &models, &ambient, &mut registry);
+        let owners: Vec<_> = once(recommend.owner()).chain(market.as_ref().map(Market::owner)).collect();
+        let ingest = Ingest::new(ingest_parts(&guarded, &ambient, &http_metrics), &owners);
+        let runtime = RuntimeParts {
+            engines: engines_of_models,
+            ..runtime_parts(&models, &engines, &ambient, audit.clone())
+        };
+        let runtime = Runtime::new(runtime, config.runtime.clone(), &mut registry);
+        let jobs = jobs(config, &runtime, (&engines, &guarded), &ambient, &mut registry);
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
-        #[cfg(feature = "search")]
-        let search = crate::finding::open(config, &engines, &guarded, &ambient, &mut registry)?;
-        let is_alone = config.storage.chosen().records == Engine::Embedded;
-        let notes = (!is_alone).then(|| Arc::clone(&engines.records));
+        let notes = engines.are_shared.then(|| Arc::clone(&engines.records));
         let crew = Arc::new(Crew::new(roles.clone(), notes, Arc::clone(&ambient.clock), &mut registry));
         Ok(Self {
             ambient,
@@ -160,6 +178,7 @@ impl App {
             recommend,
             models,
             runtime,
+            jobs,
             market,
             audit,
             keys,
@@ -182,7 +201,7 @@ impl App {
             .merge(http::audit::routes(self.audit.clone()))
             .merge(webhooks::http::routes(Arc::clone(&self.webhooks)))
             .merge(registry::http::routes(self.models.clone()))
-            .merge(runtime::http::routes(self.runtime.clone()))
+            .merge(runtime::http::routes(self.runtime.clone(), self.jobs.clone()))
             .merge(self.recommend.routes(self.ingest.clone()))
     }
 
@@ -223,6 +242,8 @@ impl App {
             .route("/api/docs", get(move || std::future::ready(Json(Arc::clone(&document)))))
             .merge(registry::mlflow::routes(self.models.clone()))
             .route("/api/config", get(show_config).with_state(Arc::new(config.clone())));
+        #[cfg(feature = "grpc")]
+        let api = api.merge(runtime::grpc::routes(self.runtime.clone()));
         #[cfg(feature = "profile")]
         let api = api.merge(crate::profile::routes(config.clone()));
         let api = api.method_not_allowed_fallback(method_not_allowed);
@@ -235,22 +256,21 @@ impl App {
             .layer(middleware::from_fn_with_state(authenticators, edge::auth::require)))
     }
 
-    /// The router of everything that the roles of the settings need; `stopping` makes `/ready` say no.
+    /// What answers on the server's own port, which is everything that the roles of the settings need, and on the ports of
+    /// parts; `stopping` makes `/ready` say no.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` for limits that make no sense.
-    pub(crate) fn router(
+    pub(crate) fn routers(
         &mut self,
         config: &Config,
         static_key: Option<StaticKey>,
         tokens: Option<Arc<Tokens>>,
         tracing: Option<Arc<dyn Tracing>>,
         stopping: CancellationToken,
-    ) -> Result<Router> {
+    ) -> Result<Routers> {
         let api = if config.server.roles.has(Role::Api) {
-            let api = Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found);
-            api.layer(middleware::from_fn(registry::mlflow::translate))
-                .layer(middleware::from_fn(runtime::http::translate))
+            Router::new().merge(self.guarded(config, static_key, tokens)?).fallback(not_found)
         } else {
             let names = config.server.roles.names();
             Router::new().fallback(move || std::future::ready(not_answered_here(&names)))
@@ -285,16 +305,54 @@ impl App {
         let state = state.with_tracing(tracing).with_watch(self.webhooks.answers());
         // Probes have places of their own: a server with much to do is alive.
         let apart = state.clone().with_places(PROBES_AT_ONCE);
-        let probes = health::routes(probes).layer(middleware::from_fn_with_state(apart, around));
-        let api = api.layer(middleware::from_fn_with_state(state, around));
-        let api = if config.server.compression { api.layer(browsers::compression()) } else { api };
+        #[cfg(feature = "grpc")]
+        let probes = runtime::grpc::probes(probes.clone()).merge(health::routes(probes));
+        #[cfg(not(feature = "grpc"))]
+        let probes = health::routes(probes);
+        let layers =
+            Layers { state, apart, compresses: config.server.compression, cors: config.server.cors.layer()? };
+        let of_part = |(part, _): (Part, u16)| {
+            let router = layers.put_around(ports::only(api.clone(), part), ports::only(probes.clone(), part));
+            (part, ports::renamed(router, part))
+        };
+        let parts = config.server.ports.asked().into_iter().map(of_part).collect();
+        Ok(Routers { parts, all: layers.put_around(api, probes) })
+    }
+}
+
+/// What stands around every answer. Every port has the same, so that limits are those of all ports together.
+struct Layers {
+    state: Around,
+    /// Of probes.
+    apart: Around,
+    compresses: bool,
+    cors: Option<browsers::Cors>,
+}
+
+impl Layers {
+    fn put_around(&self, api: Router, probes: Router) -> Router {
+        let api = api.layer(middleware::from_fn_with_state(DIALECTS, edge::dialect::translate));
+        let api = api.layer(middleware::from_fn_with_state(self.state.clone(), around));
+        let api = if self.compresses { api.layer(browsers::compression()) } else { api };
         // Outermost, so that pages may read refusals too.
-        let api = match config.server.cors.layer()? {
-            Some(cors) => api.layer(cors),
+        let api = match &self.cors {
+            Some(cors) => api.layer(cors.clone()),
             None => api,
         };
-        Ok(api.merge(probes))
+        let router = api.merge(probes.layer(middleware::from_fn_with_state(self.apart.clone(), around)));
+        // Outside of all that refuses, so that callers of gRPC are told of it in their words.
+        #[cfg(feature = "grpc")]
+        let router = router.layer(middleware::from_fn(runtime::grpc::translate));
+        router
     }
+}
+
+/// What answers on each port.
+pub(crate) struct Routers {
+    /// On the server's own.
+    pub all: Router,
+    /// On those of parts, in the order of the settings.
+    pub parts: Vec<(Part, Router)>,
 }
 
 /// Not 404, which would say that what was asked for does not exist.
@@ -326,7 +384,7 @@ async fn open_market(
         dead_letters: guarded.dead_letters.clone(),
         clock: Arc::clone(&ambient.clock),
         entropy: Arc::clone(&ambient.entropy),
-        is_alone: config.storage.chosen().records == Engine::Embedded,
+        is_alone: !engines.are_shared,
         views: ProjectorSettings {
             accept_partial_history: config.storage.accept_partial_history,
             writes_shared: roles.has(Role::Stream),
@@ -384,6 +442,7 @@ pub(crate) async fn openapi_json() -> Result<String> {
         market.stop().await;
     }
     drop((app.ingest, app.engines, app.guarded, app.keys, app.audit, app.webhooks, app.models, app.runtime));
+    drop(app.jobs);
     #[cfg(feature = "search")]
     drop(app.search);
     // What cannot be removed from a temporary folder is the system's to tidy.
@@ -399,7 +458,7 @@ pub(crate) async fn access(engines: &Engines, ambient: &Ambient) -> Result<(Audi
     let (records, clock) = (Arc::clone(&engines.records), Arc::clone(&ambient.clock));
     let audit = AuditLog::new(Arc::clone(&records), Arc::clone(&clock));
     let keys = KeyRing::open(records, audit.clone(), clock, Arc::clone(&ambient.entropy)).await?;
-    Ok((audit, Arc::new(keys.among_replicas(engines.are_shared()))))
+    Ok((audit, Arc::new(keys.among_replicas(engines.are_shared))))
 }
 
 /// Experiments, runs and models, with their artifacts sealed like everything that may be personal.
@@ -421,16 +480,62 @@ pub(crate) fn models(
 }
 
 /// What serves registered models: the formats of everybody, and those of the domains.
-fn runtime(config: &Config, models: &ModelRegistry, ambient: &Ambient, registry: &mut Registry) -> Runtime {
-    let mut engines = runtime::engines::all();
+///
+/// # Errors
+/// `VALIDATION_ERROR` naming the setting of a library that cannot be opened.
+async fn engines_of_models(config: &Config) -> Result<Vec<Arc<dyn runtime::model::Engine>>> {
+    let settings = config.runtime.clone();
+    // A library is read, and may try a graphics processor.
+    let open = move || runtime::engines::open(&settings);
+    let mut engines = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
     engines.push(Arc::new(CurveForecasters));
-    let parts = RuntimeParts {
+    Ok(engines)
+}
+
+/// What serves registered models works with, without what loads them.
+fn ingest_parts(guarded: &Guarded, ambient: &Ambient, metrics: &HttpMetrics) -> IngestParts {
+    IngestParts {
+        log: Arc::clone(&guarded.log),
+        dead_letters: guarded.dead_letters.clone(),
+        clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
+        metrics: metrics.clone(),
+    }
+}
+
+fn runtime_parts(
+    models: &ModelRegistry,
+    engines: &Engines,
+    ambient: &Ambient,
+    audit: AuditLog,
+) -> RuntimeParts {
+    RuntimeParts {
         models: models.models.clone(),
         files: models.files.clone(),
-        engines,
+        engines: Vec::new(),
+        records: Arc::clone(&engines.records),
+        audit,
         clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
+    }
+}
+
+/// Rows that are answered in the background, sealed like everything that may be personal.
+fn jobs(
+    config: &Config,
+    runtime: &Runtime,
+    (engines, guarded): (&Engines, &Guarded),
+    ambient: &Ambient,
+    registry: &mut Registry,
+) -> Jobs {
+    let parts = JobParts {
+        runtime: runtime.clone(),
+        records: Arc::clone(&engines.records),
+        blobs: Arc::clone(&guarded.blobs),
+        clock: Arc::clone(&ambient.clock),
+        entropy: Arc::clone(&ambient.entropy),
     };
-    Runtime::new(parts, config.runtime.clone(), registry)
+    Jobs::new(parts, config.runtime.jobs.clone(), registry)
 }
 
 /// The key of the settings. Where they have none and records are in the data folder, one is made and kept in a file there;
@@ -446,7 +551,7 @@ pub(crate) fn static_key(
     if let Some(key) = &config.auth.api_key {
         return Ok((Some(StaticKey::new(key, tenant)?), None));
     }
-    if config.storage.chosen().records != Engine::Embedded {
+    if config.storage.chosen().shares_records() {
         return Ok((None, None));
     }
     let path = config.storage.data_dir.join("api-key");
@@ -479,14 +584,14 @@ fn make_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {
     Ok(key)
 }
 
-/// Where the server listens.
+/// Where the server listens, on its own port or that of a part.
 ///
 /// # Errors
 /// `VALIDATION_ERROR` when the host is not an address.
-pub(crate) fn listen_address(config: &Config) -> Result<SocketAddr> {
+pub(crate) fn listen_address(config: &Config, port: u16) -> Result<SocketAddr> {
     let host =
         config.server.host.parse().map_err(|cause| {
             Error::new(codes::VALIDATION_ERROR, format!("{cause}")).with_field("server.host")
         })?;
-    Ok(SocketAddr::new(host, config.server.port))
+    Ok(SocketAddr::new(host, port))
 }

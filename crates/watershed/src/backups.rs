@@ -22,6 +22,7 @@ const S3: &str = "s3://";
 
 /// The items of search, which a server with that feature may have written.
 const SEARCH_ITEMS: store::Topic = store::Topic::fixed("search.items");
+const SEARCH_JOBS: [&str; 2] = ["search_reindexes", "search_direction"];
 
 /// What belongs to a backup.
 pub(crate) fn rules() -> Rules {
@@ -30,8 +31,10 @@ pub(crate) fn rules() -> Rules {
             .chain(market::events::topics::ALL.map(store::Topic::fixed))
             .chain([SEARCH_ITEMS])
             .collect(),
-        // Leases and roles are of processes; objects that a database keeps in records come as objects.
-        tables_left_out: vec!["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"],
+        // Leases and roles are of processes; objects that a database keeps in records come as objects; how far vectors are
+        // says nothing without them.
+        tables_left_out: [&["leases", crate::crew::TABLE, "blob_heads", "blob_chunks"][..], &SEARCH_JOBS]
+            .concat(),
         // The keys of a person who was forgotten must not come back with a backup from before, nor what quotes them, nor
         // an API key that was revoked since.
         tables_kept_once: [&privacy::TABLES[..], &["dead_letters", ApiKey::TABLE.name]].concat(),
@@ -153,4 +156,16 @@ fn bucket(config: &Config, address: &str, ambient: &Ambient) -> Result<Arc<dyn B
 #[cfg(not(feature = "s3"))]
 fn bucket(_: &Config, _: &str, _: &Ambient) -> Result<Arc<dyn Blobs>> {
     Err(invalid("is a bucket, and this build has no s3 engine; build with `cargo build --features s3`"))
+}
+
+#[cfg(all(test, feature = "search"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_items_of_search_are_in_every_backup() {
+        assert_eq!(SEARCH_ITEMS, search::log::ITEMS);
+        assert!(rules().topics.contains(&search::log::ITEMS));
+        assert_eq!(SEARCH_JOBS, search::reindex::TABLES);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod forecast;
 mod models;
+mod rollout;
 mod stream;
 
 use std::path::PathBuf;
@@ -12,7 +13,10 @@ use kernel::Permission;
 
 pub(crate) use forecast::{EvaluateCurve, TrainCurve};
 pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
-pub(crate) use stream::{Dlq, Projection, Stream};
+pub(crate) use rollout::{Canary, Rollout};
+pub(crate) use stream::{
+    Backfill, Dlq, Projection, Quality, QualityBy, QualityReport, Reconcile, Sample, SampleMode, Stream,
+};
 
 /// Turns streams of events into ranked decisions.
 #[derive(Debug, Parser)]
@@ -62,6 +66,9 @@ pub(crate) enum Command {
     History(History),
     /// Remove versions without an alias, deleted runs and broken uploads that are old
     CleanupArtifacts(CleanupArtifacts),
+    /// Try other recommendations on some of the users, and go back
+    #[command(subcommand)]
+    Rollout(Rollout),
     /// Print recommendations for a user
     Recommend(Recommend),
     /// Move the database's schema
@@ -84,6 +91,15 @@ pub(crate) enum Command {
     /// Look after the rows of prices and bars
     #[command(subcommand)]
     Projection(Projection),
+    /// Make prices and bars of a time range again from the raw ticks, by the settings of now
+    Backfill(Backfill),
+    /// Look at how far prices are to be trusted
+    #[command(subcommand)]
+    Quality(Quality),
+    /// Compare what the topics of market data hold with what is served; fails where they differ
+    Reconcile(Reconcile),
+    /// Make ticks up, to try things on
+    Sample(Sample),
     /// Look after the keys that personal data is sealed under
     #[command(subcommand)]
     Encryption(Encryption),
@@ -115,7 +131,10 @@ pub(crate) struct Serve {
     /// Listen on this port; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
-    /// Write the address that it listens on to this file, once it is ready
+    /// Answer also on the ports of the platform's services: registry 5000, serving 9005, embedding 9006, search 9007
+    #[arg(long)]
+    pub all: bool,
+    /// Write the addresses that it listens on to this file, once it is ready
     #[arg(long, value_name = "FILE")]
     pub address_file: Option<PathBuf>,
 }
@@ -189,13 +208,13 @@ pub(crate) enum TrainOf {
 
 const EVALUATE_HELP: &str = "\
 Algorithms: popularity (popular in tables, and always there), neighbours, linear (ease), factors (als), graph \
-(graph_filter), transitions, sequence, content (content_based), hybrid. Both names are taken. neighbours and graph are \
-off in recommend.training.algorithms where nothing else is set: name them to see them.
+(graph_filter), transitions, sequence, content (content_based), user_neighbours, hybrid. Both names are taken. neighbours, graph and \
+user_neighbours are off in recommend.training.algorithms where nothing else is set: name them to see them.
 
 Nothing is chosen on the test part. --tune fits each algorithm on the training part, compares settings by NDCG at the \
 longest cutoff on the validation part (of at most 5,000 users), and begins with the settings in force; then the \
-algorithm is fitted anew with the best. It searches linear, factors, neighbours, graph and transitions; sequence takes \
-too long, popularity and content have nothing to find. The table and the JSON tell what was found; \
+algorithm is fitted anew with the best. It searches all but sequence, which takes too long, and popularity, which has \
+nothing to find. The table and the JSON tell what was found; \
 recommend.training.algorithm_settings trains with it.
 
 Where targets come after the history (last-item-out, temporal, and given with later or ordered lists) the order counts: \

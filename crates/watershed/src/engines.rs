@@ -2,11 +2,13 @@
 //!
 //! To add an engine: its section and its ports in `config/storage.rs`, a line in each `match` here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use edge::http::health::Check;
 use kernel::{Error, Result, codes};
 use market::Topics;
+use market::backfill::Scratch;
 use store::memory::MemoryLimiter;
 use store::{Blobs, Cache, Columns, EventLog, Limiter, Records};
 use store_embedded::{EmbeddedStore, Options};
@@ -22,6 +24,8 @@ use crate::pulse::Pulse;
 #[derive(Debug, Clone)]
 pub(crate) struct Engines {
     pub records: Arc<dyn Records>,
+    /// Whether other servers may work on the same records.
+    pub are_shared: bool,
     pub log: Arc<dyn EventLog>,
     /// The topics of streams.
     pub topics: Topics,
@@ -87,6 +91,7 @@ impl Engines {
             shared_limiter,
             pulses: opened.pulses(),
             records,
+            are_shared: chosen.shares_records(),
             #[cfg(feature = "kafka")]
             kafka: opened.kafka,
             #[cfg(feature = "postgres")]
@@ -111,12 +116,16 @@ impl Engines {
         Err(Error::new(codes::NOT_FOUND, message).with_field("storage.data_dir"))
     }
 
-    /// Whether other servers may work on the same records.
-    pub(crate) fn are_shared(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        return self.postgres.is_some();
-        #[cfg(not(feature = "postgres"))]
-        false
+    /// A place to work in, in a folder of its own, which is made where it is not there.
+    ///
+    /// # Errors
+    /// Those of the engine, naming the folder.
+    pub(crate) async fn scratch(folder: &Path, ambient: &Ambient) -> Result<Scratch> {
+        let (folder, clock) = (folder.to_owned(), Arc::clone(&ambient.clock));
+        let open =
+            move || EmbeddedStore::open(&folder, Options { partitions: 1, ..Options::default() }, clock);
+        let store = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
+        Ok(Scratch { log: store.event_log(), records: store.records(), columns: store.columns() })
     }
 
     /// How many of the servers answer.

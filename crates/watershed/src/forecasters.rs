@@ -10,13 +10,15 @@ use jiff::civil::Date;
 use kernel::{Error, Result, codes};
 use market::algorithms::forecasting::curve::CurveForecaster;
 use market::algorithms::forecasting::{COVERAGES, Panel};
+use rollout::drift::document;
 use runtime::model::{Engine, Model, Package, Signature, TensorSpec, unusable};
 use runtime::tensor::{DataType, Tensor, Values};
 
 const DATE: &str = "date";
 const FILE: &str = "curve_forecaster.json";
-/// What MLflow's client writes beside a model.
-const BESIDE: [&str; 3] = ["input_example.json", "serving_input_example.json", "metadata.json"];
+/// What stands beside a model: written by MLflow's client, and what it learned from.
+const BESIDE: [&str; 4] =
+    ["input_example.json", "serving_input_example.json", "metadata.json", document::FILE];
 
 /// Loads curve forecasters.
 #[derive(Debug)]
@@ -211,5 +213,6 @@ mod tests {
         }
         assert!(CurveForecasters.claims(&["MLmodel", "a/curve_forecaster.json"]));
         assert!(!CurveForecasters.claims(&["model.onnx", "input_example.json"]));
+        assert!(!CurveForecasters.claims(&["drift_reference.json"]));
     }
 }

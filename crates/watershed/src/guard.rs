@@ -11,7 +11,7 @@ use recommend::events::OfRecommend;
 use store::{Blobs, Cache, DeadLetters, EventLog};
 
 use crate::app::{self, Ambient};
-use crate::config::{Config, Engine};
+use crate::config::Config;
 use crate::engines::Engines;
 
 /// Where the master keys are kept that no setting gives: one a line, the newest first.
@@ -63,7 +63,7 @@ pub(crate) async fn keyring(
 
 /// A file of this machine is of use only where the records are on it too: replicas must have the same keys.
 fn has_file(config: &Config) -> bool {
-    config.compliance.encryption_keys.is_empty() && config.storage.chosen().records == Engine::Embedded
+    config.compliance.encryption_keys.is_empty() && !config.storage.chosen().shares_records()
 }
 
 /// The keys of the settings, else those of the file; one is made where something is to be sealed.

@@ -48,6 +48,22 @@ impl KeySource for FromFile {
     }
 }
 
+/// Clients take the cryptography of the process. Who chose another one before has the say.
+pub(crate) fn settle_provider() {
+    if CryptoProvider::get_default().is_none() {
+        let _ = ring::default_provider().install_default();
+    }
+}
+
+/// A client that waits so long, and follows nobody elsewhere.
+///
+/// # Errors
+/// `INTERNAL_ERROR` where there can be none.
+pub(crate) fn client(timeout: Duration) -> Result<Client> {
+    settle_provider();
+    Client::builder().timeout(timeout).redirect(Policy::none()).build().map_err(Error::internal)
+}
+
 #[derive(Debug)]
 struct FromUrl {
     client: Client,
@@ -56,12 +72,7 @@ struct FromUrl {
 
 impl FromUrl {
     fn new(url: Url) -> Result<Self> {
-        if CryptoProvider::get_default().is_none() {
-            // The client takes the provider of the process. Who set another one before has the say.
-            let _ = ring::default_provider().install_default();
-        }
-        let client = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
-        Ok(Self { client: client.map_err(Error::internal)?, url })
+        Ok(Self { client: client(TIMEOUT)?, url })
     }
 }
 

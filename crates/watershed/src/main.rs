@@ -6,21 +6,28 @@
 
 mod app;
 mod backups;
+#[cfg(feature = "search")]
+mod candidates;
 mod cli;
 mod commands;
 mod config;
 mod crew;
+#[cfg(feature = "search")]
+mod encoders;
 mod engine_metrics;
 mod engines;
 #[cfg(feature = "search")]
 mod finding;
 mod forecasters;
 mod guard;
+mod holders;
 mod hooks;
 mod jwks;
 mod lag;
 mod logging;
 mod open_files;
+mod ports;
+mod process_metrics;
 #[cfg(feature = "profile")]
 mod profile;
 mod pulse;
@@ -29,6 +36,8 @@ mod startup;
 mod terminal;
 #[cfg(feature = "otlp")]
 mod traces;
+#[cfg(feature = "search")]
+mod vector_metrics;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,14 @@ pub(crate) fn say(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
 }
 
+/// Prints lines; false where nobody reads them any more.
+pub(crate) fn say_lines(lines: &[String]) -> bool {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    let mut output = std::io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_ok()
+}
+
 /// Prints a remark.
 pub(crate) fn note(text: impl AsRef<str>) {
     eprintln!("{}", text.as_ref());

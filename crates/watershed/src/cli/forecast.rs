@@ -17,7 +17,8 @@ pub(crate) struct TrainCurve {
     /// What the curve is of: yield, commodity, fx
     #[arg(long, default_value = "yield", value_name = "NAME")]
     pub curve_type: CurveType,
-    /// What learns: ridge, random_forest, gradient_boosting, ensemble, nelson_siegel, nelson_siegel_var
+    /// What learns: ridge, random_forest, gradient_boosting, ensemble, nelson_siegel, nelson_siegel_var,
+    /// ets, mstl
     #[arg(long, default_value = "random_forest", value_name = "NAME")]
     pub model_type: ModelType,
     /// Days whose changes are looked at
@@ -51,6 +52,9 @@ pub(crate) struct TrainCurve {
     /// Write the model to this file
     #[arg(long, default_value = "curve_forecaster.json", value_name = "FILE")]
     pub output: PathBuf,
+    /// Write what the model learned from to this file, for the watch on its drift; beside the model where missing
+    #[arg(long, value_name = "FILE")]
+    pub drift_reference: Option<PathBuf>,
     /// Write the comparison as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

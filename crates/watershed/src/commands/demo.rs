@@ -23,7 +23,7 @@ pub(super) async fn run(demo: Demo, mut config: Config, telemetry: &Telemetry) -
     config.recommend.training.effort = Effort::Light;
     if !demo.prepare_only {
         // Found out now rather than after the training.
-        drop(edge::server::listen(crate::app::listen_address(&config)?).await?);
+        drop(serve::listen(&config).await?);
     }
     let app = App::open_as(&config, &config.server.roles).await?;
     let scope = scope(&config, "demo")?;

@@ -1,6 +1,8 @@
 //! `watershed train curve-forecaster` and `watershed evaluate curve-forecaster`: forecasts of curves, always printed
 //! beside persistence. They read files and write files; nothing that is served is touched.
 
+mod reference;
+
 use std::path::Path;
 
 use kernel::{Error, Result, codes};
@@ -48,7 +50,11 @@ pub(super) fn train(asked: &TrainCurve) -> Result<()> {
     terminal::say(report.to_text().trim_end());
     tell(&report, asked.json.as_deref(), asked.plot.as_deref())?;
     let model = CurveForecaster::train(&panel, until, asked.curve_type, settings).map_err(refused)?;
-    write(&asked.output, &model.to_json().map_err(refused)?)
+    write(&asked.output, &model.to_json().map_err(refused)?)?;
+    let beside = || asked.output.with_file_name(rollout::drift::document::FILE);
+    let path = asked.drift_reference.clone().unwrap_or_else(beside);
+    let reference = reference::of_curve(&panel, until, (test.start, &forecasts), asked.seed);
+    write(&path, &serde_json::to_string(&reference).map_err(Error::internal)?)
 }
 
 /// Scores a model on the days after its training.

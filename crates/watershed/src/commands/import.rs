@@ -5,7 +5,6 @@
 
 mod names;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use edge::ingest::Receipt;
@@ -268,18 +267,14 @@ impl<'a> Intake<'a> {
             }
         };
         Ok(Event {
-            id: id.to_owned(),
-            source: self.source.clone(),
-            kind: kind.to_owned(),
-            tenant: self.scope.tenant().clone(),
-            time: time.unwrap_or_else(|| self.app.ambient.clock.now()),
-            subject: None,
-            partition_key: None,
-            data_content_type: None,
-            data_schema: None,
             data: Some(data.map_err(Error::internal)?),
-            data_base64: None,
-            extensions: BTreeMap::new(),
+            ..Event::new(
+                self.scope.tenant(),
+                id,
+                self.source.clone(),
+                kind,
+                time.unwrap_or_else(|| self.app.ambient.clock.now()),
+            )
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod audit;
+mod backfill;
 mod backup;
 mod completions;
 mod demo;
@@ -16,8 +17,12 @@ mod migrate;
 mod models;
 mod progress;
 mod projection;
+mod quality;
 mod recommend;
+mod reconcile;
 mod restore;
+mod rollout;
+mod sample;
 mod serve;
 mod settings;
 mod shutdown;
@@ -91,6 +96,7 @@ fn run_configured(
         Command::Rollback(rollback) => runtime.block_on(models::rollback(rollback, config)),
         Command::History(history) => runtime.block_on(models::history(history, config)),
         Command::CleanupArtifacts(cleanup) => runtime.block_on(models::clean_up(cleanup, config)),
+        Command::Rollout(command) => runtime.block_on(rollout::run(command, config)),
         Command::Recommend(recommend) => runtime.block_on(recommend::run(recommend, config)),
         #[cfg(feature = "postgres")]
         Command::Migrate(migrate) => runtime.block_on(migrate::run(migrate, config)),
@@ -106,6 +112,10 @@ fn run_configured(
         Command::Stream(stream) => runtime.block_on(stream::run(stream, config)),
         Command::Dlq(dlq) => runtime.block_on(dlq::run(dlq, config)),
         Command::Projection(projection) => runtime.block_on(projection::run(&projection, config)),
+        Command::Backfill(asked) => runtime.block_on(backfill::run(asked, config)),
+        Command::Quality(cli::Quality::Report(asked)) => runtime.block_on(quality::report(asked, config)),
+        Command::Reconcile(asked) => runtime.block_on(reconcile::run(&asked, config)),
+        Command::Sample(asked) => runtime.block_on(sample::run(asked, config)),
         Command::Encryption(encryption) => runtime.block_on(encryption::run(encryption, config)),
         Command::Doctor(doctor) => runtime.block_on(doctor::run(doctor, config)),
         Command::Completions { .. } | Command::Openapi => Ok(()),
@@ -121,10 +131,11 @@ fn needs_folder(command: &Command) -> bool {
         Command::Promote(_) | Command::Rollback(_) | Command::History(_) | Command::CleanupArtifacts(_) => {
             true
         }
-        Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
+        Command::Rollout(_) | Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
         Command::Train(train) => train.of.is_none(),
         Command::Evaluate(evaluate) => evaluate.data.is_none() && evaluate.of.is_none(),
         Command::Dlq(_) | Command::Projection(_) | Command::Stream(cli::Stream::Lag) => true,
+        Command::Backfill(_) | Command::Quality(_) | Command::Reconcile(_) => true,
         Command::Keys(keys) => !matches!(keys, Keys::Create { .. }),
         _ => false,
     }
@@ -157,7 +168,11 @@ fn load(common: &Common, command: &Command) -> Result<Config> {
     }
     let default = std::path::Path::new(DEFAULT_FILE);
     let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
-    Config::load(file, &Environment::of_process(), overrides)
+    let mut config = Config::load(file, &Environment::of_process(), overrides)?;
+    if serve.is_some_and(|serve| serve.all) {
+        config.open_usual_ports()?;
+    }
+    Ok(config)
 }
 
 fn runtime(config: &Config) -> Result<tokio::runtime::Runtime> {

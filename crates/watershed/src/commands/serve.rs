@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge::server::tls::Certificates;
-use edge::server::{self, ConnectionSettings, ShutdownTimes};
+use edge::server::{self, ConnectionSettings, Port, ShutdownTimes};
 use kernel::{Error, Result, codes};
 use recommend::trainer::Duties;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::shutdown::Shares;
-use crate::app::{self, Ambient, App};
+use crate::app::{self, Ambient, App, Routers};
 use crate::backups;
 use crate::cli::Serve;
-use crate::config::{Config, Role};
+use crate::config::{Config, Part, Role};
 use crate::lag::Lag;
 use crate::logging::Telemetry;
 use crate::retention::Keeper;
@@ -66,16 +67,18 @@ impl Serving<'_> {
             false => None,
         };
         let lag = Lag::new(Arc::clone(&app.engines.log), app.recommend.projector(), &mut app.registry);
-        let router = app.router(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
+        let routers =
+            app.routers(config, static_key, tokens.clone(), telemetry.tracing(), stopping.clone())?;
         let connections = connections(&app, config)?;
         #[cfg(feature = "search")]
         app.search.begin(answers, streams, SEARCH_PATIENCE).await;
-        let listener = server::listen(app::listen_address(config)?).await?;
-        let address = listener.local_addr().map_err(Error::internal)?;
+        let listening = listen(config).await?;
+        let address = listening.all.local_addr().map_err(Error::internal)?;
+        let (ports, of_parts) = ports(listening, routers)?;
         app.recommend.start(Duties { trains, answers }, stopping.clone());
-        if let Some(market) = app.market.as_mut().filter(|_| streams) {
-            market.start(&stopping);
-        }
+        let shares = Shares::of(Duration::from_secs(config.server.shutdown_timeout_secs));
+        let delay = Duration::from_secs(config.server.shutdown_delay_secs).min(shares.requests);
+        begin_market(&mut app, streams, &stopping, delay);
         app.engines.watch(&stopping);
         tokio::spawn(Arc::clone(&app.crew).run(stopping.clone()));
         let keeper = streams.then(|| keep_log(&app, config, &stopping)).flatten();
@@ -93,9 +96,8 @@ impl Serving<'_> {
             watch_hangups(Arc::clone(certificates))?;
         }
         tokio::spawn(lag.run(stopping.clone()));
-        if answers {
-            tokio::spawn(app.runtime.clone().run(ended.clone()));
-        }
+        let watching = answers.then(|| tokio::spawn(app.runtime.clone().run(ended.clone())));
+        let jobs = answers.then(|| tokio::spawn(app.jobs.clone().run(stopping.clone())));
         let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(stopping.clone())));
         info!(%address, roles = config.server.roles.names(), "serving");
         if let Some(path) = &key_file {
@@ -103,13 +105,11 @@ impl Serving<'_> {
         } else if answers && !has_key {
             tell_of_keys(app.keys.has_any() || config.auth.jwt.is_enabled());
         }
-        write_address(serve, address)?;
+        write_addresses(serve, address, &of_parts)?;
         let scheme = if connections.tls.is_some() { "https" } else { "http" };
         ready(&Served { address, scheme, has_key, key_file });
-        let shares = Shares::of(Duration::from_secs(config.server.shutdown_timeout_secs));
-        let delay = Duration::from_secs(config.server.shutdown_delay_secs).min(shares.requests);
         let times = ShutdownTimes { delay, longest: shares.requests };
-        let left = server::serve(listener, router, connections, stopping, times).await;
+        let left = server::serve(ports, connections, stopping, times).await;
         ended.cancel();
         let end = async {
             if let Some(keeper) = keeper {
@@ -121,7 +121,7 @@ impl Serving<'_> {
             }
             #[cfg(feature = "search")]
             app.search.stop().await;
-            for task in [keys, hooks, shipping].into_iter().flatten() {
+            for task in [keys, hooks, shipping, watching, jobs].into_iter().flatten() {
                 task.await.map_err(Error::internal)?;
             }
             Ok::<(), Error>(())
@@ -135,10 +135,58 @@ impl Serving<'_> {
     }
 }
 
-/// For whoever started it on a free port.
-fn write_address(serve: &Serve, address: SocketAddr) -> Result<()> {
+/// Streams to callers end with the server; the stages run where it has that role.
+fn begin_market(app: &mut App, streams: bool, stopping: &CancellationToken, delay: Duration) {
+    let Some(market) = app.market.as_mut() else { return };
+    market.end_streams(stopping, delay);
+    if streams {
+        market.start(stopping);
+    }
+}
+
+/// The open sockets of a server.
+pub(super) struct Listening {
+    /// Of its own port.
+    all: TcpListener,
+    /// Of the parts, in the order of the settings.
+    parts: Vec<TcpListener>,
+}
+
+/// Opens the socket of each port.
+///
+/// # Errors
+/// `UNAVAILABLE` naming the port that is taken, and its setting.
+pub(super) async fn listen(config: &Config) -> Result<Listening> {
+    let all = server::listen(app::listen_address(config, config.server.port)?, "--port").await?;
+    let mut parts = Vec::new();
+    for (part, port) in config.server.ports.asked() {
+        parts.push(server::listen(app::listen_address(config, port)?, part.setting()).await?);
+    }
+    Ok(Listening { all, parts })
+}
+
+/// Where each part answers, in the order of the settings.
+type PartAddresses = Vec<(Part, SocketAddr)>;
+
+/// What answers on each socket, and where the parts are.
+fn ports(listening: Listening, routers: Routers) -> Result<(Vec<Port>, PartAddresses)> {
+    let mut ports = vec![Port { listener: listening.all, router: routers.all }];
+    let mut addresses = Vec::new();
+    for (listener, (part, router)) in listening.parts.into_iter().zip(routers.parts) {
+        let address = listener.local_addr().map_err(Error::internal)?;
+        info!(%address, part = part.name(), "a part of the API has a port of its own");
+        addresses.push((part, address));
+        ports.push(Port { listener, router });
+    }
+    Ok((ports, addresses))
+}
+
+/// For whoever started it on a free port: a line of the server's own, and one for each part with its name.
+fn write_addresses(serve: &Serve, address: SocketAddr, of_parts: &[(Part, SocketAddr)]) -> Result<()> {
     let Some(path) = &serve.address_file else { return Ok(()) };
-    std::fs::write(path, format!("{address}\n")).map_err(|cause| {
+    let parts: String =
+        of_parts.iter().map(|(part, address)| format!("{address} {}\n", part.name())).collect();
+    std::fs::write(path, format!("{address}\n{parts}")).map_err(|cause| {
         Error::new(codes::UNAVAILABLE, format!("{} cannot be written: {cause}", path.display()))
     })
 }

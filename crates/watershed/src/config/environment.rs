@@ -19,11 +19,15 @@ pub(crate) enum Kind {
     Boolean,
     /// Texts with commas between them.
     List,
+    /// What the server is for; `local`, `dev` and `prod` are said too.
+    Deployment,
     /// The address of a collector of traces: the port that speaks gRPC stands for the one that speaks HTTP.
     Collector,
 }
 
 const TRACING_ENDPOINT: &str = "TRACING_ENDPOINT";
+/// The same setting by another name.
+const OTEL_EXPORTER: &str = "ML_OTEL_EXPORTER";
 const K_NEIGHBORS: &str = "COLLABORATIVE_K_NEIGHBORS";
 /// Ports of a collector: OTLP over gRPC, and over HTTP.
 const COLLECTOR_PORTS: [&str; 2] = [":4317", ":4318"];
@@ -59,14 +63,52 @@ pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
     ),
     ("BULK_EXPORT_BATCH_SIZE", "", "exports are streams"),
     ("ML_MODEL_STORAGE_PATH", "", "models lie in the registry, where `storage.blobs` says"),
+    ("ML_AUTH_ENABLED", "true", "every request but the probes needs a key or a token"),
+    ("ML_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "", "a token says itself when it ends; who makes it decides"),
+    ("ML_AB_TESTING_ENABLED", "false", "canaries are begun for recommendations, with `watershed rollout`"),
+    (
+        "ML_MLFLOW_TRACKING_URI",
+        "",
+        "the registry is this server; `ML_MLFLOW_PORT` gives it a port of its own",
+    ),
+    ("ML_MLFLOW_BACKEND_DSN", "", "the registry keeps its records where `storage.records` says"),
+    ("ML_MLFLOW_ARTIFACT_URI", "", "artifacts lie where `storage.blobs` says"),
+    ("ML_MINIO_ENDPOINT", "", "`S3_ENDPOINT` says where artifacts lie"),
+    ("ML_MINIO_ACCESS_KEY", "", "`AWS_ACCESS_KEY_ID` is the key to S3"),
+    ("ML_MINIO_SECRET_KEY", "", "`AWS_SECRET_ACCESS_KEY` is the key to S3"),
+    (
+        "ML_MAX_BATCH_SIZE",
+        "",
+        "`runtime.max_batch_rows` and `search.batch_tokens` bound what is put together",
+    ),
+    ("ML_INGEST_QUEUE", "", "what is to be indexed is read from the event log"),
+    ("ML_EMBEDDING_SERVICE_URL", "", "search and embeddings are one process"),
+    ("ML_SEARCH_SERVICE_URL", "", "search and embeddings are one process"),
+    ("ML_VECTOR_BACKEND", "", "vectors lie where `storage.vectors` says"),
+    (
+        "ML_VECTOR_DUAL_WRITE",
+        "false",
+        "one engine has the vectors; another model's are made beside the old ones",
+    ),
+    ("ML_VECTOR_READ_FROM_SECONDARY", "false", "one engine has the vectors"),
+    ("ML_VECTOR_DIMENSION", "", "the encoder says how long its vectors are"),
+    ("ML_OPENSEARCH_HOSTS", "", "words are indexed by this server, which asks no OpenSearch"),
+    ("ML_OPENSEARCH_INDEX", "", "words are indexed by this server, which asks no OpenSearch"),
+    ("ML_SEARCH_QUERY_CACHE_TTL", "", "results of searches are not kept: they show the index as it is now"),
+    ("ML_SEARCH_RESULT_CACHE_TTL", "", "results of searches are not kept: they show the index as it is now"),
 ];
 
 /// Variable, the setting that it sets, the kind of its value.
 pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
+    ("ML_ENV", "server.environment", Kind::Deployment),
     ("ENVIRONMENT", "server.environment", Kind::Text),
     ("ROLES", "server.roles", Kind::List),
     ("HOST", "server.host", Kind::Text),
     ("PORT", "server.port", Kind::Integer),
+    ("ML_MLFLOW_PORT", "server.ports.registry", Kind::Integer),
+    ("ML_MODEL_SERVING_PORT", "server.ports.serving", Kind::Integer),
+    ("ML_EMBEDDING_PORT", "server.ports.embedding", Kind::Integer),
+    ("ML_SEARCH_PORT", "server.ports.search", Kind::Integer),
     ("WORKER_THREADS", "server.worker_threads", Kind::Integer),
     ("MAX_BLOCKING_THREADS", "server.max_blocking_threads", Kind::Integer),
     ("ENABLE_COMPRESSION", "server.compression", Kind::Boolean),
@@ -88,6 +130,8 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("RATE_LIMIT_TENANT_BURST_SIZE", "server.rate_limit.tenant_burst_size", Kind::Integer),
     ("API_KEY", "auth.api_key", Kind::Text),
     ("DEFAULT_TENANT_ID", "auth.tenant", Kind::Text),
+    ("ML_JWT_SECRET_KEY", "auth.jwt.secret", Kind::Text),
+    ("ML_JWT_ALGORITHM", "auth.jwt.algorithms", Kind::List),
     ("JWT_SECRET", "auth.jwt.secret", Kind::Text),
     ("JWT_SECRET_KEY", "auth.jwt.secret", Kind::Text),
     ("JWT_ALGORITHM", "auth.jwt.algorithms", Kind::List),
@@ -100,6 +144,7 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("JWT_ROLES_CLAIM", "auth.jwt.roles_claim", Kind::Text),
     ("WATERSHED_DATA_DIR", "storage.data_dir", Kind::Text),
     ("STARTUP_TIMEOUT_SECS", "storage.startup_timeout_secs", Kind::Integer),
+    ("ML_VECTOR_DB_DSN", "storage.postgres.url", Kind::Text),
     ("DATABASE_URL", "storage.postgres.url", Kind::Text),
     ("DATABASE_WRITE_URL", "storage.postgres.url", Kind::Text),
     ("DATABASE_READ_URL", "storage.postgres.read_url", Kind::Text),
@@ -108,6 +153,7 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("DATABASE_ACQUIRE_TIMEOUT_SECS", "storage.postgres.acquire_timeout_seconds", Kind::Number),
     ("DATABASE_IDLE_TIMEOUT_SECS", "storage.postgres.idle_timeout_seconds", Kind::Number),
     ("DATABASE_MAX_LIFETIME_SECS", "storage.postgres.max_lifetime_seconds", Kind::Number),
+    ("ML_REDIS_URL", "storage.redis.url", Kind::Text),
     ("REDIS_URL", "storage.redis.url", Kind::Text),
     ("REDIS_CLUSTER_MODE", "storage.redis.mode", Kind::Text),
     ("REDIS_POOL_SIZE", "storage.redis.pool_size", Kind::Integer),
@@ -127,12 +173,17 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("BACKUP_TO", "backup.to", Kind::Text),
     ("BACKUP_EVERY_SECS", "backup.every_secs", Kind::Integer),
     ("BACKUP_KEEP", "backup.keep", Kind::Integer),
+    ("ML_LOG_LEVEL", "log.level", Kind::Text),
+    ("ML_LOG_FORMAT", "log.format", Kind::Text),
     ("LOG_LEVEL", "log.level", Kind::Text),
     ("RUST_LOG", "log.filter", Kind::Text),
     ("LOG_FORMAT", "log.format", Kind::Text),
+    ("ML_TRACING_ENABLED", "trace.enabled", Kind::Boolean),
+    ("ML_OTEL_SERVICE_NAME", "trace.service_name", Kind::Text),
     ("TRACING_ENABLED", "trace.enabled", Kind::Boolean),
     // Before the standard's name, which wins.
     (TRACING_ENDPOINT, "trace.endpoint", Kind::Collector),
+    (OTEL_EXPORTER, "trace.endpoint", Kind::Collector),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "trace.endpoint", Kind::Text),
     ("OTEL_SERVICE_NAME", "trace.service_name", Kind::Text),
     ("OTEL_TRACES_SAMPLER_ARG", "trace.sample_ratio", Kind::Number),
@@ -181,8 +232,14 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     #[cfg(feature = "search")]
     ("ML_EMBEDDING_MODEL_PATH", "search.model_path", Kind::Text),
     #[cfg(feature = "search")]
+    ("HF_ENDPOINT", "search.hub_url", Kind::Text),
+    #[cfg(feature = "search")]
+    ("ML_SEARCH_EMBEDDING_CACHE_TTL", "search.embedding_cache_ttl_secs", Kind::Integer),
+    #[cfg(feature = "search")]
     ("ML_SEARCH_FUSION_ALGORITHM", "search.fusion", Kind::Text),
     ("ML_MODEL_DEFAULT_NAME", "runtime.default_model", Kind::Text),
+    ("ML_GPU_PREFERENCE", "runtime.onnxruntime.device", Kind::Text),
+    ("ORT_DYLIB_PATH", "runtime.onnxruntime.library", Kind::Text),
     ("WEBHOOK_ENABLED", "webhooks.enabled", Kind::Boolean),
     ("WEBHOOK_SECRET_KEYS", "webhooks.secret_keys", Kind::List),
     ("WEBHOOK_RETRY_MAX_ATTEMPTS", "webhooks.max_attempts", Kind::Integer),
@@ -221,10 +278,11 @@ impl Environment {
                 "`recommend.training.algorithms.neighbours` is off, for others are better",
             ));
         }
-        let is_grpc =
-            self.0.get(TRACING_ENDPOINT).is_some_and(|endpoint| endpoint.ends_with(COLLECTOR_PORTS[0]));
-        if is_grpc && config.trace.collector().is_some() {
-            told.push((TRACING_ENDPOINT, "spans go over HTTP, to port 4318; 4317 speaks gRPC"));
+        for name in [TRACING_ENDPOINT, OTEL_EXPORTER] {
+            let is_grpc = self.0.get(name).is_some_and(|endpoint| endpoint.ends_with(COLLECTOR_PORTS[0]));
+            if is_grpc && config.trace.collector().is_some() {
+                told.push((name, "spans go over HTTP, to port 4318; 4317 speaks gRPC"));
+            }
         }
         told
     }
@@ -255,6 +313,14 @@ fn value_of(name: &str, text: &str, kind: Kind) -> Result<Value> {
             let [grpc, http] = COLLECTOR_PORTS;
             let host = text.strip_suffix(grpc);
             Ok(Value::String(host.map_or_else(|| text.to_owned(), |host| format!("{host}{http}"))))
+        }
+        Kind::Deployment => {
+            let name = match text {
+                "local" | "dev" => "development",
+                "prod" => "production",
+                other => other,
+            };
+            Ok(Value::String(name.to_owned()))
         }
         Kind::List => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());

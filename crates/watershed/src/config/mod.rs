@@ -8,6 +8,7 @@ mod backup;
 mod browsers;
 mod environment;
 mod jwt;
+mod ports;
 mod reference;
 mod roles;
 mod secrets;
@@ -33,6 +34,7 @@ pub(crate) use environment::Environment;
 #[cfg(feature = "s3")]
 pub(crate) use environment::aws_variables;
 pub(crate) use jwt::{JwtSettings, jwks_url};
+pub(crate) use ports::Part;
 pub(crate) use reference::page as reference;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use sections::{AuthSettings, LogFormat, LogSettings, ServerSettings, TraceSettings};
@@ -99,6 +101,15 @@ impl Config {
         })?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// Gives every part of the API that this build has a port: the one that is set, or its usual one.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` where that port is another's.
+    pub(crate) fn open_usual_ports(&mut self) -> Result<()> {
+        self.server.ports.fill();
+        self.validate()
     }
 
     fn validate(&self) -> Result<()> {
@@ -211,6 +222,45 @@ mod tests {
         assert_eq!(told, ["BULK_IMPORT_BATCH_SIZE", "COLLABORATIVE_K_NEIGHBORS"]);
     }
 
+    #[test]
+    fn every_part_may_have_its_usual_port() {
+        let environment = Environment::of(&[("ML_MODEL_SERVING_PORT", "19005")]);
+        let mut config = Config::load(None, &environment, vec![]).unwrap();
+        config.open_usual_ports().unwrap();
+        let ports: Vec<_> = config.server.ports.asked().into_iter().map(|(_, port)| port).collect();
+        let search = if cfg!(feature = "search") { &[9006, 9007][..] } else { &[] };
+        assert_eq!(ports, [&[5000, 19005][..], search].concat());
+        config.server.port = 5000;
+        assert_eq!(config.open_usual_ports().unwrap_err().field(), Some("server.ports.registry"));
+    }
+
+    #[test]
+    fn names_of_the_platform_of_models_set_what_they_say() {
+        let environment = Environment::of(&[
+            ("ML_ENV", "dev"),
+            ("ML_MLFLOW_PORT", "5000"),
+            ("ML_MODEL_SERVING_PORT", "9005"),
+            ("ML_JWT_SECRET_KEY", "Zk3vX9pQ2mL7sT4yB8wR1cN6hJ5dF0gA"),
+            ("ML_JWT_ALGORITHM", "HS256"),
+            ("ML_LOG_LEVEL", "INFO"),
+            ("ML_LOG_FORMAT", "json"),
+            ("ML_OTEL_SERVICE_NAME", "ml-platform"),
+            ("ML_TRACING_ENABLED", "false"),
+            ("ML_GPU_PREFERENCE", "auto"),
+            ("ML_AUTH_ENABLED", "false"),
+            ("ML_AB_TESTING_ENABLED", "false"),
+            ("ML_MLFLOW_TRACKING_URI", "http://mlflow-server:5000"),
+            ("ML_VECTOR_DIMENSION", "384"),
+        ]);
+        let config = Config::load(None, &environment, vec![]).unwrap();
+        assert_eq!(config.server.environment, Deployment::Development);
+        assert_eq!(config.server.ports.asked(), [(Part::Registry, 5000), (Part::Serving, 9005)]);
+        assert_eq!((config.log.level.as_str(), config.log.format), ("INFO", LogFormat::Json));
+        assert!(config.auth.jwt.is_enabled() && !config.trace.enabled);
+        let told: Vec<_> = environment.without_effect(&config).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(told, ["ML_AUTH_ENABLED", "ML_MLFLOW_TRACKING_URI", "ML_VECTOR_DIMENSION"]);
+    }
+
     #[cfg(feature = "otlp")]
     #[test]
     fn a_collector_of_the_earlier_system_is_asked_over_http() {
@@ -252,6 +302,14 @@ mod tests {
         check("[server]\nport = 70000", &[], "server.port");
         check("server", &[], "is not TOML");
         check("", &[("PORT", "eighty")], "PORT");
+        check("", &[("ML_MODEL_SERVING_PORT", "8080")], "server.ports.serving: must be another port than");
+        check("", &[("ML_MLFLOW_PORT", "70000")], "server.ports.registry");
+        check("", &[("ML_ENV", "moon")], "server.environment");
+        check(
+            "",
+            &[("ML_ENV", "prod"), ("ML_JWT_SECRET_KEY", "dev-secret-key-change-in-production")],
+            "auth.jwt.secret",
+        );
         check("", &[("ENVIRONMENT", "production"), ("API_KEY", "my-secret-key-of-length")], "auth.api_key");
         check("", &[("DEFAULT_TENANT_ID", "_system")], "auth.tenant");
         check("", &[("JWT_SECRET", "short")], "auth.jwt.secret");

@@ -12,6 +12,7 @@ use store::{Limiter, Rate};
 
 use super::browsers::CorsSettings;
 use super::jwt::JwtSettings;
+use super::ports::PortSettings;
 use super::roles::Roles;
 use super::tls::TlsSettings;
 
@@ -42,6 +43,8 @@ pub(crate) struct ServerSettings {
     pub host: String,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Further ports, each for a part of the API; none where missing.
+    pub ports: PortSettings,
     /// Threads that answer requests; 0 takes one for each processor.
     pub worker_threads: usize,
     /// Threads for what waits for a disk, made when they are needed; at least 8.
@@ -137,6 +140,7 @@ impl Default for ServerSettings {
             roles: Roles::default(),
             host: "0.0.0.0".to_owned(),
             port: 8080,
+            ports: PortSettings::default(),
             worker_threads: 0,
             max_blocking_threads: 512,
             max_request_size_mb: 10,
@@ -167,6 +171,7 @@ impl ServerSettings {
         let rule = "must name at least one of `api`, `stream` and `trainer`";
         require(!self.roles.is_empty(), "server.roles", rule)?;
         require(self.host.parse::<std::net::IpAddr>().is_ok(), "server.host", "must be an IP address")?;
+        self.ports.validate(self.port)?;
         require(self.max_request_size_mb >= 1, "server.max_request_size_mb", "must be at least 1")?;
         require(
             self.shutdown_delay_secs < self.shutdown_timeout_secs.max(1),

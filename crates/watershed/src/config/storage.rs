@@ -141,6 +141,11 @@ impl Chosen {
         needed.iter().any(|engine| *engine != Engine::Embedded)
     }
 
+    /// Whether other servers may work on the same records.
+    pub(crate) fn shares_records(&self) -> bool {
+        self.records != Engine::Embedded
+    }
+
     /// Whether any port is served from the data folder.
     pub(crate) fn needs_folder(&self) -> bool {
         [self.records, self.log, self.vectors, self.columns, self.blobs].contains(&Engine::Embedded)
