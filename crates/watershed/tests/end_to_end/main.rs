@@ -14,6 +14,7 @@ mod backup;
 mod brokers;
 mod browsers;
 mod caching;
+mod canaries;
 mod cli;
 mod connections;
 mod document;
@@ -25,6 +26,8 @@ mod events;
 mod export;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod fault;
+#[cfg(feature = "search")]
+mod finding;
 mod interaction_types;
 mod interactions;
 mod lists;
@@ -38,10 +41,13 @@ mod names;
 mod operations;
 mod pages;
 mod parameters;
+mod ports;
 mod privacy;
 #[cfg(feature = "profile")]
 mod profile;
 mod questions;
+#[cfg(feature = "search")]
+mod reindex;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod releases;
 #[cfg(all(feature = "postgres", feature = "redis"))]

@@ -1,8 +1,12 @@
 //! Market data from outside: a tick in, prices and bars out, whatever happens in between.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::{Home, KEY, SETTINGS, Server, metric, refused, wait};
+use crate::support::{Home, KEY, SETTINGS, Server, encode, metric, refused, wait};
 
 const TICKS: &str = "/api/v1/market/ticks";
 
@@ -312,4 +316,231 @@ fn without_market_data_nothing_of_it_is_there() {
     let event = json!({"specversion": "1.0", "id": "c1", "source": "/feed", "type": "market.tick.raw.v1", "data": tick(6, 13, 0, 27.0)});
     let answer = server.post_as("application/cloudevents+json", "/api/v1/events", event.to_string());
     refused(&answer, 400, "UNKNOWN_EVENT_TYPE", Some("type"));
+}
+
+#[test]
+fn an_operator_makes_rows_again_and_compares_them() {
+    let server = Server::new();
+    let address = format!("http://{}", server.address());
+    let flags = ["sample", "--mode", "malformed", "--count", "100", "--seed", "7"];
+    let elsewhere = Home::new();
+    let posted = elsewhere.run(&[&flags[..], &["--post", &address]].concat()).succeeded();
+    assert!(posted.stdout.starts_with("100 stored, 0 known already, 0 refused"), "{}", posted.stdout);
+    let printed = elsewhere.run(&flags).succeeded().stdout;
+    assert_eq!(printed, elsewhere.run(&flags).succeeded().stdout, "a seed is a seed");
+    assert_eq!(printed.lines().count(), 100);
+    elsewhere.run(&["sample", "--post", "nowhere"]).failed_with("--post");
+    let passed = ["stage=\"aggregation\"", "outcome=\"passed\""];
+    assert!(wait(|| metric(&server, "stage_events_total", &passed) == 80.0));
+    let home = server.stop();
+
+    let compared = home.run(&["reconcile"]).succeeded().stdout;
+    assert!(compared.contains("market_prices 2024-01-01: 80 rows, sum "), "{compared}");
+    let quality = home.run(&["quality", "report", "--by", "day"]).succeeded().stdout;
+    assert!(quality.starts_with("2024-01-01T00:00:00Z: 80 prices: "), "{quality}");
+    assert!(quality.contains("refused by normalization: "), "{quality}");
+    let of_brent = home.run(&["quality", "report", "--instrument", "BRENT_M1", "--market", "ice"]);
+    let brent: u64 = of_brent.succeeded().stdout.split([':', ' ']).nth(2).unwrap().parse().unwrap();
+    assert!(brent > 0);
+
+    let range = ["backfill", "--from", "2024-01-01", "--to", "2024-02-01"];
+    let same = home.run(&range).succeeded().stdout;
+    assert!(same.contains("normalization: 100 taken, 80 passed, 0 known, 20 dead letters"), "{same}");
+    let line = |equal: u64, changed: u64, would: &str| {
+        format!(
+            "market_prices: {equal} equal, 0 {would}added, {changed} {would}changed, 0 {would}withdrawn, 0 left to live"
+        )
+    };
+    assert!(same.contains(&line(80, 0, "")), "{same}");
+    home.append_settings("[market.instruments.BRENT_M1]\ncurrency = \"EUR\"\n");
+    let dry = home.run(&[&range[..], &["--dry-run"]].concat()).succeeded().stdout;
+    assert!(dry.contains(&line(80 - brent, brent, "would be ")), "{dry}");
+    assert!(dry.contains("changed, revision 1: currency \"unknown\" -> \"EUR\""), "{dry}");
+    for instrument in ["HENRY_HUB_M3", "BRENT_M1"] {
+        home.run(&[&range[..], &["--instrument", instrument]].concat()).succeeded();
+    }
+    assert!(home.run(&range).succeeded().stdout.contains(&line(80, 0, "")));
+    assert!(!home.path("data/backfill").exists(), "what it worked in is gone");
+    home.run(&["reconcile"]).succeeded();
+    assert!(home.run(&["projection", "rebuild"]).succeeded().stdout.starts_with("0 rows"));
+    home.run(&["backfill", "--from", "2024-02-01", "--to", "2024-01-01"]).failed_with("must be after `from`");
+}
+
+#[test]
+fn a_feed_is_declared_and_not_compiled() {
+    let feed = "[[market.feeds]]\nname = \"nordic\"\nsources = [\"np\"]\nmarket = \"NP\"\ncurrency = \"EUR\"\n\
+                [market.feeds.fields]\nsymbol = \"area\"\ntimestamp = \"at\"\n\
+                price = { cel = \"payload.cents / 100.0\" }\n";
+    let broken = Home::with_settings(&format!("{SETTINGS}{}", feed.replace("payload", "secret")));
+    broken.run(&["config"]).failed_with("market.feeds.nordic.fields.price");
+    let server = Home::with_settings(&format!("{SETTINGS}{feed}")).serve();
+    let message = json!({"source_system": "np", "area": "SE3", "cents": -1250, "at": "2024-01-01T00:00:00Z"});
+    let (_, verdict) = server.post("/api/v1/market/validate", &message);
+    assert_eq!((&verdict["feed"], &verdict["valid"]), (&json!("nordic"), &json!(true)), "{verdict}");
+    let (_, verdict) = server.post("/api/v1/market/validate", &tick(1, 1, 0, 5.0));
+    assert_eq!(verdict["feed"], Value::Null);
+    server.create(TICKS, &message);
+    let told = || server.get("/api/v1/market/prices/SE3");
+    assert!(wait(|| told().0 == 200));
+    let (_, price) = told();
+    assert_eq!(
+        (&price["price"], &price["market"], &price["currency"]),
+        (&json!(-12.5), &json!("NP"), &json!("EUR"))
+    );
+}
+
+/// Type, id and data of each event of a stream that ended.
+fn told(reply: &str) -> Vec<(String, String, Value)> {
+    let field = |event: &str, name: &str| {
+        let line = event.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or_else(String::new, |text| text.trim().to_owned())
+    };
+    let events = reply.split("\n\n").filter(|event| event.contains("data:"));
+    let read = |event: &str| {
+        let data = serde_json::from_str(&field(event, "data:")).unwrap();
+        (field(event, "event:"), field(event, "id:"), data)
+    };
+    events.map(read).collect()
+}
+
+#[test]
+fn a_stream_goes_on_where_it_ended() {
+    let server = Server::new();
+    let (status, _) =
+        server.post(TICKS, &json!([tick(1, 1, 0, 31.2), tick(2, 2, 0, -36.98), tick(3, 11, 0, 30.0)]));
+    assert_eq!(status, 200);
+    let path = "/api/v1/market/stream?types=price,bar_5m&symbols=MISO_INDIANA_HUB&follow=false";
+    let stream = |from: &str| {
+        let reply = server.fetch(&format!("{path}&from={from}"));
+        assert_eq!((reply.status, reply.header("content-type")), (200, "text/event-stream"));
+        told(reply.text())
+    };
+    assert!(wait(|| stream("earliest").len() == 5));
+    let whole = stream("earliest");
+    let kinds: Vec<&str> = whole.iter().map(|(kind, ..)| kind.as_str()).collect();
+    assert_eq!((kinds.iter().filter(|kind| **kind == "price").count(), kinds[4]), (3, "end"), "{whole:?}");
+    assert!(whole.iter().any(|(kind, _, data)| kind == "bar" && data["close"] == -36.98), "{whole:?}");
+    for cut in 0..4 {
+        assert_eq!(stream(&encode(&whole[cut].1)), whole[cut + 1..], "from {}", whole[cut].1);
+    }
+    refused(&server.get(&format!("{path}&from=price:9")), 400, "VALIDATION_ERROR", Some("from"));
+}
+
+/// The next frame of a WebSocket: its first byte and its payload.
+fn frame(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    socket.read_exact(&mut head).unwrap();
+    let length = match head[1] {
+        126 => {
+            let mut bytes = [0; 2];
+            socket.read_exact(&mut bytes).unwrap();
+            usize::from(u16::from_be_bytes(bytes))
+        }
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).unwrap();
+    (head[0], payload)
+}
+
+/// The next message of a WebSocket that is no sign of life.
+fn message(socket: &mut TcpStream) -> Value {
+    loop {
+        let (kind, payload) = frame(socket);
+        if kind == 0x89 {
+            continue;
+        }
+        assert_eq!(kind, 0x81, "{payload:?}");
+        let message: Value = serde_json::from_slice(&payload).unwrap();
+        if message["type"] != "heartbeat" {
+            return message;
+        }
+        assert!(message["id"].as_str().is_some_and(|id| id.starts_with("price:")), "{message}");
+    }
+}
+
+/// A WebSocket that offers these protocols, and the head of the answer.
+fn websocket(server: &Server, protocols: &str) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = format!(
+        "GET /ws/prices?from=earliest HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-protocol: {protocols}\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    (socket, String::from_utf8(head).unwrap())
+}
+
+#[test]
+fn a_websocket_tells_prices_to_whoever_proves_a_key() {
+    let server = Server::new();
+    server.create(TICKS, &tick(1, 1, 0, 31.2));
+    for protocols in ["watershed.v1", "watershed.v1, bearer.not-the-key-of-this-server"] {
+        assert!(websocket(&server, protocols).1.starts_with("HTTP/1.1 401"), "{protocols}");
+    }
+    let (mut socket, head) = websocket(&server, &format!("watershed.v1, bearer.{KEY}"));
+    assert!(head.starts_with("HTTP/1.1 101") && head.contains("watershed.v1\r\n"), "{head}");
+    let told = message(&mut socket);
+    assert_eq!((&told["type"], &told["data"]["data"]["price"]), (&json!("price"), &json!(31.2)));
+    // What is no request passes, line feeds and all, and is refused as what it is.
+    socket.write_all(&[0x81, 0x83, 0, 0, 0, 0, b'\n', b'\n', b'\n']).unwrap();
+    let end = message(&mut socket);
+    assert_eq!((&end["type"], &end["data"]["code"]), (&json!("end"), &json!("UNEXPECTED_MESSAGE")));
+    let (kind, payload) = frame(&mut socket);
+    assert_eq!((kind, u16::from_be_bytes([payload[0], payload[1]])), (0x88, 1003));
+    drop(socket);
+    assert!(wait(|| metric(&server, "market_streams_open", &[]) == 0.0));
+    let ended = ["reason=\"UNEXPECTED_MESSAGE\""];
+    assert!(metric(&server, "market_streams_ended_total", &ended) == 1.0);
+
+    // A server that stops says so, and does not wait for streams that never end.
+    let (mut socket, _) = websocket(&server, &format!("bearer.{KEY}"));
+    message(&mut socket);
+    server.ask_to_stop();
+    let end = message(&mut socket);
+    assert_eq!(end["data"]["code"], "SERVER_STOPPING", "{end}");
+    assert!(end["data"]["retry_ms"].as_u64().is_some_and(|wait| wait >= 1_000), "{end}");
+    drop(socket);
+    server.stop();
+}
+
+#[test]
+fn a_curve_prices_what_was_quoted() {
+    let server = Server::new();
+    let path = "/api/v1/market/curves/UST";
+    refused(&server.get(path), 404, "CURVE_NOT_FOUND", Some("name"));
+    // The Treasury's par yields of 2022-12-30.
+    let rates =
+        [("1m", 4.12), ("3m", 4.42), ("6m", 4.76), ("1y", 4.73), ("2y", 4.41), ("3y", 4.22), ("5y", 3.99)];
+    let rates = rates.into_iter().chain([("7y", 3.96), ("10y", 3.88), ("20y", 4.14), ("30y", 3.97)]);
+    let quotes: Vec<Value> =
+        rates.map(|(tenor, percent)| json!({"tenor": tenor, "rate": percent / 100.0})).collect();
+    let set = json!({"as_of": "2022-12-30T00:00:00Z", "quotes": quotes});
+    let first = server.create(&format!("{path}/quotes"), &set);
+    assert_eq!(server.create(&format!("{path}/quotes"), &set), first);
+    for interpolation in ["linear", "flat_forward", "monotone_convex", "pchip"] {
+        let curve = server.read(&format!("{path}?interpolation={interpolation}"));
+        let points = curve["points"].as_array().unwrap();
+        assert_eq!(points.len(), 11);
+        for point in points {
+            let [par, quoted] = ["par_rate", "quoted_rate"].map(|name| point[name].as_f64().unwrap());
+            assert!((par - quoted).abs() < 1e-6, "{interpolation}: {point}");
+        }
+        assert_eq!(curve["arbitrage"], json!([]), "{interpolation}");
+    }
+    assert_eq!(server.read(&format!("{path}?horizon=1y"))["points"].as_array().unwrap().len(), 12);
+    refused(&server.get(&format!("{path}?as_of=2022-12-29T00:00:00Z")), 404, "CURVE_NOT_FOUND", Some("name"));
+    refused(
+        &server.post(&format!("{path}/quotes"), &json!({"as_of": "2022-12-30T00:00:00Z", "quotes": []})),
+        400,
+        "VALIDATION_ERROR",
+        Some("quotes"),
+    );
 }

@@ -17,6 +17,42 @@ const GUIDE: [&str; 6] = [
     "redis_cache_misses_total",
 ];
 
+/// Names of the guide of models.
+const GUIDE_OF_MODELS: [&str; 3] =
+    ["ml_inference_requests_total", "ml_inference_duration_seconds_bucket", "ml_model_versions_loaded"];
+/// Those of builds with search.
+const GUIDE_OF_SEARCH: [&str; 7] = [
+    "ml_cache_hits_total",
+    "ml_cache_misses_total",
+    "ml_embedding_duration_seconds_bucket",
+    "ml_embedding_texts_total",
+    "ml_search_duration_seconds_bucket",
+    "ml_search_requests_total",
+    "ml_vector_store_operations_total",
+];
+
+/// Alerts of the guide of models.
+const ALERTS: [&str; 18] = [
+    "CriticalErrorRate",
+    "CriticalLatency",
+    "DatabaseConnectionsHigh",
+    "EmbeddingDimensionMismatch",
+    "EmbeddingGenerationSlow",
+    "HighCPUUsage",
+    "HighErrorRate",
+    "HighLatency",
+    "HighMemoryUsage",
+    "LowCacheHitRate",
+    "ModelInferenceLatencyHigh",
+    "ModelNotLoaded",
+    "ModelReloadFailed",
+    "QueueBacklogHigh",
+    "SearchLatencyHigh",
+    "SearchResultsEmpty",
+    "ServiceDown",
+    "VectorStoreQuerySlow",
+];
+
 fn deploy(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file)).unwrap()
 }
@@ -42,8 +78,8 @@ fn traffic(server: &Server) {
 
 /// The names of metrics in a query: every word but functions, keywords, labels and what is between quotes.
 fn names(query: &str) -> BTreeSet<String> {
-    const KEYWORDS: [&str; 9] =
-        ["by", "without", "on", "ignoring", "and", "or", "unless", "group_left", "le"];
+    const KEYWORDS: [&str; 10] =
+        ["by", "without", "on", "ignoring", "and", "or", "unless", "group_left", "le", "offset"];
     let mut names = BTreeSet::new();
     // Odd parts stand between quotes; what is between braces, or behind `by`, names labels.
     let mut depth = 0_u32;
@@ -87,6 +123,7 @@ fn names_are_found_in_queries() {
     check("histogram_quantile(0.95, sum by (le, path) (rate(c_bucket{x=~\"$y\"}[5m])))", &["c_bucket"]);
     check("d == 0\n  and e{f=\"g h\", i!=\"j\"} >= k", &["d", "e", "k"]);
     check("sum without (method) (l{m=\"n\"}[1h])", &["l"]);
+    check("rate(o[30m] offset 1d) > 0.05", &["o"]);
 }
 
 /// Every query of the rules and of the dashboard.
@@ -115,12 +152,21 @@ fn queries() -> Vec<String> {
 }
 
 #[test]
-fn every_name_of_the_guide_is_there_with_true_values() {
+fn every_alert_of_the_guide_of_models_is_there() {
+    let rules = deploy("prometheus/watershed.rules.yml");
+    let missing: Vec<_> =
+        ALERTS.iter().filter(|name| !rules.contains(&format!("- alert: {name}\n"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_name_of_the_guides_is_there_with_true_values() {
     let server = Server::new();
     traffic(&server);
     let found = series(&server);
-    for name in GUIDE {
-        assert!(found.contains(name), "no {name} in {found:?}");
+    let of_search = if cfg!(feature = "search") { &GUIDE_OF_SEARCH[..] } else { &[] };
+    for name in GUIDE.iter().chain(&GUIDE_OF_MODELS).chain(of_search) {
+        assert!(found.contains(*name), "no {name} in {found:?}");
     }
     // There is no pool without a database, and no name stands for what is not.
     assert!(found.iter().all(|name| !name.starts_with("database_")), "{found:?}");
@@ -141,11 +187,13 @@ fn labels_have_patterns_and_never_what_a_caller_sent() {
     assert!(reply.text().lines().filter(requests).count() <= 6, "{}", reply.text());
 }
 
-/// The names that queries ask for and a server does not have. A recorded one is made by the rules.
+/// The names that queries ask for and a server does not have. A recorded one is made by the rules, `up` by Prometheus.
 fn missing(server: &Server) -> BTreeSet<String> {
-    let found = series(server);
+    let mut found = series(server);
+    found.extend(registered(server));
     let mut asked: BTreeSet<String> = queries().iter().flat_map(|query| names(query)).collect();
-    asked.retain(|name| name != "http_requests_per_second" && !found.contains(name));
+    asked
+        .retain(|name| !["http_requests_per_second", "up"].contains(&name.as_str()) && !found.contains(name));
     asked
 }
 
@@ -204,8 +252,10 @@ fn every_metric_that_a_query_names_is_there_but_for_engines_that_are_not() {
     let (server, _vault) = shipping();
     traffic(&server);
     let mut missing = missing(&server);
-    let engines = ["database_pool_", "redis_commands_"];
-    missing.retain(|name| !engines.iter().any(|engine| name.starts_with(engine)));
+    let search =
+        if cfg!(feature = "search") { &[][..] } else { &["ml_search_", "ml_embedding_", "ml_cache_"] };
+    let absent = [&["database_pool_", "redis_commands_"][..], search].concat();
+    missing.retain(|name| !absent.iter().any(|prefix| name.starts_with(prefix)));
     assert!(missing.is_empty(), "asked for and not there: {missing:?}");
 }
 

@@ -99,6 +99,33 @@ fn key_of_other(home: &Home) -> String {
 }
 
 #[test]
+fn what_a_canary_showed_is_sealed_exported_and_forgotten() {
+    let mut server = Home::with_settings(&settings(SEALED)).serve();
+    server.create(
+        "/api/v1/interactions",
+        &json!({"user_id": "bob", "entity_id": "film", "interaction_type": "view"}),
+    );
+    server.create("/api/v1/canaries", &json!({"name": "one", "algorithm": "latest"}));
+    server.read(&format!("/api/v1/recommendations/user/{PERSON}"));
+    let shown = |server: &Server| {
+        let gate = &server.read("/api/v1/canaries/one")["reading"]["gates"][0];
+        gate["control_count"].as_u64().unwrap() + gate["candidate_count"].as_u64().unwrap()
+    };
+    assert!(wait(|| shown(&server) == 1), "{}", server.read("/api/v1/canaries/one"));
+    let export = server.read(&format!("/api/v1/users/{PERSON}/data-export"));
+    assert_eq!(export["events"][0]["type"], "recommend.canary.shown.v1", "{export}");
+    // A checkpoint with the person in it.
+    server.restart();
+    assert_eq!(shown(&server), 1);
+    assert_eq!(forget(&server)["keys_dropped"], 1);
+    assert_eq!(shown(&server), 0);
+    let home = server.stop();
+    assert_eq!(holding(&home.path("data"), MARKER), Vec::<String>::new());
+    home.run(&["doctor", "--rebuild"]).succeeded();
+    assert_eq!(shown(&home.serve()), 0);
+}
+
+#[test]
 fn a_forgotten_person_is_in_no_answer_and_no_file() {
     for extra in [SEALED, ""] {
         let is_sealed = !extra.is_empty();

@@ -33,6 +33,7 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     let flags = ["--data-path", "curve.csv", "--model-type", "ridge", "--lookback-days", "5"];
     home.run(&[&["train", "curve-forecaster"], &flags[..]].concat()).succeeded();
     let file = std::fs::read(home.path("curve_forecaster.json")).unwrap();
+    let reference = std::fs::read(home.path("drift_reference.json")).unwrap();
     let offline = market::algorithms::forecasting::curve::CurveForecaster::from_json(
         std::str::from_utf8(&file).unwrap(),
     )
@@ -40,7 +41,11 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     let panel = market::algorithms::forecasting::Panel::parse(&table, offline.curve_type).unwrap();
     let expected = offline.predict(&panel, panel.dates.len() - 1).unwrap().values;
     let server = home.serve();
-    registered(&server, "curve_forecaster", &[&[("curve_forecaster.json", &file)]]);
+    registered(
+        &server,
+        "curve_forecaster",
+        &[&[("curve_forecaster.json", &file), ("drift_reference.json", &reference)]],
+    );
     promote(&server, "curve_forecaster", 1);
     let rows: Vec<Value> = table
         .lines()
@@ -51,7 +56,7 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
             json!({"date": fields[0], "rate_1": number(1), "rate_10": number(2)})
         })
         .collect();
-    let (status, answer) = server.post("/api/v1/predict", &json!({"inputs": rows}));
+    let (status, answer) = server.post("/api/v1/predict", &json!({"inputs": rows, "keep": true}));
     assert_eq!(status, 200, "{answer}");
     let bits = |name: &str| -> Vec<u64> {
         let days = answer["predictions"].as_array().unwrap().iter();
@@ -62,8 +67,68 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
         assert_eq!(bits(name), offline, "{name}");
     }
     assert!(answer["predictions"][0]["rate_1.half_width_80"].is_number(), "{answer}");
+    is_joined_with_its_truth(&server, &answer);
+    let drift = server.read("/api/v1/models/curve_forecaster/drift");
+    assert_eq!((&drift["reference_features"], &drift["fault"]), (&json!(4), &Value::Null), "{drift}");
     let short = server.post("/api/v1/predict", &json!({"inputs": rows[..3]}));
     refused(&short, 400, "VALIDATION_ERROR", Some("inputs"));
+}
+
+/// The answer was kept; its first day comes true as 1 more than was said.
+fn is_joined_with_its_truth(server: &Server, answer: &Value) {
+    let path = "/api/v1/models/curve_forecaster/truths";
+    let first = answer["predictions"][0]["rate_1"].as_f64().unwrap();
+    let id = answer["prediction_id"].as_str().unwrap();
+    let truths = json!({"truths": [
+        {"prediction_id": id, "values": {"rate_1": [first + 1.0, null, null, null, null]}},
+        {"prediction_id": "none", "values": {"rate_1": [1.0]}},
+        {"prediction_id": id, "values": {"rate_1": [1.0]}},
+    ]});
+    let outcomes = |told: &Value| -> Vec<String> {
+        let told = told["outcomes"].as_array().unwrap().iter();
+        told.map(|one| one["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(outcomes(&server.post(path, &truths).1), ["joined", "unknown", "refused"]);
+    assert_eq!(outcomes(&server.post(path, &truths).1), ["duplicate", "unknown", "refused"]);
+    refused(&server.post(path, &json!({"truths": []})), 400, "VALIDATION_ERROR", Some("truths"));
+    let accuracy = server.read("/api/v1/models/curve_forecaster/accuracy?version=1&days=7");
+    let output = &accuracy["outputs"][0];
+    assert_eq!((&output["output"], &output["count"]), (&json!("rate_1"), &json!(1)), "{accuracy}");
+    assert!((output["mae"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{accuracy}");
+    assert!((output["bias"].as_f64().unwrap() + 1.0).abs() < 1e-9, "{accuracy}");
+    assert_eq!(output["persistence"]["count"], 1, "{accuracy}");
+    assert_eq!(accuracy["days"].as_array().unwrap().len(), 1, "{accuracy}");
+}
+
+#[test]
+fn features_are_read_as_of_a_time_and_forgotten_with_the_user() {
+    let server = Server::new();
+    let set = json!({"entity_type": "user", "features": {"age": "number"}, "ttl_secs": 3600});
+    assert_eq!(server.put("/api/v1/feature-sets/people", &set).0, 200);
+    let row = |minute: u32, age: f64| {
+        let event_time = format!("2026-01-31T12:{minute:02}:00Z");
+        json!({"entity": "ada", "event_time": event_time, "values": {"age": age}})
+    };
+    let path = "/api/v1/feature-sets/people/features";
+    let told = server.post(path, &json!({"rows": [row(0, 30.0), row(30, 31.0), row(0, 32.0)]})).1;
+    assert_eq!(told["outcomes"][2]["outcome"], "conflict", "{told}");
+    let found = server.read(&format!("{path}?entity=ada&as_of=2026-01-31T12:29:59Z"));
+    assert_eq!(found["values"]["age"]["value"], 30.0, "{found}");
+    let asked = |minutes: &[&str]| {
+        let row = |minute: &&str| json!({"entity": "ada", "as_of": format!("2026-01-31T{minute}:00Z")});
+        json!({"rows": minutes.iter().map(row).collect::<Vec<_>>(), "features": ["age"]})
+    };
+    let (_, found) = server.post(&format!("{path}/read"), &asked(&["11:59", "12:30", "13:31"]));
+    assert_eq!(found["rows"][0]["missing"], json!(["age"]), "{found}");
+    assert_eq!(found["rows"][1]["values"]["age"]["value"], 31.0, "{found}");
+    assert_eq!(found["rows"][2]["missing"], json!(["age"]), "{found}");
+    let unknown = server.post(&format!("{path}/read"), &json!({"rows": [{"entity": ""}]}));
+    refused(&unknown, 400, "VALIDATION_ERROR", Some("rows[0].entity"));
+    refused(&server.get("/api/v1/feature-sets/none/features?entity=ada"), 404, "NOT_FOUND", None);
+    // Nothing else is known of her.
+    assert_eq!(server.delete("/api/v1/users/ada/data").0, 200);
+    let found = server.read(&format!("{path}?entity=ada&as_of=2026-01-31T12:30:00Z"));
+    assert_eq!(found["missing"], json!(["age"]), "{found}");
 }
 
 #[test]

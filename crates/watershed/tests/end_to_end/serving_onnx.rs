@@ -17,6 +17,47 @@ fn x(values: &[f64]) -> Value {
     json!({"inputs": [{"name": "x", "shape": [values.len() / 2, 2], "datatype": "FP32", "data": values}]})
 }
 
+#[cfg(feature = "onnxruntime")]
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this is how a test learns of the library")]
+fn onnxruntime_answers_where_it_is_chosen() {
+    let settings = format!("{SETTINGS}[runtime]\nrefresh_ms = 50\nonnx_engine = \"onnxruntime\"\n");
+    let chosen = || Home::with_settings(&settings).environment("ML_GPU_PREFERENCE", "cpu");
+    let library = std::env::var("WATERSHED_TEST_ONNXRUNTIME")
+        .expect("is set by `scripts/with-engines --only onnxruntime`");
+    let server = chosen().environment("ORT_DYLIB_PATH", library).serve();
+    registered(&server, "churn", &[&[("model.onnx", &fixture("linear.onnx"))]]);
+    promote(&server, "churn", 1);
+    let model = server.read("/v2/models/churn");
+    assert_eq!((&model["platform"], &model["batches"]), (&json!("onnxruntime_cpu"), &json!(true)));
+    let (status, answer) = server.post("/v2/models/churn/infer", &x(&[1.0, 2.0, 4.0, -8.0]));
+    assert_eq!((status, &answer["outputs"][0]["data"]), (200, &json!([1.0, 5.0])), "{answer}");
+    // An id that the model's table does not have is its caller's mistake: it is told, and no line of the log.
+    registered(&server, "table", &[&[("model.onnx", &fixture("two.onnx"))]]);
+    promote(&server, "table", 1);
+    let unknown = json!({"inputs": [{"name": "ids", "shape": [1], "datatype": "INT64", "data": [99]},
+        {"name": "scale", "shape": [1, 1], "datatype": "FP32", "data": [1]}]});
+    refused(&server.post("/v2/models/table/infer", &unknown), 400, "VALIDATION_ERROR", Some("inputs"));
+    let home = server.stop().environment("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+    home.run(&["serve", "--port", "0"]).failed_with(
+        "runtime.onnxruntime.library: ONNX Runtime's library /nowhere/libonnxruntime.so cannot be opened",
+    );
+    // Commands ask no model.
+    home.run(&["doctor"]).succeeded();
+}
+
+/// A model of two versions, of which the first answers.
+fn with_two_versions() -> Server {
+    let server = quick().serve();
+    registered(
+        &server,
+        "churn",
+        &[&[("model.onnx", &fixture("linear.onnx"))], &[("model.onnx", &fixture("halves.onnx"))]],
+    );
+    promote(&server, "churn", 1);
+    server
+}
+
 #[test]
 fn an_onnx_model_speaks_the_open_inference_protocol() {
     let server = quick().serve();
@@ -144,13 +185,7 @@ fn requests_that_do_not_fit_are_refused_with_the_field() {
 
 #[test]
 fn rows_are_asked_as_the_guides_clients_do() {
-    let server = quick().serve();
-    registered(
-        &server,
-        "churn",
-        &[&[("model.onnx", &fixture("linear.onnx"))], &[("model.onnx", &fixture("halves.onnx"))]],
-    );
-    promote(&server, "churn", 1);
+    let server = with_two_versions();
     let rows = json!([{"x": [1.0, 2.0]}, {"x": [4.0, -8.0]}]);
     let (status, answer) =
         server.post("/api/v1/predict", &json!({"model_name": "churn", "inputs": rows, "user_id": "ada"}));
@@ -197,14 +232,46 @@ fn rows_are_asked_as_the_guides_clients_do() {
 }
 
 #[test]
+fn many_rows_are_answered_in_the_background_and_outlive_the_server() {
+    let mut server = with_two_versions();
+    let lines: String = (0..3_000).map(|row| format!("{{\"x\":[{row},2]}}\n")).collect();
+    let (status, job) = server.post_as("application/x-ndjson", "/api/v1/batch?model_name=churn", &lines);
+    assert_eq!((status, &job["status"]), (202, &json!("queued")), "{job}");
+    let path = format!("/api/v1/jobs/{}", job["job_id"].as_str().unwrap());
+    server.restart();
+    assert!(wait(|| server.read(&path)["status"] == "completed"), "{}", server.read(&path));
+    let told = server.read(&path);
+    assert_eq!((&told["rows_done"], &told["rows_failed"]), (&json!(3_000), &json!(0)), "{told}");
+    let results = server.fetch(&format!("{path}/results"));
+    let found: Vec<Value> = results.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = json!([{"x": [0, 2]}, {"x": [1, 2]}, {"x": [2_999, 2]}]);
+    let (_, asked) = server.post("/api/v1/predict", &json!({"model_name": "churn", "inputs": rows}));
+    for (row, expected) in [0, 1, 2_999].into_iter().zip(asked["predictions"].as_array().unwrap()) {
+        assert_eq!(found[row], json!({"row": row, "prediction": expected}));
+    }
+    assert_eq!(found.len(), 3_000);
+    let check = |kind: &str, path: &str, body: &str, code: u16, field| {
+        let name = match code {
+            404 => "NOT_FOUND",
+            415 => "UNSUPPORTED_MEDIA_TYPE",
+            _ => "VALIDATION_ERROR",
+        };
+        refused(&server.post_as(kind, path, body), code, name, field);
+    };
+    let lines = "application/x-ndjson";
+    check(lines, "/api/v1/batch?model_name=churn", "{\"x\":[1,2]}\n[1]\n", 400, Some("line[2]"));
+    check(lines, "/api/v1/batch?model_name=churn", "\n", 400, Some("inputs"));
+    check(lines, "/api/v1/batch?model_name=none", "{\"x\":[1,2]}", 404, None);
+    check("text/plain", "/api/v1/batch?model_name=churn", "{}", 415, None);
+    let body = json!({"model_name": "churn", "inputs": [{"x": [1, 2]}]}).to_string();
+    check("application/json", "/api/v1/batch?model_name=other", &body, 400, Some("model_name"));
+    refused(&server.get("/api/v1/jobs/none"), 404, "NOT_FOUND", None);
+    assert!(metric(&server, "ml_batch_rows_total", &["answered"]) >= 1.0);
+}
+
+#[test]
 fn aliases_move_under_load_and_nothing_fails() {
-    let server = quick().serve();
-    registered(
-        &server,
-        "churn",
-        &[&[("model.onnx", &fixture("linear.onnx"))], &[("model.onnx", &fixture("halves.onnx"))]],
-    );
-    promote(&server, "churn", 1);
+    let server = with_two_versions();
     let (done, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|threads| {
         for _ in 0..4 {

@@ -127,6 +127,7 @@ impl Home {
             home: Some(self),
             child: None,
             address: String::new(),
+            parts: Vec::new(),
             agent: agent(),
             asked: AtomicBool::new(false),
         };
@@ -188,6 +189,8 @@ pub(crate) struct Server {
     home: Option<Home>,
     child: Option<Child>,
     address: String,
+    /// Of parts with a port of their own: an address and a name.
+    parts: Vec<(String, String)>,
     agent: Agent,
     /// The process was asked to stop; once more would end it at once.
     asked: AtomicBool,
@@ -209,6 +212,17 @@ impl Server {
         self.address.strip_prefix("http://").unwrap()
     }
 
+    /// Its own port, as a URL.
+    pub(crate) fn of_all(&self) -> String {
+        self.address.clone()
+    }
+
+    /// The port of a part, as a URL.
+    pub(crate) fn of_part(&self, name: &str) -> String {
+        let found = self.parts.iter().find(|(_, known)| known == name);
+        found.unwrap_or_else(|| panic!("no port of {name}: {:?}", self.parts)).0.clone()
+    }
+
     fn start(&mut self) {
         let address_file = self.home().path("address");
         let _ = std::fs::remove_file(&address_file);
@@ -224,7 +238,10 @@ impl Server {
             address.ends_with('\n')
         });
         assert!(started, "the server did not start: {}", self.log());
-        self.address = format!("http://{}", address.trim_end());
+        let mut lines = address.lines().map(|line| format!("http://{line}"));
+        self.address = lines.next().unwrap();
+        let part = |line: String| line.split_once(' ').map(|(at, name)| (at.to_owned(), name.to_owned()));
+        self.parts = lines.filter_map(part).collect();
         // Connections of an earlier process are of no use.
         self.agent = agent();
     }
@@ -322,7 +339,19 @@ impl Server {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Reply {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.address));
+        self.send_to(&self.address, method, path, headers, body)
+    }
+
+    /// As [`Server::send`], to one of its ports.
+    pub(crate) fn send_to(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(format!("{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,0 +1,86 @@
+//! What search finds, recommended; what entities mean, trained; and an encoder out of the registry.
+
+use serde_json::{Value, json};
+
+use crate::models::registered;
+use crate::serving::promote;
+use crate::support::{Home, SETTINGS, ids, refused};
+
+const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder");
+/// To the encoder, the first two mean the same.
+const TEXTS: [(&str, &str); 4] = [("a", "gas"), ("b", "methane"), ("c", "curve"), ("d", "prices")];
+
+#[test]
+fn what_search_finds_is_recommended_and_what_entities_mean_is_trained() {
+    let settings = format!("{SETTINGS}\n[search]\nmodel_path = '{ENCODER}'\nitem_embeddings = true\n");
+    let server = Home::with_settings(&settings).serve();
+    for (id, text) in TEXTS {
+        let entity = json!({"entity_id": id, "entity_type": "note", "attributes": {"title": text}});
+        server.create("/api/v1/entities", &entity);
+    }
+    let nobodys = [("e", "curve of nobody")];
+    let item = |(id, text): &(&str, &str)| json!({"entity_type": "note", "entity_id": id, "text": text});
+    let items: Vec<Value> = TEXTS.iter().chain(&nobodys).map(item).collect();
+    let (status, answer) = server.post("/api/v1/search/index/bulk", &json!({"items": items}));
+    assert_eq!(status, 200, "{answer}");
+
+    let found = server.read("/api/v1/recommendations/popular?query=curve&explain=true&count=1");
+    assert_eq!(ids(&found), ["c"], "{found}");
+    let line = &found["recommendations"][0];
+    assert_eq!((&line["reason"], &found["fallback"]), (&json!("found for the query"), &json!("search")));
+    assert_eq!(line["explanation"]["sources"][0]["source"], "search");
+    assert!(found["search"]["found"].as_u64() > found["search"]["entities"].as_u64(), "{found}");
+    let other = server.read("/api/v1/recommendations/popular?query=curve&entity_type=film");
+    assert_eq!((ids(&other).len(), &other["search"]["found"]), (0, &json!(0)), "{other}");
+    let body = json!({"interactions": [], "options": {"query": "curve", "count": 1}});
+    let (status, answer) = server.post("/api/v1/recommendations/session", &body);
+    assert_eq!((status, ids(&answer)), (200, vec!["c".to_owned()]), "{answer}");
+    let empty = server.get("/api/v1/recommendations/popular?query=%20");
+    refused(&empty, 400, "VALIDATION_ERROR", Some("query"));
+
+    for at in 0..8 {
+        let (id, _) = TEXTS[at % 4];
+        let view = json!({"user_id": format!("u{}", at % 3), "entity_id": id, "entity_type": "note",
+            "interaction_type": "view"});
+        server.create("/api/v1/interactions", &view);
+    }
+    let home = server.stop();
+    home.run(&["train", "--fast"]).succeeded();
+    let server = home.serve();
+    let alike = server.read("/api/v1/recommendations/entity/a?algorithm=content_based");
+    let best = &alike["recommendations"][0];
+    assert_eq!((&best["entity_id"], &alike["fallback"]), (&json!("b"), &Value::Null), "{alike}");
+    assert_eq!(best["reason"], "similar to `gas`", "no word is shared: {alike}");
+}
+
+#[test]
+fn an_encoder_comes_out_of_the_registry() {
+    let searching =
+        |model: &str| format!("{SETTINGS}\n[search]\nmodel_name = 'words'\nmodel_path = '{model}'\n");
+    let vector = |home: Home| {
+        let server = home.serve();
+        let model = server.read("/api/v1/embed/models");
+        let (status, answer) =
+            server.post("/v1/embeddings", &json!({"model": "words", "input": "gas prices"}));
+        assert_eq!(status, 200, "{answer}");
+        (server, model, answer["data"][0]["embedding"].clone())
+    };
+    let (server, model, expected) = vector(Home::with_settings(&searching(ENCODER)));
+    let names = ["config.json", "tokenizer.json", "model.safetensors"];
+    let bytes = names.map(|name| std::fs::read(format!("{ENCODER}/{name}")).unwrap());
+    let files: Vec<(&str, &[u8])> = names.into_iter().zip(bytes.iter().map(Vec::as_slice)).collect();
+    registered(&server, "words", &[&files[..], &files[..2]]);
+    promote(&server, "words", 1);
+    let mut home = server.stop();
+    for name in ["models:/words/1", "models:/words@champion"] {
+        home.write("watershed.toml", searching(name));
+        let (server, same, found) = vector(home);
+        assert_eq!((&same, &found), (&model, &expected), "{name}");
+        home = server.stop();
+    }
+    let missing = [("words/2", "model.safetensors"), ("words@shadow", "alias"), ("none/1", "register it")];
+    for (name, says) in missing {
+        home.write("watershed.toml", searching(&format!("models:/{name}")));
+        home.run(&["train", "--fast"]).failed_with(says).failed_with("search.model_path");
+    }
+}
