@@ -18,7 +18,7 @@ from harness.evaluation import evaluate, mean, notes
 from harness.figures import CannotMeasure, Figure, Measured
 from harness.fitting import ours, peer
 
-ALGORITHMS = "neighbours,linear,factors,graph,content,hybrid"
+ALGORITHMS = "neighbours,linear,factors,graph,content,user_neighbours,hybrid"
 TRIALS = 20
 MEASURES = ["ndcg@100", "recall@20"]
 SHARE = 0.99

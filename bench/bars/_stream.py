@@ -9,7 +9,7 @@ import sys
 import urllib.error
 
 from harness import machine, ticks
-from harness.figures import CannotMeasure
+from harness.figures import CannotMeasure, Measured
 from harness.server import KEY, Server
 from harness.workbench import CACHE, ROOT, clean_environment
 
@@ -105,3 +105,13 @@ class Desk:
 
 def names():
     return [ticks.instrument(number) for number in range(ticks.INSTRUMENTS)]
+
+
+def each_way(workbench, run):
+    """What `run` gives for each place of the topics, as one."""
+    figures, notes = [], []
+    for way in WAYS:
+        more, lines = run(workbench, way)
+        figures += more
+        notes += lines
+    return Measured(figures, notes)

@@ -2,11 +2,14 @@
 
 Each user is asked about for the first time since the server started: no answer is kept. What the server makes ahead
 after a start, the states of its users, it has made: that work is printed, and not spread over the requests. A second round
-asks about the same users again.
+asks about the same users again, and a third about users who just did something, whose state is made anew.
 """
 
+import json
+import urllib.request
+
 from harness.figures import Figure, Measured
-from harness.server import Server
+from harness.server import KEY, Server
 
 from . import _ml1m
 
@@ -40,11 +43,23 @@ def measure(workbench):
         first = ask(opened, *open_loop)
         alone = ask(closed)
         again = ask(opened, *open_loop, "--requests", workbench.pick(20 * RATE, len(opened)), "--seed", 2)
+        acted = opened[: len(opened) // 3]
+        for name in acted:
+            act(server, name)
+        fresh = ask(acted)
         floor = ask(opened, *open_loop, path="/health")
-    return told(first, alone, again, floor, ahead)
+    return told(first, alone, again, fresh, floor, ahead)
 
 
-def told(first, alone, again, floor, ahead):
+def act(server, user):
+    """The user clicks on the first film."""
+    body = json.dumps({"user_id": user, "entity_id": "1", "interaction_type": "click"}).encode()
+    headers = {"x-api-key": KEY, "content-type": "application/json"}
+    request = urllib.request.Request(f"http://{server.address}/api/v1/interactions", body, headers)
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def told(first, alone, again, fresh, floor, ahead):
     figures = []
 
     def add(what, run, bars=(None, None, None), peer=None):
@@ -62,7 +77,8 @@ def told(first, alone, again, floor, ahead):
     add("first time", first, (0.35, 2.0, 200.0), floor)
     add("one after another", alone)
     add("again", again)
-    runs = {"first time": first, "one after another": alone, "again": again}
+    add("one after another, who just did something", fresh)
+    runs = {"first time": first, "one after another": alone, "again": again, "who just did something": fresh}
     failures = sum(run["failures"] for run in runs.values())
     fallbacks = sum(run["fallbacks"] for run in runs.values())
     figures.append(Figure("failed requests", failures, at_most=0))

@@ -8,10 +8,13 @@ wrote, what the other reads must be what it was.
 """
 
 import json
+import time
 
-from harness.figures import Figure, Measured
+from harness.figures import CannotMeasure, Figure, Measured
 from harness.server import Server
 from harness.tenants import CONFIG, PERMISSIONS, Asker, Reply, Tenant, operations
+
+from . import _onnx
 
 NAME = "service-access"
 WHAT = "every endpoint unauthenticated, unauthorised and from another tenant, against the built binary"
@@ -20,6 +23,7 @@ BAR = "every endpoint, both ways"
 ADMINISTRATORS = (
     "/api/v1/audit",
     "/api/v1/dead-letters",
+    "/api/v1/embed/reindex",
     "/api/v1/erasures",
     "/api/v1/keys",
     "/api/v1/market/dead-letters",
@@ -27,20 +31,26 @@ ADMINISTRATORS = (
     "/api/v1/webhook",
 )
 # Moving what serves is for administrators, looking at it for everybody; so is all that is held of a person.
-BY_ADMINISTRATORS = ("/promote", "/rollback", "/data", "/data-export")
+BY_ADMINISTRATORS = ("/promote", "/rollback", "/data", "/data-export", "/entities/{entity}")
 # They write nothing.
 READ_BY_POST = (
     "/api/v1/recommendations/session",
     "/api/v1/market/validate",
     "/api/v1/search",
     "/api/v1/embed",
+    "/api/v1/embed/batch",
+    "/api/v1/search/fusion/learn",
     "/v1/embeddings",
     "/api/v1/predict",
+    "/api/v1/feature-sets/{name}/features/read",
     "/v2/models/{name}/infer",
     "/v2/models/{name}/versions/{version}/infer",
 )
 # Of the operator's tenant alone; not in the document.
 OPERATORS = ("/api/config", "/debug/pprof/profile?seconds=1")
+# Work for all tenants, which the operator's administrators begin: it shows nothing of a tenant.
+OF_ALL_TENANTS = ("/api/v1/embed/reindex", "/api/v1/embed/jobs")
+JOB_SECONDS_MAX = 60
 # What time alone changes: of an answer, of a key that its owner uses, of a webhook that is sent meanwhile.
 PASSING = (
     "answer_id", "generated_at", "score", "last_used_at", "serving_version",
@@ -50,6 +60,8 @@ PASSING = (
 
 def needed(operation):
     if operation.path.startswith(ADMINISTRATORS) or operation.path.endswith(BY_ADMINISTRATORS):
+        return "admin"
+    if operation.path.endswith("/canaries") and operation.method == "POST":
         return "admin"
     return "read" if operation.method == "GET" or operation.path in READ_BY_POST else "write"
 
@@ -84,6 +96,9 @@ def unauthenticated(checks, asker, listed, tenant):
 def unauthorised(checks, asker, listed, tenant):
     """With every permission: those below what is needed are refused, the others are not."""
     for operation in listed:
+        if operation.path.startswith(OF_ALL_TENANTS):
+            of_all_tenants(checks, asker, operation, tenant)
+            continue
         identity = operation.collection and tenant.identity(operation.collection)
         has_one = identity or not operation.collection
         checks.that("has something to ask for", operation, has_one, Reply(0, "nothing was planted for it"))
@@ -96,6 +111,40 @@ def unauthorised(checks, asker, listed, tenant):
                 checks.that("with enough permission", operation, holds, found)
         # What was deleted is there again for the next.
         tenant.plant()
+
+
+def of_all_tenants(checks, asker, operation, tenant):
+    """Nobody but the operator begins it; who may read may look."""
+    for permission in PERMISSIONS:
+        found = asker.ask_for(operation, "none", x_api_key=tenant.keys[permission])
+        if operation.method == "GET":
+            checks.that("with enough permission", operation, found.status in (200, 404), found)
+        else:
+            checks.that("with enough permission", operation, found.is_problem(403, "PERMISSION_DENIED"), found)
+
+
+def plant_model(tenant):
+    """A model that answers, and a job that asked it."""
+    mlflow, name = "/api/2.0/mlflow", f"model-of-{tenant.name}"
+
+    def ask(path, body, kind="application/json"):
+        method = "PUT" if isinstance(body, bytes) else "POST"
+        found = tenant.as_admin(method, path, body if isinstance(body, bytes) else json.dumps(body).encode(), kind)
+        if found.status >= 300:
+            raise CannotMeasure(f"{path}: {found.status} {found.text[:200]}")
+        return json.loads(found.text or "{}")
+
+    run = ask(f"{mlflow}/runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+    file = f"/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/model/model.onnx"
+    ask(file, _onnx.perceptron((2, 2), 1), "application/octet-stream")
+    ask(f"{mlflow}/model-versions/create", {"name": name, "source": f"runs:/{run}/model", "run_id": run})
+    ask(f"/api/v1/models/{name}/promote", {"version": 1})
+    job = ask("/api/v1/batch", {"model_name": name, "inputs": [{"x": [1.0, 2.0]}]})["job_id"]
+    end = time.monotonic() + JOB_SECONDS_MAX
+    while json.loads(tenant.as_admin("GET", f"/api/v1/jobs/{job}").text)["status"] != "completed":
+        if time.monotonic() > end:
+            raise CannotMeasure("a job of one row does not end")
+        time.sleep(0.1)
 
 
 def by_another_tenant(checks, asker, listed, owner, other):
@@ -163,6 +212,8 @@ def measure(workbench):
         asker = Asker(server.address)
         listed = operations(server.get_json("/api/docs"))
         north, south, spare = (Tenant(asker, name, key) for name, key in admins.items())
+        for tenant in (north, south, spare):
+            plant_model(tenant)
         good = asker.ask("GET", "/api/v1/export/users", authorization=f"Bearer {north.token()}")
         checks.that("a good token", "GET /api/v1/export/users", good.status == 200 and north.mark in good.text, good)
         unauthenticated(checks, asker, listed, north)

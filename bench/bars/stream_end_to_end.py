@@ -4,7 +4,7 @@ import sys
 import time
 
 from harness import machine
-from harness.figures import Figure, Measured
+from harness.figures import Figure
 from harness.workbench import ROOT
 
 from . import _stream
@@ -56,9 +56,4 @@ def run(workbench, way):
 
 
 def measure(workbench):
-    figures, notes = [], []
-    for way in _stream.WAYS:
-        more, lines = run(workbench, way)
-        figures += more
-        notes += lines
-    return Measured(figures, notes)
+    return _stream.each_way(workbench, run)

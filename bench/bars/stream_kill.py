@@ -4,7 +4,7 @@ import random
 import time
 
 from harness import ticks
-from harness.figures import CannotMeasure, Figure, Measured
+from harness.figures import CannotMeasure, Figure
 
 from . import _stream
 
@@ -92,9 +92,4 @@ def run(workbench, way):
 
 
 def measure(workbench):
-    figures, notes = [], []
-    for way in _stream.WAYS:
-        more, lines = run(workbench, way)
-        figures += more
-        notes += lines
-    return Measured(figures, notes)
+    return _stream.each_way(workbench, run)

@@ -18,6 +18,8 @@ CONFIG = f'[auth.jwt]\nsecret = "{SECRET}"\n'
 
 # Whose things are asked for by names that their makers choose.
 MODELS = ("/api/v1/models", "/v2/models")
+# What is asked besides, so that an answer which goes on ends.
+QUERIES = dict.fromkeys(("/api/v1/market/stream", "/ws/prices"), "?from=earliest&follow=false")
 # Method, path and body; `MARK` is the tenant's own word, `TENANT` its name.
 PLANTED = [
     ("POST", "/api/2.0/mlflow/registered-models/create", {"name": "model-of-TENANT", "description": "MARK"}),
@@ -31,11 +33,17 @@ PLANTED = [
     ("POST", "/api/v1/interactions", {"user_id": "MARK-user", "entity_id": "film-1", "entity_type": "film",
                                       "interaction_type": "view"}),
     ("POST", "/api/v1/interaction-types", {"interaction_type": "share", "weight": 1.5, "description": "MARK"}),
+    ("PUT", "/api/v1/feature-sets/people", {"entity_type": "item", "features": {"age": "number", "town": "text"},
+                                            "ttl_secs": 86400}),
+    ("POST", "/api/v1/feature-sets/people/features", {"rows": [
+        {"entity": "ada", "event_time": "2026-01-31T12:00:00Z", "values": {"town": "MARK"}}]}),
     ("POST", "/api/v1/keys", {"name": "MARK", "permission": "read"}),
     ("POST", "/api/v1/webhooks", {"url": "https://MARK.example.com/", "events": ["model.updated"]}),
     ("POST", "/api/v1/webhooks/{id}/test", None),
     ("POST", "/api/v1/market/ticks", {"source_system": "MARK", "market": "MISO", "symbol": "MISO_INDIANA_HUB",
                                       "timestamp": "2024-01-01T00:00:00Z", "price": 31.2}),
+    ("POST", "/api/v1/market/curves/UST/quotes", {"as_of": "2024-01-01T00:00:00Z", "quotes": [
+        {"tenor": "1y", "rate": 0.05}, {"tenor": "2y", "rate": 0.04}]}),
     # Not a number, and so a dead letter of the stage.
     ("POST", "/api/v1/market/ticks", {"source_system": "MARK", "symbol": "MARK", "timestamp": "2024-01-01T00:00:00Z",
                                       "price": "NaN"}),
@@ -78,7 +86,7 @@ class Operation:
         path = self.path
         for name, example in self.parameters:
             path = path.replace("{" + name + "}", str(example or identity))
-        return path
+        return path + QUERIES.get(self.path, "")
 
 
 def operations(document):
@@ -149,7 +157,7 @@ class Tenant:
             return f"model-of-{self.name}"
         listed = json.loads(self.as_admin("GET", collection).text)
         things = next((part for part in listed.values() if isinstance(part, list)), []) if listed else []
-        return things[-1]["id"] if things else None
+        return things[-1].get("id") or things[-1]["job_id"] if things else None
 
     def token(self, secret=SECRET, seconds=600, algorithm="HS256"):
         """A token of an administrator of this tenant."""

@@ -4,8 +4,6 @@
 //!
 //! Rows are ticks of several instruments, in batches as a stream writes them. To add a question: a line in [`ask`].
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,16 +55,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    match runtime.block_on(run(&arguments)) {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(runtime.block_on(run(&arguments)))
 }
 
 async fn run(arguments: &Arguments) -> Result<Value, Fault> {

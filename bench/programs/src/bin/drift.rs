@@ -5,8 +5,6 @@
 //! points) and of the logarithms of prices and of the VIX; reference 2017 to 2019, a look for each month of 2020. It refuses
 //! to judge.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,16 +49,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<Value, Fault> {

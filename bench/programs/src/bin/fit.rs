@@ -5,8 +5,6 @@
 //! test file are ranked from the items of that file, without it from their training items.
 //! To add an algorithm: a variant of [`Algorithm`], a line in [`fit`].
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -68,16 +66,7 @@ enum Algorithm {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<serde_json::Value, Fault> {

@@ -5,8 +5,6 @@
 //! Building counts all processor time of the process from the first upsert until every vector is in the index: writing and
 //! syncing them too. Queries run one after another on the thread that asks.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,16 +45,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    match runtime.block_on(run(&arguments)) {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(runtime.block_on(run(&arguments)))
 }
 
 fn numbers(path: &Path) -> Result<Vec<[u8; 4]>, Fault> {

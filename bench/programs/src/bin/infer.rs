@@ -1,8 +1,6 @@
 //! Asks an ONNX model in a loop through the engine that serves it, without a server around it, and prints what a call cost:
 //! `bench-infer --model FILE --request FILE --calls N`. The request is one of the Open Inference Protocol with FP32 inputs.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,20 +51,14 @@ struct Told {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<String, Fault> {
-    let engine = runtime::engines::all().into_iter().next().ok_or("this build has no engine")?;
+    let engine = runtime::engines::open(&runtime::RuntimeSettings::default())?
+        .into_iter()
+        .next()
+        .ok_or("this build has no engine")?;
     let files = [("model.onnx".to_owned(), std::fs::read(&arguments.model)?.into())];
     let model = engine.load(Package { files: files.into() })?;
     let request: Request = serde_json::from_slice(&std::fs::read(&arguments.request)?)?;

@@ -3,7 +3,7 @@
 //! The bars stand in `bench/bars/models_*.py`. It refuses to judge, and to choose anything on the days of a test. To add
 //! a question: a file with `run`, a variant of [`Question`].
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
+#![expect(clippy::print_stderr, reason = "it tells how far it is")]
 
 mod power;
 mod yields;
@@ -55,16 +55,7 @@ fn main() -> ExitCode {
         Question::Power => power::run(&arguments),
         Question::Yield => yields::run(&arguments.data, arguments.quick),
     };
-    match told {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(told)
 }
 
 fn read(path: &std::path::Path) -> Result<String, Fault> {

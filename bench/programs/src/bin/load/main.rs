@@ -4,8 +4,6 @@
 //! the server. It refuses hosts other than this one, and loops without a bound in count or time.
 //! To add a way to load: a file with its arguments and a `run`, a variant of [`Command`].
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 mod connection;
 mod events;
 mod freshness;
@@ -58,14 +56,5 @@ fn main() -> ExitCode {
         Command::Mixed(mixed) => mixed.run(target, clock),
         Command::Write(write) => write.run(target, clock),
     };
-    match told {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(told)
 }

@@ -3,8 +3,6 @@
 //! Each question is a file beside this one; the bars stand in `bench/bars/stream_*.py`. It refuses to judge. To add a
 //! question: a file with `run`, a variant of [`Question`].
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
-
 mod bars;
 mod curves;
 mod data;
@@ -59,14 +57,5 @@ fn main() -> ExitCode {
         Question::NegativePrices => negative::run(&arguments.data, arguments.quick),
         Question::Normalise => normalise::run(&arguments.data, arguments.quick),
     };
-    match told {
-        Ok(told) => {
-            println!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::tell(told)
 }

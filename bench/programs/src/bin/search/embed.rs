@@ -7,10 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use bench::process::processor_seconds;
 use search::encoder::{Encoder, SentenceEncoder};
 use serde_json::{Value, json};
-
-use crate::cpu_seconds;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -39,9 +38,9 @@ pub(crate) fn run(options: &Options) -> Result<Value, Box<dyn Error + Send + Syn
     encoder.encode(&texts[..texts.len().min(32)])?;
     let (mut rounds, mut encoded) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds.max(1) {
-        let (wall, cpu) = (Instant::now(), cpu_seconds()?);
+        let (wall, cpu) = (Instant::now(), processor_seconds(None)?);
         encoded = encoder.encode(&texts)?;
-        rounds.push((cpu_seconds()? - cpu, wall.elapsed().as_secs_f64()));
+        rounds.push((processor_seconds(None)? - cpu, wall.elapsed().as_secs_f64()));
     }
     rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
     let (cpu, wall) = rounds[rounds.len() / 2];

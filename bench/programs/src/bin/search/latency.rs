@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use search::encoder::{Encoded, Encoder, ModelIdentity, SentenceEncoder};
 use search::index::Filter;
 use search::items::{Change, Item};
-use search::service::Question;
+use search::questions::Question;
 use search::{Search, SearchParts, SearchSettings};
 use serde_json::{Value, json};
 use store_embedded::{EmbeddedStore, Options as StoreOptions};
@@ -95,10 +95,16 @@ async fn measure(options: &Options) -> Result<Value, Failure> {
     let parts = SearchParts {
         log: store.event_log(),
         vectors: store.vectors(),
+        records: store.records(),
+        cache: store.cache(),
         encoder: Some(Arc::new(OfQueries(encoder))),
+        previous_encoder: None,
+        reranker: None,
         clock,
         entropy: Arc::new(SeededEntropy::new(options.seed)),
         folder: Some(folder.path().join("search")),
+        operator: TenantId::new("measured")?,
+        is_alone: true,
     };
     let search =
         Search::new(parts, SearchSettings::default(), &mut prometheus_client::registry::Registry::default())?;
@@ -154,6 +160,7 @@ async fn times(
             limit: 10,
             similarity_min: 0.0,
             fusion: None,
+            rerank: None,
             forgives_typos: true,
             counts_facets,
             highlights: true,

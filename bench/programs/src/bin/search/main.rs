@@ -8,6 +8,8 @@ mod latency;
 mod quality;
 mod trec;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Debug, Parser)]
@@ -23,22 +25,11 @@ enum Command {
     Trec(trec::Options),
 }
 
-#[expect(clippy::print_stdout, reason = "what it prints is what it is for")]
-fn main() -> std::io::Result<()> {
-    let told = match Command::parse() {
+fn main() -> ExitCode {
+    bench::tell(match Command::parse() {
         Command::Quality(options) => quality::run(&options),
         Command::Latency(options) => latency::run(&options),
         Command::Embed(options) => embed::run(&options),
         Command::Trec(options) => trec::run(&options),
-    };
-    println!("{}", told.map_err(std::io::Error::other)?);
-    Ok(())
-}
-
-/// The processor time of this process, in seconds.
-fn cpu_seconds() -> std::io::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / 100.0)
+    })
 }
