@@ -21,6 +21,95 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask a model about many rows in the background.
+         * @description A body of lines may be larger than other bodies (`runtime.jobs.max_mb`).
+         */
+        post: operations["submit_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canaries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List canaries, newest first. */
+        get: operations["list_canaries"];
+        put?: never;
+        /** Try other answers on some of the users. Requests that name an algorithm, weights or diversity take no part. */
+        post: operations["start_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canaries/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a canary: how far it is, what the gates say, what was decided on what evidence. */
+        get: operations["get_canary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canaries/{name}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give the candidate of an A/B test to everyone. A canary is promoted by its gates alone. */
+        post: operations["promote_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/canaries/{name}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give the candidate to nobody any more. Also a complete canary goes back, while it is the last that began. */
+        post: operations["roll_back_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/dead-letters": {
         parameters: {
             query?: never;
@@ -73,6 +162,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/embed/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Embed texts, under the guide's other name: the answer is the same, and has the vectors. */
+        post: operations["embed_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/embed/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List re-index jobs, the newest first, at most 100. */
+        get: operations["list_reindex_jobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/embed/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a re-index job. */
+        get: operations["get_reindex_job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/embed/models": {
         parameters: {
             query?: never;
@@ -84,6 +224,23 @@ export interface paths {
         get: operations["list_embedding_models"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/embed/reindex": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make all vectors again, of all tenants. Those that answer do so until the new ones are complete. */
+        post: operations["reindex_embeddings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -232,6 +389,96 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/feature-sets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List feature sets. */
+        get: operations["list_feature_sets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/feature-sets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a feature set. */
+        get: operations["get_feature_set"];
+        /** Make a feature set, or change it. */
+        put: operations["put_feature_set"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/feature-sets/{name}/entities/{entity}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget every row of an entity. */
+        delete: operations["delete_features"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/feature-sets/{name}/features": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the features of an entity as of a time. */
+        get: operations["read_features"];
+        put?: never;
+        /** Write rows of features. The same rows may be sent again. */
+        post: operations["write_features"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/feature-sets/{name}/features/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read the features of many entities, each as of its time: the rows of a training. A request looks through a bounded number
+         *     of kept rows; those of the question that are beyond have a `fault`, and are to be asked again with fewer at once.
+         */
+        post: operations["read_features_of_many"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/interaction-types": {
         parameters: {
             query?: never;
@@ -337,6 +584,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List jobs, the newest first. */
+        get: operations["list_jobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a job, and how far it is. */
+        get: operations["get_job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancel a job; its results so far stay. A job that ended stays as it is. */
+        post: operations["cancel_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{id}/results": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the results of a job so far, a line for each row in the order of the rows. */
+        get: operations["get_job_results"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/keys": {
         parameters: {
             query?: never;
@@ -409,6 +724,45 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/market/curves/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a curve, as of a time.
+         * @description Made of the newest quotes until then: zero rates, forward rates and par rates at the quoted tenors, and what would be free
+         *     money.
+         */
+        get: operations["get_market_curve"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/curves/{name}/quotes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what was quoted of a curve, newest first. */
+        get: operations["list_market_curve_quotes"];
+        put?: never;
+        /** Take in what was quoted of a curve. It is durable when this answers, and the same sent again changes nothing. */
+        post: operations["post_market_curve_quotes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/market/dead-letters": {
         parameters: {
             query?: never;
@@ -454,6 +808,26 @@ export interface paths {
         put?: never;
         /** Send what a stage refused through it again. */
         post: operations["replay_market_dead_letter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/export/{table}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export prices or bars.
+         * @description Of one instrument after another, oldest first, each row in its newest revision. Bars that were not told yet are left out.
+         */
+        get: operations["export_market_rows"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -528,6 +902,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/market/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow prices and bars as they are told.
+         * @description Server-sent events: each has its type (`price`, `bar`), an id and the data of its topic. A comment comes where nothing else
+         *     does. `lost` says that events were gone before they were read; `end` says why the stream ends. With `Upgrade: websocket`
+         *     the same are messages `{"type", "id", "data"}`; pages offer the protocols `watershed.v1` and `bearer.KEY`.
+         */
+        get: operations["stream_market"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/market/taxonomy": {
         parameters: {
             query?: never;
@@ -537,6 +933,23 @@ export interface paths {
         };
         /** List the labels of the taxonomy. */
         get: operations["get_market_taxonomy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/taxonomy/{instrument_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Say what an instrument of that name is, whether or not a tick of it came. */
+        get: operations["classify_instrument"];
         put?: never;
         post?: never;
         delete?: never;
@@ -618,6 +1031,109 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/{name}/accuracy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Say how right a version of a model was, by what came true of the predictions that were kept. */
+        get: operations["get_model_accuracy"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/canaries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List canaries of a model, newest first. */
+        get: operations["list_model_canaries"];
+        put?: never;
+        /** Try another version of a model. Requests for its champion take part. */
+        post: operations["start_model_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/canaries/{sequence}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a canary of a model: how far it is, what the gates say, how far a shadow is off, what was decided on what evidence. */
+        get: operations["get_model_canary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/canaries/{sequence}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make the candidate of an A/B test or a shadow the champion. A canary is promoted by its gates alone. */
+        post: operations["promote_model_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/canaries/{sequence}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give the candidate to nobody any more. Once it is the champion, the model's rollback moves that back. */
+        post: operations["roll_back_model_canary"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/drift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Say whether a version of a model drifts: its reference against what all servers were asked. */
+        get: operations["get_model_drift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models/{name}/history": {
         parameters: {
             query?: never;
@@ -663,6 +1179,23 @@ export interface paths {
         put?: never;
         /** Point an alias of a model back at where it pointed before its last promotion. */
         post: operations["rollback_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/truths": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say what came true of predictions that were kept. The same truth may be sent again. */
+        post: operations["put_prediction_truths"];
         delete?: never;
         options?: never;
         head?: never;
@@ -850,6 +1383,26 @@ export interface paths {
         put?: never;
         /** Search items by words and by meaning. */
         post: operations["search_items"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/search/fusion/learn": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Learn how much meaning is to count, on queries with what should be found for them. Nothing is kept: set what is answered
+         *     in `search.fusion`, or send it with searches.
+         */
+        post: operations["learn_search_fusion"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1289,6 +1842,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ws/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Follow the newest prices: `/api/v1/market/stream` with `types=price`. */
+        get: operations["stream_market_prices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1304,6 +1874,7 @@ export interface components {
             algorithm: string;
             /** @description Names this answer; send it back as `answer_id` with the interactions that follow from it. */
             answer_id: string;
+            canary?: components["schemas"]["AnswerCanary"] | null;
             /** @description Whether too little is known of the user for a personal answer. */
             cold_start: boolean;
             /** @description False when the filter or the boosters took so much work that not every entity could be looked at. */
@@ -1329,10 +1900,45 @@ export interface components {
             next_cursor?: string | null;
             /** @description Best first. */
             recommendations: components["schemas"]["Recommendation"][];
+            search?: components["schemas"]["AnswerSearch"] | null;
             /** @description The user it is for. */
             user_id?: string | null;
             /** @description The user does not agree to personal answers: nothing that they did was looked at. */
             without_consent?: boolean;
+        };
+        /** @description The arm of a canary. */
+        AnswerCanary: {
+            /** @description `control` for what was served before, `candidate` for what is tried. A user stays in the candidate once there. */
+            arm: string;
+            /** @description The canary. */
+            name: string;
+        };
+        /** @description What a text found. */
+        AnswerSearch: {
+            /** @description How many of them are entities; only these can be recommended. */
+            entities: number;
+            /** @description What was not looked for although it should have been, and why. */
+            fallback?: string | null;
+            /** @description How many items, at most 100. */
+            found: number;
+        };
+        /**
+         * @description How an arm answers requests that name no algorithm, no weights and no diversity of their own. What is missing is as
+         *     without a canary.
+         */
+        ArmSettings: {
+            /** @description The name of the algorithm. */
+            algorithm?: string | null;
+            /**
+             * Format: double
+             * @description The share of collaborative sources in a hybrid, 0 to 1.
+             */
+            collaborative_weight?: number | null;
+            /**
+             * Format: double
+             * @description How much variety counts against score, 0 to 1.
+             */
+            diversity?: number | null;
         };
         /** @description A truth, a number, a text, or a list of tags. */
         AttributeValue: boolean | number | string | string[];
@@ -1414,6 +2020,43 @@ export interface components {
         };
         /** @description What became of a batch or a stream of which a part was refused. */
         BatchOrStream: components["schemas"]["BatchResult"] | components["schemas"]["StreamResult"];
+        /**
+         * @description Rows that a model is asked about in the background.
+         * @example {
+         *       "inputs": [
+         *         {
+         *           "x": [
+         *             1,
+         *             2
+         *           ]
+         *         },
+         *         {
+         *           "x": [
+         *             3,
+         *             4
+         *           ]
+         *         }
+         *       ],
+         *       "model_name": "churn"
+         *     }
+         */
+        BatchRequest: {
+            /** @description A value for each input of the model, by its name. */
+            inputs: {
+                [key: string]: unknown;
+            }[];
+            /** @description The registered model; `runtime.default_model` where missing. */
+            model_name?: string | null;
+            /** @description A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`. */
+            model_version?: string | null;
+        };
+        /** @description A job that was taken. */
+        BatchResponse: {
+            job_id: string;
+            message: string;
+            /** @description `queued`. */
+            status: string;
+        };
         /** @description What became of a batch, an event each, in the order they were sent. */
         BatchResult: {
             duplicates: number;
@@ -1435,6 +2078,172 @@ export interface components {
         };
         /** @description Why a stream ended before its end, and what became of the whole lines until then. */
         BrokenStream: components["schemas"]["Problem"] & components["schemas"]["StreamResult"];
+        /** @description A canary as it stands. */
+        Canary: {
+            /** @description What is tried. */
+            candidate: components["schemas"]["ArmSettings"];
+            /** @description What was served before. */
+            control: components["schemas"]["ArmSettings"];
+            /** @description Oldest first. */
+            decisions: components["schemas"]["CanaryDecision"][];
+            mode: components["schemas"]["CanaryMode"];
+            name: string;
+            /**
+             * Format: int32
+             * @description Percent of the users that get the candidate.
+             */
+            percent: number;
+            reading?: components["schemas"]["CanaryReading"] | null;
+            stage: components["schemas"]["CanaryStage"];
+            /** Format: date-time */
+            started_at: string;
+            steps: number[];
+        };
+        /** @description What an A/B test says of the outcome: the share that was lost. It holds at every look. */
+        CanaryComparison: {
+            candidate: components["schemas"]["CanaryShare"];
+            control: components["schemas"]["CanaryShare"];
+            /**
+             * Format: double
+             * @description Where the candidate's share less the control's lies.
+             */
+            difference_lower: number;
+            /**
+             * Format: double
+             * @description Its upper end. Below 0 the candidate is better.
+             */
+            difference_upper: number;
+            /** @description Whether they do. */
+            differs: boolean;
+            /**
+             * Format: double
+             * @description The arms differ at or below it: `false_alarm`.
+             */
+            level: number;
+            /**
+             * Format: double
+             * @description Of both being the same.
+             */
+            p_value: number;
+        };
+        /** @description A decision, and what it rests on. */
+        CanaryDecision: {
+            /** @description Who decided, where it was not the gates. */
+            actor?: string | null;
+            /** Format: date-time */
+            at: string;
+            evidence?: components["schemas"]["CanaryReading"] | null;
+            /**
+             * Format: int32
+             * @description Percent of the users that get the candidate since.
+             */
+            percent: number;
+            reason: string;
+            /** Format: int64 */
+            sequence: number;
+            stage: components["schemas"]["CanaryStage"];
+        };
+        /**
+         * @description Why.
+         * @example {
+         *       "reason": "complaints"
+         *     }
+         */
+        CanaryEnd: {
+            /**
+             * @description For the audit.
+             * @default
+             */
+            reason: string;
+        };
+        /** @description What was seen of one gate. */
+        CanaryGate: {
+            /**
+             * Format: int64
+             * @description How many of the candidate were looked at.
+             */
+            candidate_count: number;
+            /**
+             * Format: double
+             * @description The share of them.
+             */
+            candidate_share: number;
+            /** @description Whether it is closed. */
+            closed: boolean;
+            /**
+             * Format: int64
+             * @description How many of the control were looked at.
+             */
+            control_count: number;
+            /**
+             * Format: double
+             * @description The share of them that failed, was slow, or was lost.
+             */
+            control_share: number;
+            /**
+             * Format: double
+             * @description Where the candidate's share less the control's lies, at every look.
+             */
+            difference_lower: number;
+            /**
+             * Format: double
+             * @description Its upper end.
+             */
+            difference_upper: number;
+            /** @description `errors`, `latency` or `loss`. */
+            gate: string;
+            /**
+             * Format: double
+             * @description The gate closes at or below it.
+             */
+            level: number;
+            /**
+             * Format: double
+             * @description Of the candidate being no worse; holds at every look.
+             */
+            p_value: number;
+        };
+        /**
+         * @description Who ends it.
+         * @enum {string}
+         */
+        CanaryMode: "canary" | "ab";
+        /** @description The canaries that are remembered, newest first. */
+        CanaryPage: {
+            /** @description At most 50. The first says what is served. */
+            canaries: components["schemas"]["Canary"][];
+        };
+        /** @description What the gates say. */
+        CanaryReading: {
+            comparison?: components["schemas"]["CanaryComparison"] | null;
+            gates: components["schemas"]["CanaryGate"][];
+            /**
+             * Format: int64
+             * @description How many of the candidate have a known outcome since the step began.
+             */
+            since_step: number;
+            /**
+             * Format: int64
+             * @description Seconds since the step began.
+             */
+            step_seconds: number;
+            /** @description `sample`, `time` or `margin` where it waits for that. */
+            waits_for?: string | null;
+        };
+        /** @description A share and where it lies, at every look. */
+        CanaryShare: {
+            /** Format: double */
+            lower: number;
+            /** Format: double */
+            share: number;
+            /** Format: double */
+            upper: number;
+        };
+        /**
+         * @description How far a canary is.
+         * @enum {string}
+         */
+        CanaryStage: "running" | "complete" | "rolled_back";
         /** @description A CloudEvent 1.0; attributes beside these are extensions. */
         CloudEvent: {
             /** @description What the event says; its type tells what that must be. */
@@ -1488,6 +2297,26 @@ export interface components {
             personalisation?: boolean | null;
             /** @description Models may learn from what the user did. */
             training?: boolean | null;
+        };
+        /** @description A set of quotes that is kept. */
+        CurveQuotes: {
+            /** Format: date-time */
+            as_of: string;
+            curve: string;
+            /** Format: int32 */
+            frequency: number;
+            quotes: components["schemas"]["TenorQuote"][];
+            /**
+             * Format: int32
+             * @description Higher for a set that came later.
+             */
+            revision: number;
+        };
+        /** @description Sets of quotes, newest first. */
+        CurveQuotesList: {
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+            quotes: components["schemas"]["CurveQuotes"][];
         };
         /** @description One refused thing. */
         DeadLetter: {
@@ -1548,7 +2377,7 @@ export interface components {
             batch_size?: number | null;
             /** @description 2,048 at most. */
             items: components["schemas"]["EmbedItem"][];
-            /** @description The model, by its name or version; the only one where missing. */
+            /** @description The model, by its name or version; the one that searches are answered by where missing. */
             model?: string | null;
             /** @description Must be the credential's tenant where given. */
             tenant_id?: string | null;
@@ -1643,6 +2472,24 @@ export interface components {
             tenant_id: string;
             /** Format: date-time */
             updated_at: string;
+        };
+        /** @description What is known of an entity. */
+        EntityFeatures: {
+            /** Format: date-time */
+            as_of: string;
+            entity: string;
+            /** @description Why this row was not read, where too many rows would have to be looked through; then nothing is told of its features. */
+            fault?: string | null;
+            /** @description Features of which nothing is known that is young enough. */
+            missing: string[];
+            /** @description By feature. */
+            values: {
+                [key: string]: components["schemas"]["FeatureValue"];
+            };
+        };
+        /** @description What is known, in the order of the question. */
+        EntityFeaturesList: {
+            rows: components["schemas"]["EntityFeatures"][];
         };
         /**
          * @description Entities to create or replace.
@@ -1799,6 +2646,99 @@ export interface components {
             /** @description What each source added. */
             sources: components["schemas"]["SourceShare"][];
         };
+        /** @description Whose features, and when. */
+        FeatureMoment: {
+            /**
+             * Format: date-time
+             * @description As of when; now where missing.
+             */
+            as_of?: string | null;
+            /** @description The entity's id. */
+            entity: string;
+        };
+        /**
+         * @description Which features of whom, each as of its time.
+         * @example {
+         *       "rows": [
+         *         {
+         *           "as_of": "2026-01-31T12:00:00Z",
+         *           "entity": "ada"
+         *         }
+         *       ]
+         *     }
+         */
+        FeatureMoments: {
+            /** @description The features; all of the set where missing. */
+            features?: string[];
+            rows: components["schemas"]["FeatureMoment"][];
+            /**
+             * Format: date-time
+             * @description Leave out what was written later than this.
+             */
+            written_by?: string | null;
+        };
+        /** @description What became of a row. */
+        FeatureRowOutcome: {
+            entity: string;
+            /** Format: date-time */
+            event_time: string;
+            /** @description `stored`; `duplicate` where the same is kept; `conflict` where another is, which stands; `refused`. */
+            outcome: string;
+            reason?: string | null;
+        };
+        /** @description What became of rows, in their order. */
+        FeatureRowOutcomes: {
+            outcomes: components["schemas"]["FeatureRowOutcome"][];
+        };
+        /** @description A set of features. */
+        FeatureSet: {
+            /** Format: date-time */
+            created_at: string;
+            entity_type: string;
+            /** @description `number`, `text` or `boolean` of each. */
+            features: {
+                [key: string]: string;
+            };
+            name: string;
+            /** Format: int64 */
+            ttl_secs: number;
+        };
+        /** @description Feature sets. */
+        FeatureSets: {
+            /** @description By name. */
+            feature_sets: components["schemas"]["FeatureSet"][];
+        };
+        /** @description A value, and since when it is so. */
+        FeatureValue: {
+            /** Format: date-time */
+            event_time: string;
+            value: unknown;
+        };
+        /** @description What was forgotten. */
+        ForgottenFeatures: {
+            /** Format: int64 */
+            rows: number;
+        };
+        /** @description Mean nDCG@10 over the queries. */
+        FusionQuality: {
+            /**
+             * Format: double
+             * @description Of the queries that the share was learned on.
+             */
+            learned: number;
+            /**
+             * Format: double
+             * @description Of queries that it was not learned on, each fifth by the share that the rest teaches: what to compare with the
+             *     others. Missing with fewer than 10 queries.
+             */
+            learned_held_out?: number | null;
+            /** Format: double */
+            meaning: number;
+            /** Format: double */
+            rrf: number;
+            /** Format: double */
+            words: number;
+        };
         /** @description One thing that the person did, as answers know it. Its event may have left the log. */
         HistoryRow: {
             entity_id: string;
@@ -1841,6 +2781,45 @@ export interface components {
             } | null;
             /** @description The length of each axis. */
             shape: number[];
+        };
+        /** @description A job. */
+        InferenceJob: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at?: string | null;
+            /** @description Why it failed. */
+            error?: string | null;
+            job_id: string;
+            model_name: string;
+            /** @description The version that answers all of it. */
+            model_version: string;
+            /**
+             * Format: double
+             * @description From 0 to 1.
+             */
+            progress: number;
+            /** Format: int64 */
+            rows: number;
+            /**
+             * Format: int64
+             * @description Rows whose results can be read.
+             */
+            rows_done: number;
+            /**
+             * Format: int64
+             * @description Of these, rows that the model refused; their results say why.
+             */
+            rows_failed: number;
+            /** @enum {string} */
+            status: "uploading" | "queued" | "running" | "completed" | "failed" | "cancelled";
+        };
+        /** @description A page of jobs. */
+        InferenceJobs: {
+            /** @description The newest first. */
+            jobs: components["schemas"]["InferenceJob"][];
+            /** @description Where the next page begins. */
+            next_cursor?: string | null;
         };
         /** @description A model, as the version that answers now describes itself. */
         InferenceModel: {
@@ -1896,7 +2875,10 @@ export interface components {
             inputs: components["schemas"]["InferenceInput"][];
             /** @description The outputs that are wanted; all of them where missing. */
             outputs?: components["schemas"]["InferenceWantedOutput"][] | null;
-            /** @description `binary_data_output` asks for all values behind the JSON. */
+            /**
+             * @description `binary_data_output` asks for all values behind the JSON; `keep` to keep the prediction for its truth, which needs
+             *     `write`; `subject` is who it is for, who stays in the same arm of a canary.
+             */
             parameters?: {
                 [key: string]: unknown;
             } | null;
@@ -1908,6 +2890,10 @@ export interface components {
             /** @description The version that made it. */
             model_version: string;
             outputs: components["schemas"]["InferenceOutput"][];
+            /** @description `prediction_id`, where the prediction is kept. */
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** @description What the server is. */
         InferenceServer: {
@@ -2042,6 +3028,28 @@ export interface components {
              */
             weight: number;
         };
+        /**
+         * @description How a curve runs between quotes.
+         * @enum {string}
+         */
+        Interpolation: "linear" | "flat_forward" | "monotone_convex" | "pchip";
+        /** @description An item and how relevant it is. */
+        JudgedItem: {
+            entity_id: string;
+            entity_type: string;
+            /**
+             * Format: int32
+             * @description Above 0 is relevant; 1 where missing.
+             */
+            grade?: number;
+        };
+        /** @description A query and what should be found for it. */
+        JudgedSearch: {
+            /** @description 1,000 at most. */
+            judged: components["schemas"]["JudgedItem"][];
+            /** @description 1 to 4,096 bytes. */
+            query: string;
+        };
         /** @description A key, without its secret. */
         Key: {
             /** Format: date-time */
@@ -2086,6 +3094,32 @@ export interface components {
             /** @description What callers send. It cannot be read again. */
             api_key: string;
         };
+        /**
+         * @description What to learn from.
+         * @example {
+         *       "queries": [
+         *         {
+         *           "judged": [
+         *             {
+         *               "entity_id": "2024-03-01",
+         *               "entity_type": "note"
+         *             }
+         *           ],
+         *           "query": "steeper curves"
+         *         }
+         *       ]
+         *     }
+         */
+        LearnFusionRequest: {
+            /** @description 500 at most. */
+            queries: components["schemas"]["JudgedSearch"][];
+        };
+        /** @description What was learned. */
+        LearnedFusion: {
+            /** @description For requests, and for `search.fusion`. */
+            fusion: components["schemas"]["SearchFusion"];
+            ndcg_at_10: components["schemas"]["FusionQuality"];
+        };
         /** @description A refused thing that names the person. */
         LetterRow: {
             body: string;
@@ -2093,6 +3127,71 @@ export interface components {
             reason: string;
             /** Format: date-time */
             refused_at: string;
+        };
+        /** @description A curve through quotes. */
+        MarketCurve: {
+            /** @description Empty where there is none. */
+            arbitrage: components["schemas"]["MarketCurveFault"][];
+            /**
+             * Format: date-time
+             * @description When its quotes were quoted.
+             */
+            as_of: string;
+            curve: string;
+            /** Format: int32 */
+            frequency: number;
+            interpolation: components["schemas"]["Interpolation"];
+            /**
+             * Format: double
+             * @description The longest quoted term; beyond it the forward rate stays.
+             */
+            last_term_years: number;
+            points: components["schemas"]["MarketCurvePoint"][];
+            /** Format: int32 */
+            revision: number;
+        };
+        /** @description What would be free money. */
+        MarketCurveFault: {
+            /** Format: double */
+            from_years: number;
+            /** @description `implied_negative_forward` where the quotes make it, `interpolated_negative_forward` where only the interpolation does. */
+            kind: string;
+            /**
+             * Format: double
+             * @description The forward rate.
+             */
+            rate: number;
+            /** Format: double */
+            until_years: number;
+        };
+        /** @description One term of a curve. Zero and forward rates are continuously compounded; all are fractions of one. */
+        MarketCurvePoint: {
+            /**
+             * Format: double
+             * @description What one is worth now.
+             */
+            discount: number;
+            /**
+             * Format: double
+             * @description At that moment.
+             */
+            forward_rate: number;
+            /**
+             * Format: double
+             * @description At which a bond of that term costs what it pays back.
+             */
+            par_rate: number;
+            /**
+             * Format: double
+             * @description What was quoted; missing between quotes.
+             */
+            quoted_rate?: number | null;
+            /** @description As it was quoted; missing between quotes. */
+            tenor?: string | null;
+            /** Format: double */
+            term_years: number;
+            /** Format: double */
+            zero_rate: number;
         };
         /** @description One refused message. */
         MarketDeadLetter: {
@@ -2175,6 +3274,21 @@ export interface components {
             /** @description `stored`, or `duplicate` where it was replayed in the same millisecond. */
             status: string;
         };
+        /** @description How right a version was. */
+        ModelAccuracy: {
+            /** @description Oldest first. */
+            days: components["schemas"]["PredictionDay"][];
+            name: string;
+            /** @description Over all of these days. */
+            outputs: components["schemas"]["PredictionErrors"][];
+            /**
+             * Format: int64
+             * @description For so many hours after a prediction a truth is taken.
+             */
+            truth_hours: number;
+            /** Format: int64 */
+            version: number;
+        };
         /** @description Where the aliases of a model point now. */
         ModelAliases: {
             /** @description The version that each alias points at. */
@@ -2182,6 +3296,83 @@ export interface components {
                 [key: string]: number;
             };
             name: string;
+        };
+        /** @description A canary of a version as it stands. */
+        ModelCanary: {
+            /**
+             * Format: int64
+             * @description The version that is tried.
+             */
+            candidate_version: number;
+            /**
+             * Format: int64
+             * @description The champion when it began.
+             */
+            control_version: number;
+            /** @description Oldest first. */
+            decisions: components["schemas"]["ModelCanaryDecision"][];
+            mode: components["schemas"]["ModelCanaryMode"];
+            model: string;
+            outcome: components["schemas"]["ModelCanaryOutcome"];
+            /**
+             * Format: int32
+             * @description Percent of the subjects that get the candidate.
+             */
+            percent: number;
+            reading?: components["schemas"]["CanaryReading"] | null;
+            /**
+             * Format: int64
+             * @description 1 for the model's first.
+             */
+            sequence: number;
+            shadow?: components["schemas"]["ModelShadow"] | null;
+            stage: components["schemas"]["CanaryStage"];
+            /** Format: date-time */
+            started_at: string;
+            steps: number[];
+        };
+        /** @description A decision, and what it rests on. */
+        ModelCanaryDecision: {
+            /** @description Who decided, where it was not the gates. */
+            actor?: string | null;
+            /** Format: date-time */
+            at: string;
+            evidence?: components["schemas"]["CanaryReading"] | null;
+            /**
+             * Format: int32
+             * @description Percent of the subjects that get the candidate since.
+             */
+            percent: number;
+            reason: string;
+            stage: components["schemas"]["CanaryStage"];
+        };
+        /**
+         * @description Why.
+         * @example {
+         *       "reason": "complaints"
+         *     }
+         */
+        ModelCanaryEnd: {
+            /**
+             * @description For the audit.
+             * @default
+             */
+            reason: string;
+        };
+        /**
+         * @description What is done with the candidate, and who ends it.
+         * @enum {string}
+         */
+        ModelCanaryMode: "canary" | "ab" | "shadow";
+        /**
+         * @description What a loss is.
+         * @enum {string}
+         */
+        ModelCanaryOutcome: "truth" | "answer";
+        /** @description The canaries of a model, newest first. */
+        ModelCanaryPage: {
+            /** @description At most 50. */
+            canaries: components["schemas"]["ModelCanary"][];
         };
         /** @description One thing that was done to a model. */
         ModelChange: {
@@ -2210,6 +3401,89 @@ export interface components {
              * @description The version that it points at, or that was made or removed.
              */
             to_version?: number | null;
+        };
+        /** @description Whether a version drifts. */
+        ModelDrift: {
+            /** @description Whether the last comparison found drift; missing before the first. */
+            drifting?: boolean | null;
+            /** @description Why it is not watched. */
+            fault?: string | null;
+            /** @description Of the last comparison, by name. */
+            features: components["schemas"]["ModelDriftFeature"][];
+            /**
+             * Format: double
+             * @description What an adjusted p-value is compared with in the last comparison.
+             */
+            level?: number | null;
+            /** @description Newest first, 50 at most. */
+            looks: components["schemas"]["ModelDriftLook"][];
+            name: string;
+            /** @description Features of its reference; none where it is not watched. */
+            reference_features: number;
+            /** @description Distinct rows below which nothing is compared. */
+            rows_min: number;
+            /** Format: int64 */
+            version: number;
+            /**
+             * Format: int64
+             * @description Seconds of a window.
+             */
+            window_secs: number;
+        };
+        /** @description What the last comparison found of a feature. */
+        ModelDriftFeature: {
+            /**
+             * Format: double
+             * @description After Holm, over all features: it drifted where this is at most `level`.
+             */
+            adjusted_p_value: number;
+            /** @description Rows that had a value. */
+            count: number;
+            drifted: boolean;
+            feature: string;
+            /** @description Rows that had none. */
+            missing: number;
+            /** Format: double */
+            p_value?: number | null;
+            /**
+             * Format: double
+             * @description For people; nothing is decided by it.
+             */
+            population_stability_index?: number | null;
+            /**
+             * Format: double
+             * @description The largest distance of both distribution functions (Kolmogorov and Smirnov).
+             */
+            statistic?: number | null;
+        };
+        /** @description One comparison. */
+        ModelDriftLook: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: date-time
+             * @description When its first window began.
+             */
+            begin: string;
+            /** @description Features that drifted. */
+            drifted: string[];
+            /**
+             * Format: date-time
+             * @description When its last window ended.
+             */
+            end: string;
+            /**
+             * Format: int64
+             * @description 1 for the first.
+             */
+            look: number;
+            /** @description Of these, the sample that was compared. */
+            rows: number;
+            /**
+             * Format: int64
+             * @description Rows that were asked.
+             */
+            seen: number;
         };
         /** @description A file of a version. */
         ModelFile: {
@@ -2282,6 +3556,36 @@ export interface components {
             /** @description Why, for the history. */
             reason?: string;
         };
+        /** @description What a shadow said. */
+        ModelShadow: {
+            /**
+             * Format: int64
+             * @description Requests that it was asked; missing once it ended.
+             */
+            asked?: number | null;
+            /**
+             * Format: int64
+             * @description Answers, or rows of them, that were compared.
+             */
+            compared: number;
+            /**
+             * Format: int64
+             * @description Of them, that it failed at.
+             */
+            failed?: number | null;
+            /**
+             * Format: int64
+             * @description Of them, where one had an output that the other had not.
+             */
+            mismatched: number;
+            /** @description By output; 64 values at most. */
+            outputs: components["schemas"]["ShadowDifference"][];
+            /**
+             * Format: int64
+             * @description Requests that it was not asked, because too many were under way.
+             */
+            skipped?: number | null;
+        };
         /** @description One version. */
         ModelVersion: {
             aliases: string[];
@@ -2313,6 +3617,135 @@ export interface components {
             /** @description Pass it as `cursor` to get the next page. */
             next_cursor?: string | null;
             versions: components["schemas"]["ModelVersion"][];
+        };
+        /**
+         * @description What is tried, on whom, and when it goes on or back. What is missing is as the schema says.
+         * @example {
+         *       "algorithm": "collaborative",
+         *       "mode": "ab",
+         *       "name": "collaborative-first"
+         *     }
+         */
+        NewCanary: {
+            /** @default null */
+            algorithm: components["schemas"]["Algorithm"] | null;
+            /**
+             * Format: double
+             * @description The share of collaborative sources in a hybrid that is tried.
+             * @default null
+             */
+            collaborative_weight: number | null;
+            /**
+             * Format: double
+             * @description How much variety counts against score in what is tried.
+             * @default null
+             */
+            diversity: number | null;
+            /**
+             * Format: double
+             * @description The probability that a candidate which is no worse is rolled back, at most; 0.05 where missing.
+             * @default null
+             */
+            false_alarm: number | null;
+            /**
+             * Format: double
+             * @description Where given, all users get the candidate only once it is certain that its loss is not larger by so much.
+             * @default null
+             */
+            loss_margin: number | null;
+            /**
+             * @description `canary` (where missing): the gates take it on and back. `ab`: an A/B test at the first of `steps` (50 where missing),
+             *     which an operator ends; only the gates of errors and latency take it back.
+             * @default canary
+             */
+            mode: components["schemas"]["CanaryMode"];
+            /**
+             * @description Letters, digits, `-`, `_` and `.`; made where missing.
+             * @default null
+             */
+            name: string | null;
+            /**
+             * Format: int64
+             * @description Seconds within which something that was shown must be chosen to count; a day where missing.
+             * @default null
+             */
+            outcome_window_seconds: number | null;
+            /**
+             * Format: int64
+             * @description Users with a known outcome that a step needs in each arm; 100 where missing.
+             * @default null
+             */
+            sample_min: number | null;
+            /**
+             * Format: int64
+             * @description Milliseconds above which an answer is slow; 100 where missing.
+             * @default null
+             */
+            slow_ms: number | null;
+            /**
+             * Format: int64
+             * @description Seconds that a step takes at least; 3,600 where missing.
+             * @default null
+             */
+            step_seconds_min: number | null;
+            /**
+             * @description Percent of the users at each step, rising to 100; 10, 25, 50, 100 where missing.
+             * @default null
+             */
+            steps: number[] | null;
+            /**
+             * Format: double
+             * @description How much larger the candidate's share of failed answers may be; 0 where missing.
+             * @default null
+             */
+            tolerance_errors: number | null;
+            /**
+             * Format: double
+             * @description How much larger its share of slow answers may be; 0 where missing.
+             * @default null
+             */
+            tolerance_latency: number | null;
+            /**
+             * Format: double
+             * @description How much larger its share of answers of which nothing is chosen may be; 0 where missing.
+             * @default null
+             */
+            tolerance_loss: number | null;
+        };
+        /**
+         * @description What was quoted at one time.
+         * @example {
+         *       "as_of": "2022-12-30T00:00:00Z",
+         *       "frequency": 2,
+         *       "quotes": [
+         *         {
+         *           "rate": 0.0476,
+         *           "tenor": "6m"
+         *         },
+         *         {
+         *           "rate": 0.0441,
+         *           "tenor": "2y"
+         *         },
+         *         {
+         *           "rate": 0.0388,
+         *           "tenor": "10y"
+         *         }
+         *       ]
+         *     }
+         */
+        NewCurveQuotes: {
+            /**
+             * Format: date-time
+             * @description When; a set for the same time takes the place of the one before.
+             */
+            as_of: string;
+            /**
+             * Format: int32
+             * @description How often a year coupons are paid, 1 to 12.
+             */
+            frequency?: number;
+            /** @description By rising term, 1 to 64. */
+            quotes: components["schemas"]["TenorQuote"][];
         };
         /**
          * @description An entity to create.
@@ -2353,6 +3786,61 @@ export interface components {
             hidden?: boolean;
             /** @description Must be the credential's tenant where given. */
             tenant_id?: string | null;
+        };
+        /** @description What an entity's features are from a time on. */
+        NewFeatureRow: {
+            /** @description The entity's id. */
+            entity: string;
+            /**
+             * Format: date-time
+             * @description From when on.
+             */
+            event_time: string;
+            /** @description By feature; those that are not named stay as they were. */
+            values: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * @description Rows of features.
+         * @example {
+         *       "rows": [
+         *         {
+         *           "entity": "ada",
+         *           "event_time": "2026-01-31T12:00:00Z",
+         *           "values": {
+         *             "age": 30,
+         *             "town": "Ulm"
+         *           }
+         *         }
+         *       ]
+         *     }
+         */
+        NewFeatureRows: {
+            rows: components["schemas"]["NewFeatureRow"][];
+        };
+        /**
+         * @description What a set is to be.
+         * @example {
+         *       "entity_type": "user",
+         *       "features": {
+         *         "age": "number",
+         *         "town": "text"
+         *       },
+         *       "ttl_secs": 86400
+         *     }
+         */
+        NewFeatureSet: {
+            /** @description What its entities are; a `user` who is forgotten is forgotten here too. */
+            entity_type: string;
+            features: {
+                [key: string]: "number" | "text" | "boolean";
+            };
+            /**
+             * Format: int64
+             * @description A value is not believed any more so long after its event time, in seconds.
+             */
+            ttl_secs: number;
         };
         /**
          * @description What a user did.
@@ -2431,6 +3919,79 @@ export interface components {
             permission: "read" | "write" | "admin";
         };
         /**
+         * @description What is tried, on how many, and when it goes on or back. What is missing is as the schema says.
+         * @example {
+         *       "mode": "canary",
+         *       "steps": [
+         *         10,
+         *         25,
+         *         50,
+         *         100
+         *       ],
+         *       "version": "2"
+         *     }
+         */
+        NewModelCanary: {
+            /**
+             * Format: double
+             * @description The probability that a candidate which is no worse is rolled back, at most; 0.05 where missing.
+             */
+            false_alarm?: number | null;
+            /**
+             * Format: double
+             * @description Where given, all get the candidate only once it is certain that its loss is not larger by so much.
+             */
+            loss_margin?: number | null;
+            /**
+             * Format: double
+             * @description An absolute error of so much or more counts as a whole loss; 1 where missing.
+             */
+            loss_scale?: number | null;
+            /**
+             * @description `canary` (where missing): the gates take it on and back. `ab`: an A/B test at the first of `steps` (50 where missing), which
+             *     an operator ends. `shadow`: the version is asked too and not heard, for the first of `steps` (100 where missing).
+             */
+            mode?: components["schemas"]["ModelCanaryMode"];
+            /** @description What a loss is; `truth` where missing. */
+            outcome?: components["schemas"]["ModelCanaryOutcome"];
+            /** @description The output whose loss counts; the first by name where missing. */
+            output?: string | null;
+            /**
+             * Format: int64
+             * @description Answers with a known outcome that a step needs in each arm; 100 where missing.
+             */
+            sample_min?: number | null;
+            /**
+             * Format: int64
+             * @description Milliseconds above which an answer is slow; 120 where missing.
+             */
+            slow_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Seconds that a step takes at least; 3,600 where missing.
+             */
+            step_seconds_min?: number | null;
+            /** @description Percent of the subjects at each step, rising to 100; 10, 25, 50, 100 where missing. */
+            steps?: number[] | null;
+            /**
+             * Format: double
+             * @description How much larger the candidate's share of failed answers may be; 0 where missing.
+             */
+            tolerance_errors?: number | null;
+            /**
+             * Format: double
+             * @description How much larger its share of slow answers may be; 0 where missing.
+             */
+            tolerance_latency?: number | null;
+            /**
+             * Format: double
+             * @description How much larger its mean loss may be; 0 where missing.
+             */
+            tolerance_loss?: number | null;
+            /** @description The version that is tried: a number, or an alias. */
+            version: string;
+        };
+        /**
          * @description What can be found from now on, in place of what was there before.
          * @example {
          *       "entity_id": "2024-03-01",
@@ -2496,6 +4057,22 @@ export interface components {
             /** @description Where messages go: `https://`, and a public address unless the settings allow others. */
             url: string;
         };
+        /** @description Persistence beside the predictions of the same values. */
+        PersistenceErrors: {
+            /** Format: int64 */
+            count: number;
+            /** Format: double */
+            mae: number;
+            /**
+             * Format: double
+             * @description Of the predictions of these values.
+             */
+            model_mae: number;
+            /** Format: double */
+            model_rmse: number;
+            /** Format: double */
+            rmse: number;
+        };
         /** @description Everything that is held of one person. */
         PersonalData: {
             dead_letters: components["schemas"]["LetterRow"][];
@@ -2538,13 +4115,15 @@ export interface components {
             inputs: {
                 [key: string]: unknown;
             }[];
+            /** @description Whether the prediction is kept, so that its truth may be told later; needs `write`. */
+            keep?: boolean;
             /** @description The registered model; `runtime.default_model` where missing. */
             model_name?: string | null;
             /** @description A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`. */
             model_version?: string | null;
-            /** @description Taken, and changes nothing. */
+            /** @description Stands for `user_id` where that is missing. */
             session_id?: string | null;
-            /** @description Taken, and changes nothing. */
+            /** @description Who it is for: they stay in the same arm of a canary. */
             user_id?: string | null;
         };
         /** @description Predictions. */
@@ -2554,14 +4133,96 @@ export interface components {
             model_name: string;
             /** @description The version that answered. */
             model_version: string;
+            /** @description Where it is kept: what its truth is told under. */
+            prediction_id?: string | null;
             /** @description One for each row that the model gives: the value of its output, or an object where it has several. */
             predictions: unknown[];
             routing_metadata: components["schemas"]["PredictRouting"];
         };
         /** @description How the version was chosen. */
         PredictRouting: {
+            /** @description `control` or `candidate`, where a canary or an A/B test of the model runs. */
+            arm?: string | null;
             /** @description The alias or the number that was asked for. */
             asked: string;
+        };
+        /** @description A day. */
+        PredictionDay: {
+            /**
+             * Format: date
+             * @description The UTC day of the predictions.
+             */
+            day: string;
+            outputs: components["schemas"]["PredictionErrors"][];
+        };
+        /** @description How far values were from what came true. */
+        PredictionErrors: {
+            /**
+             * Format: double
+             * @description The mean of errors: above 0 where predictions were too large.
+             */
+            bias: number;
+            /**
+             * Format: int64
+             * @description Values whose truth is known.
+             */
+            count: number;
+            /**
+             * Format: double
+             * @description The mean of absolute errors.
+             */
+            mae: number;
+            output: string;
+            persistence?: components["schemas"]["PersistenceErrors"] | null;
+            /**
+             * Format: double
+             * @description The root of the mean of squared errors.
+             */
+            rmse: number;
+        };
+        /** @description What came true of a prediction. */
+        PredictionTruth: {
+            /** @description As the prediction was answered with it. */
+            prediction_id: string;
+            /** @description By output: as many values as the prediction had, in row-major order, null where it is not known yet. */
+            values: {
+                [key: string]: (number | null)[];
+            };
+        };
+        /** @description What became of a truth. */
+        PredictionTruthOutcome: {
+            /** @description Values that were joined. */
+            joined_values: number;
+            /**
+             * @description `joined`; `duplicate` where all of it was known; `conflict` where another value is known, which stands; `unknown` id;
+             *     `late`; `refused`.
+             */
+            outcome: string;
+            prediction_id: string;
+            reason?: string | null;
+        };
+        /** @description What became of truths, in their order. */
+        PredictionTruthOutcomes: {
+            outcomes: components["schemas"]["PredictionTruthOutcome"][];
+        };
+        /**
+         * @description Truths.
+         * @example {
+         *       "truths": [
+         *         {
+         *           "prediction_id": "0123456789abcdef0123456789abcdef",
+         *           "values": {
+         *             "y": [
+         *               1.5,
+         *               null
+         *             ]
+         *           }
+         *         }
+         *       ]
+         *     }
+         */
+        PredictionTruths: {
+            truths: components["schemas"]["PredictionTruth"][];
         };
         /**
          * @description The body of every error (RFC 9457).
@@ -2676,6 +4337,13 @@ export interface components {
              */
             filter: string | null;
             /**
+             * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+             *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+             *     not of what is like an entity or bought with it. Needs a server that searches.
+             * @default null
+             */
+            query: string | null;
+            /**
              * @description Must be the credential's tenant where given.
              * @default null
              */
@@ -2714,6 +4382,45 @@ export interface components {
             line: number;
             problem: components["schemas"]["Problem"];
         };
+        /** @description A job that was begun. */
+        ReindexBegun: {
+            job_id: string;
+            message: string;
+            status: string;
+        };
+        /** @description A re-index job. */
+        ReindexJob: {
+            /** Format: date-time */
+            begun_at: string;
+            /**
+             * Format: date-time
+             * @description When there first was a vector of every item.
+             */
+            completed_at?: string | null;
+            job_id: string;
+            model: string;
+            model_version: string;
+            /**
+             * Format: double
+             * @description The part of all changes of items that is in, 0 to 1.
+             */
+            progress: number;
+            /**
+             * @description `making`; `serving`, when its vectors answer; `superseded`, when others do in their place; `removing`, when its
+             *     vectors are taken away. When they are gone, so is the job.
+             */
+            status: string;
+            /**
+             * Format: date-time
+             * @description When it was found that others answer in its place; its vectors go `search.former_vectors_keep_secs` later.
+             */
+            superseded_at?: string | null;
+            /**
+             * Format: date-time
+             * @description When a server last wrote how far it is.
+             */
+            updated_at: string;
+        };
         /** @description Where a score comes from. */
         SearchExplanation: {
             /**
@@ -2731,6 +4438,11 @@ export interface components {
              * @description What words gave of the score.
              */
             lexical?: number | null;
+            /**
+             * Format: float
+             * @description What the cross-encoder says, where `rerank` asked it: then it is the score, and the rest says how the candidate was found.
+             */
+            rerank?: number | null;
             /**
              * Format: double
              * @description What meaning gave of the score.
@@ -2818,6 +4530,11 @@ export interface components {
             limit?: number;
             /** @description In the words of who looks, 1 to 4,096 bytes. */
             query: string;
+            /**
+             * @description How many of the best a cross-encoder reads together with the query and puts in its own order, from `limit` to 100. It
+             *     takes time for each. Needs `search.rerank_model_path`.
+             */
+            rerank?: number | null;
             /** @description Whether meaning counts too, and not words alone; true where missing. */
             semantic?: boolean;
             /**
@@ -2838,6 +4555,8 @@ export interface components {
             /** @description The version of the model that meaning was understood by. */
             model_version?: string | null;
             query: string;
+            /** @description The version of the cross-encoder that put the results in order. */
+            rerank_model_version?: string | null;
             /** @description Best first. */
             results: components["schemas"]["SearchResult"][];
             /** @description Whether meaning counted. */
@@ -2994,6 +4713,46 @@ export interface components {
             /** @description What to recommend, and how. */
             options?: components["schemas"]["RecommendOptions"];
         };
+        /** @description How far a shadow's output is from what was served. */
+        ShadowDifference: {
+            /**
+             * Format: int64
+             * @description Values that were compared.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Of them, equal to the bit.
+             */
+            equal: number;
+            /**
+             * Format: double
+             * @description The largest absolute difference.
+             */
+            largest_absolute: number;
+            /**
+             * Format: double
+             * @description The mean of shadow less served.
+             */
+            mean: number;
+            /**
+             * Format: double
+             * @description The mean absolute difference.
+             */
+            mean_absolute: number;
+            /** @description The output, and the place in it where it has several values. */
+            output: string;
+            /**
+             * Format: double
+             * @description 95 % of absolute differences are at or below it; at most twice too large.
+             */
+            p95_absolute: number;
+            /**
+             * Format: int64
+             * @description Of them, where one was no number, or another text.
+             */
+            unlike: number;
+        };
         /** @description A user who is like another. */
         SimilarUser: {
             /** @description Entities that both chose. */
@@ -3075,6 +4834,20 @@ export interface components {
             /** @description How many rules there are for names. */
             rules: number;
         };
+        /** @description One quoted tenor. */
+        TenorQuote: {
+            /**
+             * Format: double
+             * @description The par rate, a fraction of one: 0.05 is five percent.
+             * @example 0.0476
+             */
+            rate: number;
+            /**
+             * @description A number of days, weeks, months or years.
+             * @example 6m
+             */
+            tenor: string;
+        };
         /** @description Why a message would be a dead letter. */
         TickFault: {
             /** @description The stable code. */
@@ -3088,6 +4861,8 @@ export interface components {
         TickVerdict: {
             /** @description Why it would be a dead letter. */
             errors: components["schemas"]["TickFault"][];
+            /** @description The feed that reads it (`market.feeds`); none where the mapping does. */
+            feed?: string | null;
             /** @description The guide's flags; empty where it is no tick. */
             quality_flags: string[];
             /** @description The tick, as the topic of enriched ticks would have it; none where it is no tick. */
@@ -3217,7 +4992,7 @@ export interface components {
          * @description What a webhook can hear of.
          * @enum {string}
          */
-        WebhookEvent: "model.updated" | "trending.changed" | "errors.threshold";
+        WebhookEvent: "model.updated" | "trending.changed" | "canary.decided" | "errors.threshold";
         /** @description Webhooks, oldest first. */
         WebhookList: {
             webhooks: components["schemas"]["Webhook"][];
@@ -3416,6 +5191,272 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    submit_batch: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The registered model; `runtime.default_model` where missing.
+                 * @example churn
+                 */
+                model_name?: string;
+                /**
+                 * @description A number, or an alias; `champion` where missing.
+                 * @example champion
+                 */
+                model_version?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchRequest"];
+                /**
+                 * @example {"x":[1.0,2.0]}
+                 *     {"x":[3.0,4.0]}
+                 */
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description there is no such model, version or alias */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description the version cannot be served */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    list_canaries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CanaryPage"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    start_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCanary"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Canary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description One runs, or there was one of that name. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    get_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the canary.
+                 * @example collaborative-first
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Canary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    promote_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the A/B test.
+                 * @example collaborative-first
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CanaryEnd"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Canary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description It is not in force, or no A/B test. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    roll_back_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the canary.
+                 * @example collaborative-first
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CanaryEnd"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Canary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description It is not in force. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
     list_dead_letters: {
         parameters: {
             query?: {
@@ -3550,6 +5591,112 @@ export interface operations {
             507: components["responses"]["StorageFull"];
         };
     };
+    embed_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbedRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbedResponse"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no model of that name here, or none at all. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    list_reindex_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReindexJob"][];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_reindex_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReindexJob"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     list_embedding_models: {
         parameters: {
             query?: never;
@@ -3570,6 +5717,41 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    reindex_embeddings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReindexBegun"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no encoder. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -4113,6 +6295,271 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    list_feature_sets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureSets"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_feature_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureSet"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    put_feature_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewFeatureSet"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureSet"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    delete_features: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+                /**
+                 * @description The entity's id.
+                 * @example ada
+                 */
+                entity: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForgottenFeatures"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    read_features: {
+        parameters: {
+            query: {
+                /**
+                 * @description The entity's id.
+                 * @example ada
+                 */
+                entity: string;
+                /** @description As of when; now where missing. */
+                as_of?: string;
+                /** @description Leave out what was written later than this, by the clocks of the servers. */
+                written_by?: string;
+                /**
+                 * @description The features, with commas between; all of the set where missing.
+                 * @example age
+                 */
+                features?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EntityFeatures"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    write_features: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewFeatureRows"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureRowOutcomes"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    read_features_of_many: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The feature set.
+                 * @example people
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeatureMoments"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EntityFeaturesList"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
     list_interaction_types: {
         parameters: {
             query?: never;
@@ -4471,6 +6918,134 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    list_jobs: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Entries a page, 1 to 1,000; 50 where missing.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceJobs"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceJob"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    cancel_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InferenceJob"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_job_results: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {"row":0,"prediction":[1.0]}
+                     *     {"row":1,"error":{"code":"VALIDATION_ERROR","message":"x: is missing"}}
+                     */
+                    "application/x-ndjson": string;
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     list_keys: {
         parameters: {
             query?: {
@@ -4691,6 +7266,137 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    get_market_curve: {
+        parameters: {
+            query?: {
+                /** @description As it was then; the newest where missing. */
+                as_of?: string;
+                /**
+                 * @description How it runs between quotes.
+                 * @example monotone_convex
+                 */
+                interpolation?: "linear" | "flat_forward" | "monotone_convex" | "pchip";
+                /**
+                 * @description Twelve points evenly apart up to this tenor, such as `1m`, `3m`, `6m`, `1y`, instead of the quoted tenors.
+                 * @example 1y
+                 */
+                horizon?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the curve.
+                 * @example UST
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketCurve"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_curve_quotes: {
+        parameters: {
+            query?: {
+                /** @description From then on; the earliest where missing. */
+                from?: string;
+                /** @description Before this; the newest where missing. */
+                to?: string;
+                /**
+                 * @description Sets a page, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the curve.
+                 * @example UST
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CurveQuotesList"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    post_market_curve_quotes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the curve.
+                 * @example UST
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCurveQuotes"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CurveQuotes"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
     list_market_dead_letters: {
         parameters: {
             query?: {
@@ -4779,6 +7485,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MarketReplay"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    export_market_rows: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The ids of instruments, with commas between, 200 at most; all of them where missing.
+                 * @example MISO_INDIANA_HUB
+                 */
+                symbols?: string;
+                /** @description From then on; the earliest where missing. */
+                from?: string;
+                /** @description Before this; the newest where missing. */
+                to?: string;
+                /**
+                 * @description How rows are written; counts before the header `Accept`.
+                 * @example ndjson
+                 */
+                format?: "ndjson" | "csv" | "parquet";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description `prices`, `bars_5m`, `bars_1h` or `bars_1d`.
+                 * @example prices
+                 */
+                table: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                    "application/vnd.apache.parquet": string;
                 };
             };
             400: components["responses"]["Invalid"];
@@ -4968,6 +7724,57 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    stream_market: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Of `price`, `bar_5m`, `bar_1h`, `bar_1d`, with commas between; `bar` stands for all three. Everything where missing.
+                 * @example price,bar_5m
+                 */
+                types?: string;
+                /**
+                 * @description The ids of instruments, with commas between, 200 at most; all of them where missing.
+                 * @example MISO_INDIANA_HUB
+                 */
+                symbols?: string;
+                /**
+                 * @description `latest` (as where missing), `earliest`, or the id of the last message that was taken. The header `Last-Event-ID`
+                 *     counts before it.
+                 * @example earliest
+                 */
+                from?: string;
+                /**
+                 * @description Whether to wait for more. `false` ends with what was there when it was asked.
+                 * @example false
+                 */
+                follow?: boolean;
+            };
+            header?: {
+                /** @description The id of the last message that was taken; it counts before `from`. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     get_market_taxonomy: {
         parameters: {
             query?: never;
@@ -4988,6 +7795,39 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    classify_instrument: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name.
+                 * @example NG_HH_BALMO
+                 */
+                instrument_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Instrument"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -5184,6 +8024,296 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    get_model_accuracy: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A number, or an alias; `champion` where missing.
+                 * @example champion
+                 */
+                version?: string;
+                /**
+                 * @description Days on which something was predicted whose truth is known, 1 to 366; 30 where missing.
+                 * @example 30
+                 */
+                days?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelAccuracy"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_model_canaries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCanaryPage"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    start_model_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModelCanary"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCanary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description One runs, or a version cannot be served. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    get_model_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description Its number.
+                 * @example 1
+                 */
+                sequence: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCanary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    promote_model_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description Its number.
+                 * @example 1
+                 */
+                sequence: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelCanaryEnd"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCanary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description It has ended, or is a canary. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    roll_back_model_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+                /**
+                 * @description Its number.
+                 * @example 1
+                 */
+                sequence: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelCanaryEnd"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelCanary"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description It has ended. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    get_model_drift: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A number, or an alias; `champion` where missing.
+                 * @example champion
+                 */
+                version?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelDrift"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     list_model_history: {
         parameters: {
             query?: {
@@ -5314,6 +8444,43 @@ export interface operations {
             507: components["responses"]["StorageFull"];
         };
     };
+    put_prediction_truths: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The registered model. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictionTruths"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PredictionTruthOutcomes"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
     list_model_versions: {
         parameters: {
             query?: {
@@ -5429,6 +8596,12 @@ export interface operations {
                  */
                 filter?: string;
                 /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
+                /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
                  *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
@@ -5524,6 +8697,12 @@ export interface operations {
                  * @example attributes.year >= 1990
                  */
                 filter?: string;
+                /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
                 /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
@@ -5621,6 +8800,12 @@ export interface operations {
                  */
                 filter?: string;
                 /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
+                /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
                  *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
@@ -5707,6 +8892,12 @@ export interface operations {
                  * @example attributes.year >= 1990
                  */
                 filter?: string;
+                /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
                 /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
@@ -5867,6 +9058,12 @@ export interface operations {
                  */
                 filter?: string;
                 /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
+                /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
                  *     an expression gives no number, or NaN, or an infinite one, its factor is 1.
@@ -5953,6 +9150,12 @@ export interface operations {
                  * @example attributes.year >= 1990
                  */
                 filter?: string;
+                /**
+                 * @description Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+                 *     raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone, but
+                 *     not of what is like an entity or bought with it. Needs a server that searches.
+                 */
+                query?: string;
                 /**
                  * @description CEL expressions for the factor by which an entity's odds grow, separated by `;` outside of strings. A factor below
                  *     one millionth counts as one millionth, zero and what is below zero too, and one above a million as a million; where
@@ -6049,6 +9252,48 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
+    learn_search_fusion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LearnFusionRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LearnedFusion"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no encoder. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
@@ -7179,6 +10424,57 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    stream_market_prices: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Of `price`, `bar_5m`, `bar_1h`, `bar_1d`, with commas between; `bar` stands for all three. Everything where missing.
+                 * @example price,bar_5m
+                 */
+                types?: string;
+                /**
+                 * @description The ids of instruments, with commas between, 200 at most; all of them where missing.
+                 * @example MISO_INDIANA_HUB
+                 */
+                symbols?: string;
+                /**
+                 * @description `latest` (as where missing), `earliest`, or the id of the last message that was taken. The header `Last-Event-ID`
+                 *     counts before it.
+                 * @example earliest
+                 */
+                from?: string;
+                /**
+                 * @description Whether to wait for more. `false` ends with what was there when it was asked.
+                 * @example false
+                 */
+                follow?: boolean;
+            };
+            header?: {
+                /** @description The id of the last message that was taken; it counts before `from`. */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];

@@ -14,6 +14,7 @@ class Answer(TypedDict):
     """The algorithm that was asked for."""
     answer_id: str
     """Names this answer; send it back as `answer_id` with the interactions that follow from it."""
+    canary: NotRequired[AnswerCanary | None]
     cold_start: bool
     """Whether too little is known of the user for a personal answer."""
     complete: bool
@@ -31,10 +32,43 @@ class Answer(TypedDict):
     """Pass it as `cursor` to get the next page."""
     recommendations: list[Recommendation]
     """Best first."""
+    search: NotRequired[AnswerSearch | None]
     user_id: NotRequired[str | None]
     """The user it is for."""
     without_consent: NotRequired[bool]
     """The user does not agree to personal answers: nothing that they did was looked at."""
+
+
+class AnswerCanary(TypedDict):
+    """The arm of a canary."""
+
+    arm: str
+    """`control` for what was served before, `candidate` for what is tried. A user stays in the candidate once there."""
+    name: str
+    """The canary."""
+
+
+class AnswerSearch(TypedDict):
+    """What a text found."""
+
+    entities: int
+    """How many of them are entities; only these can be recommended."""
+    fallback: NotRequired[str | None]
+    """What was not looked for although it should have been, and why."""
+    found: int
+    """How many items, at most 100."""
+
+
+class ArmSettings(TypedDict):
+    """How an arm answers requests that name no algorithm, no weights and no diversity of their own. What is missing is
+    as without a canary."""
+
+    algorithm: NotRequired[str | None]
+    """The name of the algorithm."""
+    collaborative_weight: NotRequired[float | None]
+    """The share of collaborative sources in a hybrid, 0 to 1."""
+    diversity: NotRequired[float | None]
+    """How much variety counts against score, 0 to 1."""
 
 AttributeValue: TypeAlias = "bool | float | str | list[str]"
 
@@ -99,6 +133,26 @@ class BarList(TypedDict):
 BatchOrStream: TypeAlias = "BatchResult | StreamResult"
 
 
+class BatchRequest(TypedDict):
+    """Rows that a model is asked about in the background."""
+
+    inputs: list[dict[str, Any]]
+    """A value for each input of the model, by its name."""
+    model_name: NotRequired[str | None]
+    """The registered model; `runtime.default_model` where missing."""
+    model_version: NotRequired[str | None]
+    """A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`."""
+
+
+class BatchResponse(TypedDict):
+    """A job that was taken."""
+
+    job_id: str
+    message: str
+    status: str
+    """`queued`."""
+
+
 class BatchResult(TypedDict):
     """What became of a batch, an event each, in the order they were sent."""
 
@@ -153,6 +207,120 @@ class BrokenStream(Problem, StreamResult):
 
 
 
+class Canary(TypedDict):
+    """A canary as it stands."""
+
+    candidate: ArmSettings
+    """What is tried."""
+    control: ArmSettings
+    """What was served before."""
+    decisions: list[CanaryDecision]
+    """Oldest first."""
+    mode: CanaryMode
+    name: str
+    percent: int
+    """Percent of the users that get the candidate."""
+    reading: NotRequired[CanaryReading | None]
+    stage: CanaryStage
+    started_at: str
+    steps: list[int]
+
+
+class CanaryComparison(TypedDict):
+    """What an A/B test says of the outcome: the share that was lost. It holds at every look."""
+
+    candidate: CanaryShare
+    control: CanaryShare
+    difference_lower: float
+    """Where the candidate's share less the control's lies."""
+    difference_upper: float
+    """Its upper end. Below 0 the candidate is better."""
+    differs: bool
+    """Whether they do."""
+    level: float
+    """The arms differ at or below it: `false_alarm`."""
+    p_value: float
+    """Of both being the same."""
+
+
+class CanaryDecision(TypedDict):
+    """A decision, and what it rests on."""
+
+    actor: NotRequired[str | None]
+    """Who decided, where it was not the gates."""
+    at: str
+    evidence: NotRequired[CanaryReading | None]
+    percent: int
+    """Percent of the users that get the candidate since."""
+    reason: str
+    sequence: int
+    stage: CanaryStage
+
+
+class CanaryEnd(TypedDict):
+    """Why."""
+
+    reason: NotRequired[str]
+    """For the audit."""
+
+
+class CanaryGate(TypedDict):
+    """What was seen of one gate."""
+
+    candidate_count: int
+    """How many of the candidate were looked at."""
+    candidate_share: float
+    """The share of them."""
+    closed: bool
+    """Whether it is closed."""
+    control_count: int
+    """How many of the control were looked at."""
+    control_share: float
+    """The share of them that failed, was slow, or was lost."""
+    difference_lower: float
+    """Where the candidate's share less the control's lies, at every look."""
+    difference_upper: float
+    """Its upper end."""
+    gate: str
+    """`errors`, `latency` or `loss`."""
+    level: float
+    """The gate closes at or below it."""
+    p_value: float
+    """Of the candidate being no worse; holds at every look."""
+
+CanaryMode: TypeAlias = Literal["canary", "ab"]
+
+
+class CanaryPage(TypedDict):
+    """The canaries that are remembered, newest first."""
+
+    canaries: list[Canary]
+    """At most 50. The first says what is served."""
+
+
+class CanaryReading(TypedDict):
+    """What the gates say."""
+
+    comparison: NotRequired[CanaryComparison | None]
+    gates: list[CanaryGate]
+    since_step: int
+    """How many of the candidate have a known outcome since the step began."""
+    step_seconds: int
+    """Seconds since the step began."""
+    waits_for: NotRequired[str | None]
+    """`sample`, `time` or `margin` where it waits for that."""
+
+
+class CanaryShare(TypedDict):
+    """A share and where it lies, at every look."""
+
+    lower: float
+    share: float
+    upper: float
+
+CanaryStage: TypeAlias = Literal["running", "complete", "rolled_back"]
+
+
 class CloudEvent(TypedDict):
     """A CloudEvent 1.0; attributes beside these are extensions."""
 
@@ -198,6 +366,25 @@ class ConsentChange(TypedDict):
     """Answers may rest on what the user did. Without it they get what many choose."""
     training: NotRequired[bool | None]
     """Models may learn from what the user did."""
+
+
+class CurveQuotes(TypedDict):
+    """A set of quotes that is kept."""
+
+    as_of: str
+    curve: str
+    frequency: int
+    quotes: list[TenorQuote]
+    revision: int
+    """Higher for a set that came later."""
+
+
+class CurveQuotesList(TypedDict):
+    """Sets of quotes, newest first."""
+
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+    quotes: list[CurveQuotes]
 
 
 class DeadLetter(TypedDict):
@@ -252,7 +439,7 @@ class EmbedRequest(TypedDict):
     items: list[EmbedItem]
     """2,048 at most."""
     model: NotRequired[str | None]
-    """The model, by its name or version; the only one where missing."""
+    """The model, by its name or version; the one that searches are answered by where missing."""
     tenant_id: NotRequired[str | None]
     """Must be the credential's tenant where given."""
 
@@ -340,6 +527,26 @@ class Entity(TypedDict):
     hidden: bool
     tenant_id: str
     updated_at: str
+
+
+class EntityFeatures(TypedDict):
+    """What is known of an entity."""
+
+    as_of: str
+    entity: str
+    fault: NotRequired[str | None]
+    """Why this row was not read, where too many rows would have to be looked through; then nothing is told of its
+    features."""
+    missing: list[str]
+    """Features of which nothing is known that is young enough."""
+    values: dict[str, FeatureValue]
+    """By feature."""
+
+
+class EntityFeaturesList(TypedDict):
+    """What is known, in the order of the question."""
+
+    rows: list[EntityFeatures]
 
 
 class EntityImport(TypedDict):
@@ -439,6 +646,85 @@ class Explanation(TypedDict):
     """What each source added."""
 
 
+class FeatureMoment(TypedDict):
+    """Whose features, and when."""
+
+    as_of: NotRequired[str | None]
+    """As of when; now where missing."""
+    entity: str
+    """The entity's id."""
+
+
+class FeatureMoments(TypedDict):
+    """Which features of whom, each as of its time."""
+
+    features: NotRequired[list[str]]
+    """The features; all of the set where missing."""
+    rows: list[FeatureMoment]
+    written_by: NotRequired[str | None]
+    """Leave out what was written later than this."""
+
+
+class FeatureRowOutcome(TypedDict):
+    """What became of a row."""
+
+    entity: str
+    event_time: str
+    outcome: str
+    """`stored`; `duplicate` where the same is kept; `conflict` where another is, which stands; `refused`."""
+    reason: NotRequired[str | None]
+
+
+class FeatureRowOutcomes(TypedDict):
+    """What became of rows, in their order."""
+
+    outcomes: list[FeatureRowOutcome]
+
+
+class FeatureSet(TypedDict):
+    """A set of features."""
+
+    created_at: str
+    entity_type: str
+    features: dict[str, str]
+    """`number`, `text` or `boolean` of each."""
+    name: str
+    ttl_secs: int
+
+
+class FeatureSets(TypedDict):
+    """Feature sets."""
+
+    feature_sets: list[FeatureSet]
+    """By name."""
+
+
+class FeatureValue(TypedDict):
+    """A value, and since when it is so."""
+
+    event_time: str
+    value: Any
+
+
+class ForgottenFeatures(TypedDict):
+    """What was forgotten."""
+
+    rows: int
+
+
+class FusionQuality(TypedDict):
+    """Mean nDCG@10 over the queries."""
+
+    learned: float
+    """Of the queries that the share was learned on."""
+    learned_held_out: NotRequired[float | None]
+    """Of queries that it was not learned on, each fifth by the share that the rest teaches: what to compare with the
+    others. Missing with fewer than 10 queries."""
+    meaning: float
+    rrf: float
+    words: float
+
+
 class HistoryRow(TypedDict):
     """One thing that the person did, as answers know it. Its event may have left the log."""
 
@@ -485,6 +771,36 @@ class InferenceInput(TypedDict):
     """The length of each axis."""
 
 
+class InferenceJob(TypedDict):
+    """A job."""
+
+    created_at: str
+    ended_at: NotRequired[str | None]
+    error: NotRequired[str | None]
+    """Why it failed."""
+    job_id: str
+    model_name: str
+    model_version: str
+    """The version that answers all of it."""
+    progress: float
+    """From 0 to 1."""
+    rows: int
+    rows_done: int
+    """Rows whose results can be read."""
+    rows_failed: int
+    """Of these, rows that the model refused; their results say why."""
+    status: Literal["uploading", "queued", "running", "completed", "failed", "cancelled"]
+
+
+class InferenceJobs(TypedDict):
+    """A page of jobs."""
+
+    jobs: list[InferenceJob]
+    """The newest first."""
+    next_cursor: NotRequired[str | None]
+    """Where the next page begins."""
+
+
 class InferenceModel(TypedDict):
     """A model, as the version that answers now describes itself."""
 
@@ -527,7 +843,8 @@ class InferenceRequest(TypedDict):
     outputs: NotRequired[list[InferenceWantedOutput] | None]
     """The outputs that are wanted; all of them where missing."""
     parameters: NotRequired[dict[str, Any] | None]
-    """`binary_data_output` asks for all values behind the JSON."""
+    """`binary_data_output` asks for all values behind the JSON; `keep` to keep the prediction for its truth, which
+    needs `write`; `subject` is who it is for, who stays in the same arm of a canary."""
 
 
 class InferenceResponse(TypedDict):
@@ -538,6 +855,8 @@ class InferenceResponse(TypedDict):
     model_version: str
     """The version that made it."""
     outputs: list[InferenceOutput]
+    parameters: NotRequired[dict[str, Any] | None]
+    """`prediction_id`, where the prediction is kept."""
 
 
 class InferenceServer(TypedDict):
@@ -649,6 +968,26 @@ class InteractionTypeReplacement(TypedDict):
     weight: float
     """How much one says, −1,000,000 to 1,000,000; negative for a dislike."""
 
+Interpolation: TypeAlias = Literal["linear", "flat_forward", "monotone_convex", "pchip"]
+
+
+class JudgedItem(TypedDict):
+    """An item and how relevant it is."""
+
+    entity_id: str
+    entity_type: str
+    grade: NotRequired[int]
+    """Above 0 is relevant; 1 where missing."""
+
+
+class JudgedSearch(TypedDict):
+    """A query and what should be found for it."""
+
+    judged: list[JudgedItem]
+    """1,000 at most."""
+    query: str
+    """1 to 4,096 bytes."""
+
 
 class Key(TypedDict):
     """A key, without its secret."""
@@ -687,6 +1026,21 @@ class KeyWithSecret(Key):
     """What callers send. It cannot be read again."""
 
 
+class LearnFusionRequest(TypedDict):
+    """What to learn from."""
+
+    queries: list[JudgedSearch]
+    """500 at most."""
+
+
+class LearnedFusion(TypedDict):
+    """What was learned."""
+
+    fusion: SearchFusion
+    """For requests, and for `search.fusion`."""
+    ndcg_at_10: FusionQuality
+
+
 class LetterRow(TypedDict):
     """A refused thing that names the person."""
 
@@ -694,6 +1048,51 @@ class LetterRow(TypedDict):
     id: str
     reason: str
     refused_at: str
+
+
+class MarketCurve(TypedDict):
+    """A curve through quotes."""
+
+    arbitrage: list[MarketCurveFault]
+    """Empty where there is none."""
+    as_of: str
+    """When its quotes were quoted."""
+    curve: str
+    frequency: int
+    interpolation: Interpolation
+    last_term_years: float
+    """The longest quoted term; beyond it the forward rate stays."""
+    points: list[MarketCurvePoint]
+    revision: int
+
+
+class MarketCurveFault(TypedDict):
+    """What would be free money."""
+
+    from_years: float
+    kind: str
+    """`implied_negative_forward` where the quotes make it, `interpolated_negative_forward` where only the interpolation
+    does."""
+    rate: float
+    """The forward rate."""
+    until_years: float
+
+
+class MarketCurvePoint(TypedDict):
+    """One term of a curve. Zero and forward rates are continuously compounded; all are fractions of one."""
+
+    discount: float
+    """What one is worth now."""
+    forward_rate: float
+    """At that moment."""
+    par_rate: float
+    """At which a bond of that term costs what it pays back."""
+    quoted_rate: NotRequired[float | None]
+    """What was quoted; missing between quotes."""
+    tenor: NotRequired[str | None]
+    """As it was quoted; missing between quotes."""
+    term_years: float
+    zero_rate: float
 
 
 class MarketDeadLetter(TypedDict):
@@ -767,12 +1166,79 @@ class MarketReplay(TypedDict):
     """`stored`, or `duplicate` where it was replayed in the same millisecond."""
 
 
+class ModelAccuracy(TypedDict):
+    """How right a version was."""
+
+    days: list[PredictionDay]
+    """Oldest first."""
+    name: str
+    outputs: list[PredictionErrors]
+    """Over all of these days."""
+    truth_hours: int
+    """For so many hours after a prediction a truth is taken."""
+    version: int
+
+
 class ModelAliases(TypedDict):
     """Where the aliases of a model point now."""
 
     aliases: dict[str, int]
     """The version that each alias points at."""
     name: str
+
+
+class ModelCanary(TypedDict):
+    """A canary of a version as it stands."""
+
+    candidate_version: int
+    """The version that is tried."""
+    control_version: int
+    """The champion when it began."""
+    decisions: list[ModelCanaryDecision]
+    """Oldest first."""
+    mode: ModelCanaryMode
+    model: str
+    outcome: ModelCanaryOutcome
+    percent: int
+    """Percent of the subjects that get the candidate."""
+    reading: NotRequired[CanaryReading | None]
+    sequence: int
+    """1 for the model's first."""
+    shadow: NotRequired[ModelShadow | None]
+    stage: CanaryStage
+    started_at: str
+    steps: list[int]
+
+
+class ModelCanaryDecision(TypedDict):
+    """A decision, and what it rests on."""
+
+    actor: NotRequired[str | None]
+    """Who decided, where it was not the gates."""
+    at: str
+    evidence: NotRequired[CanaryReading | None]
+    percent: int
+    """Percent of the subjects that get the candidate since."""
+    reason: str
+    stage: CanaryStage
+
+
+class ModelCanaryEnd(TypedDict):
+    """Why."""
+
+    reason: NotRequired[str]
+    """For the audit."""
+
+ModelCanaryMode: TypeAlias = Literal["canary", "ab", "shadow"]
+
+ModelCanaryOutcome: TypeAlias = Literal["truth", "answer"]
+
+
+class ModelCanaryPage(TypedDict):
+    """The canaries of a model, newest first."""
+
+    canaries: list[ModelCanary]
+    """At most 50."""
 
 
 class ModelChange(TypedDict):
@@ -793,6 +1259,65 @@ class ModelChange(TypedDict):
     """1 for the first."""
     to_version: NotRequired[int | None]
     """The version that it points at, or that was made or removed."""
+
+
+class ModelDrift(TypedDict):
+    """Whether a version drifts."""
+
+    drifting: NotRequired[bool | None]
+    """Whether the last comparison found drift; missing before the first."""
+    fault: NotRequired[str | None]
+    """Why it is not watched."""
+    features: list[ModelDriftFeature]
+    """Of the last comparison, by name."""
+    level: NotRequired[float | None]
+    """What an adjusted p-value is compared with in the last comparison."""
+    looks: list[ModelDriftLook]
+    """Newest first, 50 at most."""
+    name: str
+    reference_features: int
+    """Features of its reference; none where it is not watched."""
+    rows_min: int
+    """Distinct rows below which nothing is compared."""
+    version: int
+    window_secs: int
+    """Seconds of a window."""
+
+
+class ModelDriftFeature(TypedDict):
+    """What the last comparison found of a feature."""
+
+    adjusted_p_value: float
+    """After Holm, over all features: it drifted where this is at most `level`."""
+    count: int
+    """Rows that had a value."""
+    drifted: bool
+    feature: str
+    missing: int
+    """Rows that had none."""
+    p_value: NotRequired[float | None]
+    population_stability_index: NotRequired[float | None]
+    """For people; nothing is decided by it."""
+    statistic: NotRequired[float | None]
+    """The largest distance of both distribution functions (Kolmogorov and Smirnov)."""
+
+
+class ModelDriftLook(TypedDict):
+    """One comparison."""
+
+    at: str
+    begin: str
+    """When its first window began."""
+    drifted: list[str]
+    """Features that drifted."""
+    end: str
+    """When its last window ended."""
+    look: int
+    """1 for the first."""
+    rows: int
+    """Of these, the sample that was compared."""
+    seen: int
+    """Rows that were asked."""
 
 
 class ModelFile(TypedDict):
@@ -854,6 +1379,23 @@ class ModelRollback(TypedDict):
     """Why, for the history."""
 
 
+class ModelShadow(TypedDict):
+    """What a shadow said."""
+
+    asked: NotRequired[int | None]
+    """Requests that it was asked; missing once it ended."""
+    compared: int
+    """Answers, or rows of them, that were compared."""
+    failed: NotRequired[int | None]
+    """Of them, that it failed at."""
+    mismatched: int
+    """Of them, where one had an output that the other had not."""
+    outputs: list[ShadowDifference]
+    """By output; 64 values at most."""
+    skipped: NotRequired[int | None]
+    """Requests that it was not asked, because too many were under way."""
+
+
 class ModelVersion(TypedDict):
     """One version."""
 
@@ -884,6 +1426,52 @@ class ModelVersionPage(TypedDict):
     versions: list[ModelVersion]
 
 
+class NewCanary(TypedDict):
+    """What is tried, on whom, and when it goes on or back. What is missing is as the schema says."""
+
+    algorithm: NotRequired[Algorithm | None]
+    collaborative_weight: NotRequired[float | None]
+    """The share of collaborative sources in a hybrid that is tried."""
+    diversity: NotRequired[float | None]
+    """How much variety counts against score in what is tried."""
+    false_alarm: NotRequired[float | None]
+    """The probability that a candidate which is no worse is rolled back, at most; 0.05 where missing."""
+    loss_margin: NotRequired[float | None]
+    """Where given, all users get the candidate only once it is certain that its loss is not larger by so much."""
+    mode: NotRequired[CanaryMode]
+    """`canary` (where missing): the gates take it on and back. `ab`: an A/B test at the first of `steps` (50 where
+    missing), which an operator ends; only the gates of errors and latency take it back."""
+    name: NotRequired[str | None]
+    """Letters, digits, `-`, `_` and `.`; made where missing."""
+    outcome_window_seconds: NotRequired[int | None]
+    """Seconds within which something that was shown must be chosen to count; a day where missing."""
+    sample_min: NotRequired[int | None]
+    """Users with a known outcome that a step needs in each arm; 100 where missing."""
+    slow_ms: NotRequired[int | None]
+    """Milliseconds above which an answer is slow; 100 where missing."""
+    step_seconds_min: NotRequired[int | None]
+    """Seconds that a step takes at least; 3,600 where missing."""
+    steps: NotRequired[list[int] | None]
+    """Percent of the users at each step, rising to 100; 10, 25, 50, 100 where missing."""
+    tolerance_errors: NotRequired[float | None]
+    """How much larger the candidate's share of failed answers may be; 0 where missing."""
+    tolerance_latency: NotRequired[float | None]
+    """How much larger its share of slow answers may be; 0 where missing."""
+    tolerance_loss: NotRequired[float | None]
+    """How much larger its share of answers of which nothing is chosen may be; 0 where missing."""
+
+
+class NewCurveQuotes(TypedDict):
+    """What was quoted at one time."""
+
+    as_of: str
+    """When; a set for the same time takes the place of the one before."""
+    frequency: NotRequired[int]
+    """How often a year coupons are paid, 1 to 12."""
+    quotes: list[TenorQuote]
+    """By rising term, 1 to 64."""
+
+
 class NewEntity(TypedDict):
     """An entity to create."""
 
@@ -901,6 +1489,33 @@ class NewEntity(TypedDict):
     """Never recommended while true."""
     tenant_id: NotRequired[str | None]
     """Must be the credential's tenant where given."""
+
+
+class NewFeatureRow(TypedDict):
+    """What an entity's features are from a time on."""
+
+    entity: str
+    """The entity's id."""
+    event_time: str
+    """From when on."""
+    values: dict[str, Any]
+    """By feature; those that are not named stay as they were."""
+
+
+class NewFeatureRows(TypedDict):
+    """Rows of features."""
+
+    rows: list[NewFeatureRow]
+
+
+class NewFeatureSet(TypedDict):
+    """What a set is to be."""
+
+    entity_type: str
+    """What its entities are; a `user` who is forgotten is forgotten here too."""
+    features: dict[str, Literal["number", "text", "boolean"]]
+    ttl_secs: int
+    """A value is not believed any more so long after its event time, in seconds."""
 
 
 class NewInteraction(TypedDict):
@@ -949,6 +1564,41 @@ class NewKey(TypedDict):
     permission: Literal["read", "write", "admin"]
 
 
+class NewModelCanary(TypedDict):
+    """What is tried, on how many, and when it goes on or back. What is missing is as the schema says."""
+
+    false_alarm: NotRequired[float | None]
+    """The probability that a candidate which is no worse is rolled back, at most; 0.05 where missing."""
+    loss_margin: NotRequired[float | None]
+    """Where given, all get the candidate only once it is certain that its loss is not larger by so much."""
+    loss_scale: NotRequired[float | None]
+    """An absolute error of so much or more counts as a whole loss; 1 where missing."""
+    mode: NotRequired[ModelCanaryMode]
+    """`canary` (where missing): the gates take it on and back. `ab`: an A/B test at the first of `steps` (50 where
+    missing), which an operator ends. `shadow`: the version is asked too and not heard, for the first of `steps` (100
+    where missing)."""
+    outcome: NotRequired[ModelCanaryOutcome]
+    """What a loss is; `truth` where missing."""
+    output: NotRequired[str | None]
+    """The output whose loss counts; the first by name where missing."""
+    sample_min: NotRequired[int | None]
+    """Answers with a known outcome that a step needs in each arm; 100 where missing."""
+    slow_ms: NotRequired[int | None]
+    """Milliseconds above which an answer is slow; 120 where missing."""
+    step_seconds_min: NotRequired[int | None]
+    """Seconds that a step takes at least; 3,600 where missing."""
+    steps: NotRequired[list[int] | None]
+    """Percent of the subjects at each step, rising to 100; 10, 25, 50, 100 where missing."""
+    tolerance_errors: NotRequired[float | None]
+    """How much larger the candidate's share of failed answers may be; 0 where missing."""
+    tolerance_latency: NotRequired[float | None]
+    """How much larger its share of slow answers may be; 0 where missing."""
+    tolerance_loss: NotRequired[float | None]
+    """How much larger its mean loss may be; 0 where missing."""
+    version: str
+    """The version that is tried: a number, or an alias."""
+
+
 class NewSearchItem(TypedDict):
     """What can be found from now on, in place of what was there before."""
 
@@ -986,6 +1636,17 @@ class NewWebhook(TypedDict):
     """Where messages go: `https://`, and a public address unless the settings allow others."""
 
 
+class PersistenceErrors(TypedDict):
+    """Persistence beside the predictions of the same values."""
+
+    count: int
+    mae: float
+    model_mae: float
+    """Of the predictions of these values."""
+    model_rmse: float
+    rmse: float
+
+
 class PersonalData(TypedDict):
     """Everything that is held of one person."""
 
@@ -1009,14 +1670,16 @@ class PredictRequest(TypedDict):
     """Experiments are not answered here."""
     inputs: list[dict[str, Any]]
     """A value for each input of the model, by its name."""
+    keep: NotRequired[bool]
+    """Whether the prediction is kept, so that its truth may be told later; needs `write`."""
     model_name: NotRequired[str | None]
     """The registered model; `runtime.default_model` where missing."""
     model_version: NotRequired[str | None]
     """A number, or an alias; `champion` where missing. `production` and `staging` stand for `champion` and `canary`."""
     session_id: NotRequired[str | None]
-    """Taken, and changes nothing."""
+    """Stands for `user_id` where that is missing."""
     user_id: NotRequired[str | None]
-    """Taken, and changes nothing."""
+    """Who it is for: they stay in the same arm of a canary."""
 
 
 class PredictResponse(TypedDict):
@@ -1026,6 +1689,8 @@ class PredictResponse(TypedDict):
     model_name: str
     model_version: str
     """The version that answered."""
+    prediction_id: NotRequired[str | None]
+    """Where it is kept: what its truth is told under."""
     predictions: list[Any]
     """One for each row that the model gives: the value of its output, or an object where it has several."""
     routing_metadata: PredictRouting
@@ -1034,8 +1699,66 @@ class PredictResponse(TypedDict):
 class PredictRouting(TypedDict):
     """How the version was chosen."""
 
+    arm: NotRequired[str | None]
+    """`control` or `candidate`, where a canary or an A/B test of the model runs."""
     asked: str
     """The alias or the number that was asked for."""
+
+
+class PredictionDay(TypedDict):
+    """A day."""
+
+    day: str
+    """The UTC day of the predictions."""
+    outputs: list[PredictionErrors]
+
+
+class PredictionErrors(TypedDict):
+    """How far values were from what came true."""
+
+    bias: float
+    """The mean of errors: above 0 where predictions were too large."""
+    count: int
+    """Values whose truth is known."""
+    mae: float
+    """The mean of absolute errors."""
+    output: str
+    persistence: NotRequired[PersistenceErrors | None]
+    rmse: float
+    """The root of the mean of squared errors."""
+
+
+class PredictionTruth(TypedDict):
+    """What came true of a prediction."""
+
+    prediction_id: str
+    """As the prediction was answered with it."""
+    values: dict[str, list[float | None]]
+    """By output: as many values as the prediction had, in row-major order, null where it is not known yet."""
+
+
+class PredictionTruthOutcome(TypedDict):
+    """What became of a truth."""
+
+    joined_values: int
+    """Values that were joined."""
+    outcome: str
+    """`joined`; `duplicate` where all of it was known; `conflict` where another value is known, which stands; `unknown`
+    id; `late`; `refused`."""
+    prediction_id: str
+    reason: NotRequired[str | None]
+
+
+class PredictionTruthOutcomes(TypedDict):
+    """What became of truths, in their order."""
+
+    outcomes: list[PredictionTruthOutcome]
+
+
+class PredictionTruths(TypedDict):
+    """Truths."""
+
+    truths: list[PredictionTruth]
 
 
 class Profile(TypedDict):
@@ -1084,6 +1807,10 @@ class RecommendOptions(TypedDict):
     """Tell what each score is made of."""
     filter: NotRequired[str | None]
     """Only entities of which this CEL expression is true. It sees `id`, `type` and `attributes`."""
+    query: NotRequired[str | None]
+    """Only entities that search finds for this text, of the best 100 items of its index. What it says counts too: it
+    raises the odds of the one in place k 101/k-fold. What the algorithm knows nothing of comes behind, by search alone,
+    but not of what is like an entity or bought with it. Needs a server that searches."""
     tenant_id: NotRequired[str | None]
     """Must be the credential's tenant where given."""
     window_days: NotRequired[int | None]
@@ -1114,6 +1841,34 @@ class RefusedLine(TypedDict):
     problem: Problem
 
 
+class ReindexBegun(TypedDict):
+    """A job that was begun."""
+
+    job_id: str
+    message: str
+    status: str
+
+
+class ReindexJob(TypedDict):
+    """A re-index job."""
+
+    begun_at: str
+    completed_at: NotRequired[str | None]
+    """When there first was a vector of every item."""
+    job_id: str
+    model: str
+    model_version: str
+    progress: float
+    """The part of all changes of items that is in, 0 to 1."""
+    status: str
+    """`making`; `serving`, when its vectors answer; `superseded`, when others do in their place; `removing`, when its
+    vectors are taken away. When they are gone, so is the job."""
+    superseded_at: NotRequired[str | None]
+    """When it was found that others answer in its place; its vectors go `search.former_vectors_keep_secs` later."""
+    updated_at: str
+    """When a server last wrote how far it is."""
+
+
 class SearchExplanation(TypedDict):
     """Where a score comes from."""
 
@@ -1123,6 +1878,9 @@ class SearchExplanation(TypedDict):
     """The cosine to the query."""
     lexical: NotRequired[float | None]
     """What words gave of the score."""
+    rerank: NotRequired[float | None]
+    """What the cross-encoder says, where `rerank` asked it: then it is the score, and the rest says how the candidate
+    was found."""
     semantic: NotRequired[float | None]
     """What meaning gave of the score."""
     words: list[SearchWord]
@@ -1192,6 +1950,9 @@ class SearchRequest(TypedDict):
     """Results at most, 1 to 100."""
     query: str
     """In the words of who looks, 1 to 4,096 bytes."""
+    rerank: NotRequired[int | None]
+    """How many of the best a cross-encoder reads together with the query and puts in its own order, from `limit` to
+    100. It takes time for each. Needs `search.rerank_model_path`."""
     semantic: NotRequired[bool]
     """Whether meaning counts too, and not words alone; true where missing."""
     similarity_threshold: NotRequired[float]
@@ -1210,6 +1971,8 @@ class SearchResponse(TypedDict):
     model_version: NotRequired[str | None]
     """The version of the model that meaning was understood by."""
     query: str
+    rerank_model_version: NotRequired[str | None]
+    """The version of the cross-encoder that put the results in order."""
     results: list[SearchResult]
     """Best first."""
     semantic: bool
@@ -1313,6 +2076,27 @@ class SessionRequest(TypedDict):
     """What to recommend, and how."""
 
 
+class ShadowDifference(TypedDict):
+    """How far a shadow's output is from what was served."""
+
+    count: int
+    """Values that were compared."""
+    equal: int
+    """Of them, equal to the bit."""
+    largest_absolute: float
+    """The largest absolute difference."""
+    mean: float
+    """The mean of shadow less served."""
+    mean_absolute: float
+    """The mean absolute difference."""
+    output: str
+    """The output, and the place in it where it has several values."""
+    p95_absolute: float
+    """95 % of absolute differences are at or below it; at most twice too large."""
+    unlike: int
+    """Of them, where one was no number, or another text."""
+
+
 class SimilarUser(TypedDict):
     """A user who is like another."""
 
@@ -1368,6 +2152,15 @@ class Taxonomy(TypedDict):
     """How many rules there are for names."""
 
 
+class TenorQuote(TypedDict):
+    """One quoted tenor."""
+
+    rate: float
+    """The par rate, a fraction of one: 0.05 is five percent."""
+    tenor: str
+    """A number of days, weeks, months or years."""
+
+
 class TickFault(TypedDict):
     """Why a message would be a dead letter."""
 
@@ -1384,6 +2177,8 @@ class TickVerdict(TypedDict):
 
     errors: list[TickFault]
     """Why it would be a dead letter."""
+    feed: NotRequired[str | None]
+    """The feed that reads it (`market.feeds`); none where the mapping does."""
     quality_flags: list[str]
     """The guide's flags; empty where it is no tick."""
     tick: NotRequired[dict[str, Any] | None]
@@ -1481,7 +2276,7 @@ class WebhookDeliveryPage(TypedDict):
     next_cursor: NotRequired[str | None]
     """Pass it as `cursor` to get the next page."""
 
-WebhookEvent: TypeAlias = Literal["model.updated", "trending.changed", "errors.threshold"]
+WebhookEvent: TypeAlias = Literal["model.updated", "trending.changed", "canary.decided", "errors.threshold"]
 
 
 class WebhookList(TypedDict):

@@ -16,6 +16,35 @@ class Operations(Caller):
         """List who changed what, newest first."""
         return self._call(Request[models.AuditPage]("GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor}))
 
+    def submit_batch(
+        self, body: models.BatchRequest, *, model_name: str | None = None, model_version: str | None = None
+    ) -> models.BatchResponse:
+        """Ask a model about many rows in the background."""
+        return self._call(Request[models.BatchResponse](
+            "POST", "/api/v1/batch", query={"model_name": model_name, "model_version": model_version}, body=body
+        ))
+
+    def list_canaries(self) -> models.CanaryPage:
+        """List canaries, newest first."""
+        return self._call(Request[models.CanaryPage]("GET", "/api/v1/canaries"))
+
+    def start_canary(self, body: models.NewCanary) -> models.Canary:
+        """Try other answers on some of the users. Requests that name an algorithm, weights or diversity take no
+        part."""
+        return self._call(Request[models.Canary]("POST", "/api/v1/canaries", body=body))
+
+    def get_canary(self, name: str) -> models.Canary:
+        """Read a canary: how far it is, what the gates say, what was decided on what evidence."""
+        return self._call(Request[models.Canary]("GET", f"/api/v1/canaries/{quoted(name)}"))
+
+    def promote_canary(self, name: str, body: models.CanaryEnd) -> models.Canary:
+        """Give the candidate of an A/B test to everyone. A canary is promoted by its gates alone."""
+        return self._call(Request[models.Canary]("POST", f"/api/v1/canaries/{quoted(name)}/promote", body=body))
+
+    def roll_back_canary(self, name: str, body: models.CanaryEnd) -> models.Canary:
+        """Give the candidate to nobody any more. Also a complete canary goes back, while it is the last that began."""
+        return self._call(Request[models.Canary]("POST", f"/api/v1/canaries/{quoted(name)}/rollback", body=body))
+
     def list_dead_letters(self, *, limit: int | None = None, cursor: str | None = None) -> models.DeadLetterPage:
         """List what was refused, newest first."""
         return self._call(Request[models.DeadLetterPage](
@@ -34,9 +63,25 @@ class Operations(Caller):
         """Embed texts."""
         return self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed", body=body))
 
+    def embed_batch(self, body: models.EmbedRequest) -> models.EmbedResponse:
+        """Embed texts, under the guide's other name: the answer is the same, and has the vectors."""
+        return self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed/batch", body=body))
+
+    def list_reindex_jobs(self) -> list[models.ReindexJob]:
+        """List re-index jobs, the newest first, at most 100."""
+        return self._call(Request[list[models.ReindexJob]]("GET", "/api/v1/embed/jobs"))
+
+    def get_reindex_job(self, id: str) -> models.ReindexJob:
+        """Read a re-index job."""
+        return self._call(Request[models.ReindexJob]("GET", f"/api/v1/embed/jobs/{quoted(id)}"))
+
     def list_embedding_models(self) -> list[models.EmbeddingModel]:
         """List the encoders."""
         return self._call(Request[list[models.EmbeddingModel]]("GET", "/api/v1/embed/models"))
+
+    def reindex_embeddings(self) -> models.ReindexBegun:
+        """Make all vectors again, of all tenants. Those that answer do so until the new ones are complete."""
+        return self._call(Request[models.ReindexBegun]("POST", "/api/v1/embed/reindex"))
 
     def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
         """Create an entity."""
@@ -122,6 +167,48 @@ class Operations(Caller):
             "GET", "/api/v1/export/users", query={"tenant_id": tenant_id, "format": "ndjson"}
         ))
 
+    def list_feature_sets(self) -> models.FeatureSets:
+        """List feature sets."""
+        return self._call(Request[models.FeatureSets]("GET", "/api/v1/feature-sets"))
+
+    def get_feature_set(self, name: str) -> models.FeatureSet:
+        """Get a feature set."""
+        return self._call(Request[models.FeatureSet]("GET", f"/api/v1/feature-sets/{quoted(name)}"))
+
+    def put_feature_set(self, name: str, body: models.NewFeatureSet) -> models.FeatureSet:
+        """Make a feature set, or change it."""
+        return self._call(Request[models.FeatureSet]("PUT", f"/api/v1/feature-sets/{quoted(name)}", body=body))
+
+    def delete_features(self, name: str, entity: str) -> models.ForgottenFeatures:
+        """Forget every row of an entity."""
+        return self._call(Request[models.ForgottenFeatures](
+            "DELETE", f"/api/v1/feature-sets/{quoted(name)}/entities/{quoted(entity)}"
+        ))
+
+    def read_features(
+        self, name: str, *, entity: str | None = None, as_of: str | None = None, written_by: str | None = None,
+        features: str | None = None
+    ) -> models.EntityFeatures:
+        """Read the features of an entity as of a time."""
+        return self._call(Request[models.EntityFeatures](
+            "GET", f"/api/v1/feature-sets/{quoted(name)}/features", query={"entity": entity, "as_of": as_of,
+            "written_by": written_by, "features": features}
+        ))
+
+    def write_features(self, name: str, body: models.NewFeatureRows) -> models.FeatureRowOutcomes:
+        """Write rows of features. The same rows may be sent again."""
+        return self._call(Request[models.FeatureRowOutcomes](
+            "POST", f"/api/v1/feature-sets/{quoted(name)}/features", body=body
+        ))
+
+    def read_features_of_many(self, name: str, body: models.FeatureMoments) -> models.EntityFeaturesList:
+        """Read the features of many entities, each as of its time: the rows of a training. A request looks through a
+        bounded number of kept rows; those of the question that are beyond have a `fault`, and are to be asked again
+        with fewer at once."""
+        return self._call(Request[models.EntityFeaturesList](
+            "POST", f"/api/v1/feature-sets/{quoted(name)}/features/read", body=body
+        ))
+
     def list_interaction_types(self) -> models.InteractionTypeList:
         """List the types."""
         return self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
@@ -180,6 +267,24 @@ class Operations(Caller):
             "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
+    def list_jobs(self, *, limit: int | None = None, cursor: str | None = None) -> models.InferenceJobs:
+        """List jobs, the newest first."""
+        return self._call(Request[models.InferenceJobs](
+            "GET", "/api/v1/jobs", query={"limit": limit, "cursor": cursor}
+        ))
+
+    def get_job(self, id: str) -> models.InferenceJob:
+        """Get a job, and how far it is."""
+        return self._call(Request[models.InferenceJob]("GET", f"/api/v1/jobs/{quoted(id)}"))
+
+    def cancel_job(self, id: str) -> models.InferenceJob:
+        """Cancel a job; its results so far stay. A job that ended stays as it is."""
+        return self._call(Request[models.InferenceJob]("POST", f"/api/v1/jobs/{quoted(id)}/cancel"))
+
+    def get_job_results(self, id: str) -> Iterator[dict[str, Any]]:
+        """Read the results of a job so far, a line for each row in the order of the rows."""
+        return self._rows(Request[dict[str, Any]]("GET", f"/api/v1/jobs/{quoted(id)}/results"))
+
     def list_keys(self, *, limit: int | None = None, cursor: str | None = None) -> models.KeyList:
         """List the keys, also those that ended in the last 30 days."""
         return self._call(Request[models.KeyList]("GET", "/api/v1/keys", query={"limit": limit, "cursor": cursor}))
@@ -206,6 +311,33 @@ class Operations(Caller):
             "market": market, "limit": limit, "gaps": gaps, "downsample": downsample}
         ))
 
+    def get_market_curve(
+        self, name: str, *, as_of: str | None = None, interpolation: Literal["linear", "flat_forward",
+        "monotone_convex", "pchip"] | None = None, horizon: str | None = None
+    ) -> models.MarketCurve:
+        """Read a curve, as of a time."""
+        return self._call(Request[models.MarketCurve](
+            "GET", f"/api/v1/market/curves/{quoted(name)}", query={"as_of": as_of, "interpolation": interpolation,
+            "horizon": horizon}
+        ))
+
+    def list_market_curve_quotes(
+        self, name: str, *, from_: str | None = None, to: str | None = None, limit: int | None = None, cursor: str |
+        None = None
+    ) -> models.CurveQuotesList:
+        """List what was quoted of a curve, newest first."""
+        return self._call(Request[models.CurveQuotesList](
+            "GET", f"/api/v1/market/curves/{quoted(name)}/quotes", query={"from": from_, "to": to, "limit": limit,
+            "cursor": cursor}
+        ))
+
+    def post_market_curve_quotes(self, name: str, body: models.NewCurveQuotes) -> models.CurveQuotes:
+        """Take in what was quoted of a curve. It is durable when this answers, and the same sent again changes
+        nothing."""
+        return self._call(Request[models.CurveQuotes](
+            "POST", f"/api/v1/market/curves/{quoted(name)}/quotes", body=body
+        ))
+
     def list_market_dead_letters(
         self, *, stage: str | None = None, limit: int | None = None, cursor: str | None = None
     ) -> models.MarketDeadLetterPage:
@@ -221,6 +353,15 @@ class Operations(Caller):
     def replay_market_dead_letter(self, id: str) -> models.MarketReplay:
         """Send what a stage refused through it again."""
         return self._call(Request[models.MarketReplay]("POST", f"/api/v1/market/dead-letters/{quoted(id)}/replay"))
+
+    def export_market_rows(
+        self, table: str, *, symbols: str | None = None, from_: str | None = None, to: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Export prices or bars."""
+        return self._rows(Request[dict[str, Any]](
+            "GET", f"/api/v1/market/export/{quoted(table)}", query={"symbols": symbols, "from": from_, "to": to,
+            "format": "ndjson"}
+        ))
 
     def list_instruments(
         self, *, prefix: str | None = None, market: str | None = None, commodity: str | None = None, region: str | None
@@ -256,6 +397,10 @@ class Operations(Caller):
         """List the labels of the taxonomy."""
         return self._call(Request[models.Taxonomy]("GET", "/api/v1/market/taxonomy"))
 
+    def classify_instrument(self, instrument_id: str) -> models.Instrument:
+        """Say what an instrument of that name is, whether or not a tick of it came."""
+        return self._call(Request[models.Instrument]("GET", f"/api/v1/market/taxonomy/{quoted(instrument_id)}"))
+
     def post_market_ticks(self, body: dict[str, Any]) -> models.Taken:
         """Take raw ticks in. They are durable when this answers; prices and bars show them within a second."""
         return self._call(Request[models.Taken]("POST", "/api/v1/market/ticks", body=body, repeatable=True))
@@ -271,6 +416,47 @@ class Operations(Caller):
     def get_model(self, name: str) -> models.ServedModel:
         """Get a registered model, and what of it answers here."""
         return self._call(Request[models.ServedModel]("GET", f"/api/v1/models/{quoted(name)}"))
+
+    def get_model_accuracy(
+        self, name: str, *, version: str | None = None, days: int | None = None
+    ) -> models.ModelAccuracy:
+        """Say how right a version of a model was, by what came true of the predictions that were kept."""
+        return self._call(Request[models.ModelAccuracy](
+            "GET", f"/api/v1/models/{quoted(name)}/accuracy", query={"version": version, "days": days}
+        ))
+
+    def list_model_canaries(self, name: str) -> models.ModelCanaryPage:
+        """List canaries of a model, newest first."""
+        return self._call(Request[models.ModelCanaryPage]("GET", f"/api/v1/models/{quoted(name)}/canaries"))
+
+    def start_model_canary(self, name: str, body: models.NewModelCanary) -> models.ModelCanary:
+        """Try another version of a model. Requests for its champion take part."""
+        return self._call(Request[models.ModelCanary]("POST", f"/api/v1/models/{quoted(name)}/canaries", body=body))
+
+    def get_model_canary(self, name: str, sequence: str) -> models.ModelCanary:
+        """Read a canary of a model: how far it is, what the gates say, how far a shadow is off, what was decided on
+        what evidence."""
+        return self._call(Request[models.ModelCanary](
+            "GET", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}"
+        ))
+
+    def promote_model_canary(self, name: str, sequence: str, body: models.ModelCanaryEnd) -> models.ModelCanary:
+        """Make the candidate of an A/B test or a shadow the champion. A canary is promoted by its gates alone."""
+        return self._call(Request[models.ModelCanary](
+            "POST", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}/promote", body=body
+        ))
+
+    def roll_back_model_canary(self, name: str, sequence: str, body: models.ModelCanaryEnd) -> models.ModelCanary:
+        """Give the candidate to nobody any more. Once it is the champion, the model's rollback moves that back."""
+        return self._call(Request[models.ModelCanary](
+            "POST", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}/rollback", body=body
+        ))
+
+    def get_model_drift(self, name: str, *, version: str | None = None) -> models.ModelDrift:
+        """Say whether a version of a model drifts: its reference against what all servers were asked."""
+        return self._call(Request[models.ModelDrift](
+            "GET", f"/api/v1/models/{quoted(name)}/drift", query={"version": version}
+        ))
 
     def list_model_history(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
@@ -288,6 +474,12 @@ class Operations(Caller):
         """Point an alias of a model back at where it pointed before its last promotion."""
         return self._call(Request[models.ModelAliases]("POST", f"/api/v1/models/{quoted(name)}/rollback", body=body))
 
+    def put_prediction_truths(self, name: str, body: models.PredictionTruths) -> models.PredictionTruthOutcomes:
+        """Say what came true of predictions that were kept. The same truth may be sent again."""
+        return self._call(Request[models.PredictionTruthOutcomes](
+            "POST", f"/api/v1/models/{quoted(name)}/truths", body=body
+        ))
+
     def list_model_versions(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
     ) -> models.ModelVersionPage:
@@ -303,65 +495,65 @@ class Operations(Caller):
     def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None, result_type: str | None = None
     ) -> models.Answer:
         """Recommend entities that are bought together with one."""
         return self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/bought-together/{quoted(id)}", query={"count": count, "algorithm":
             algorithm, "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type":
-            entity_type, "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
-            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
-            cursor, "tenant_id": tenant_id, "result_type": result_type}
+            entity_type, "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude":
+            exclude, "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days,
+            "cursor": cursor, "tenant_id": tenant_id, "result_type": result_type}
         ))
 
     def recommend_similar_entities(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None, result_type: str | None = None
     ) -> models.Answer:
         """Recommend entities like one."""
         return self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/entity/{quoted(id)}", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id, "result_type": result_type}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id, "result_type": result_type}
         ))
 
     def recommend_latest(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What is new."""
         return self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/latest", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     def recommend_popular(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What many chose."""
         return self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/popular", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     def recommend_for_session(self, body: models.SessionRequest) -> models.Answer:
@@ -376,34 +568,34 @@ class Operations(Caller):
 
     def recommend_trending(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What many choose lately."""
         return self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/trending", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     def recommend_for_user(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """Recommend entities for a user."""
         return self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/user/{quoted(id)}", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     def search_items(self, body: models.SearchRequest, *, tenant_id: str | None = None) -> models.SearchResponse:
@@ -411,6 +603,11 @@ class Operations(Caller):
         return self._call(Request[models.SearchResponse](
             "POST", "/api/v1/search", query={"tenant_id": tenant_id}, body=body
         ))
+
+    def learn_search_fusion(self, body: models.LearnFusionRequest) -> models.LearnedFusion:
+        """Learn how much meaning is to count, on queries with what should be found for them. Nothing is kept: set what
+        is answered in `search.fusion`, or send it with searches."""
+        return self._call(Request[models.LearnedFusion]("POST", "/api/v1/search/fusion/learn", body=body))
 
     def put_search_item(self, body: models.NewSearchItem) -> models.SearchItemTaken:
         """Put an item."""
@@ -559,6 +756,35 @@ class AsyncOperations(AsyncCaller):
             "GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor}
         ))
 
+    async def submit_batch(
+        self, body: models.BatchRequest, *, model_name: str | None = None, model_version: str | None = None
+    ) -> models.BatchResponse:
+        """Ask a model about many rows in the background."""
+        return await self._call(Request[models.BatchResponse](
+            "POST", "/api/v1/batch", query={"model_name": model_name, "model_version": model_version}, body=body
+        ))
+
+    async def list_canaries(self) -> models.CanaryPage:
+        """List canaries, newest first."""
+        return await self._call(Request[models.CanaryPage]("GET", "/api/v1/canaries"))
+
+    async def start_canary(self, body: models.NewCanary) -> models.Canary:
+        """Try other answers on some of the users. Requests that name an algorithm, weights or diversity take no
+        part."""
+        return await self._call(Request[models.Canary]("POST", "/api/v1/canaries", body=body))
+
+    async def get_canary(self, name: str) -> models.Canary:
+        """Read a canary: how far it is, what the gates say, what was decided on what evidence."""
+        return await self._call(Request[models.Canary]("GET", f"/api/v1/canaries/{quoted(name)}"))
+
+    async def promote_canary(self, name: str, body: models.CanaryEnd) -> models.Canary:
+        """Give the candidate of an A/B test to everyone. A canary is promoted by its gates alone."""
+        return await self._call(Request[models.Canary]("POST", f"/api/v1/canaries/{quoted(name)}/promote", body=body))
+
+    async def roll_back_canary(self, name: str, body: models.CanaryEnd) -> models.Canary:
+        """Give the candidate to nobody any more. Also a complete canary goes back, while it is the last that began."""
+        return await self._call(Request[models.Canary]("POST", f"/api/v1/canaries/{quoted(name)}/rollback", body=body))
+
     async def list_dead_letters(self, *, limit: int | None = None, cursor: str | None = None) -> models.DeadLetterPage:
         """List what was refused, newest first."""
         return await self._call(Request[models.DeadLetterPage](
@@ -577,9 +803,25 @@ class AsyncOperations(AsyncCaller):
         """Embed texts."""
         return await self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed", body=body))
 
+    async def embed_batch(self, body: models.EmbedRequest) -> models.EmbedResponse:
+        """Embed texts, under the guide's other name: the answer is the same, and has the vectors."""
+        return await self._call(Request[models.EmbedResponse]("POST", "/api/v1/embed/batch", body=body))
+
+    async def list_reindex_jobs(self) -> list[models.ReindexJob]:
+        """List re-index jobs, the newest first, at most 100."""
+        return await self._call(Request[list[models.ReindexJob]]("GET", "/api/v1/embed/jobs"))
+
+    async def get_reindex_job(self, id: str) -> models.ReindexJob:
+        """Read a re-index job."""
+        return await self._call(Request[models.ReindexJob]("GET", f"/api/v1/embed/jobs/{quoted(id)}"))
+
     async def list_embedding_models(self) -> list[models.EmbeddingModel]:
         """List the encoders."""
         return await self._call(Request[list[models.EmbeddingModel]]("GET", "/api/v1/embed/models"))
+
+    async def reindex_embeddings(self) -> models.ReindexBegun:
+        """Make all vectors again, of all tenants. Those that answer do so until the new ones are complete."""
+        return await self._call(Request[models.ReindexBegun]("POST", "/api/v1/embed/reindex"))
 
     async def create_entity(self, body: models.NewEntity, *, idempotency_key: str | None = None) -> models.Entity:
         """Create an entity."""
@@ -669,6 +911,48 @@ class AsyncOperations(AsyncCaller):
             "GET", "/api/v1/export/users", query={"tenant_id": tenant_id, "format": "ndjson"}
         ))
 
+    async def list_feature_sets(self) -> models.FeatureSets:
+        """List feature sets."""
+        return await self._call(Request[models.FeatureSets]("GET", "/api/v1/feature-sets"))
+
+    async def get_feature_set(self, name: str) -> models.FeatureSet:
+        """Get a feature set."""
+        return await self._call(Request[models.FeatureSet]("GET", f"/api/v1/feature-sets/{quoted(name)}"))
+
+    async def put_feature_set(self, name: str, body: models.NewFeatureSet) -> models.FeatureSet:
+        """Make a feature set, or change it."""
+        return await self._call(Request[models.FeatureSet]("PUT", f"/api/v1/feature-sets/{quoted(name)}", body=body))
+
+    async def delete_features(self, name: str, entity: str) -> models.ForgottenFeatures:
+        """Forget every row of an entity."""
+        return await self._call(Request[models.ForgottenFeatures](
+            "DELETE", f"/api/v1/feature-sets/{quoted(name)}/entities/{quoted(entity)}"
+        ))
+
+    async def read_features(
+        self, name: str, *, entity: str | None = None, as_of: str | None = None, written_by: str | None = None,
+        features: str | None = None
+    ) -> models.EntityFeatures:
+        """Read the features of an entity as of a time."""
+        return await self._call(Request[models.EntityFeatures](
+            "GET", f"/api/v1/feature-sets/{quoted(name)}/features", query={"entity": entity, "as_of": as_of,
+            "written_by": written_by, "features": features}
+        ))
+
+    async def write_features(self, name: str, body: models.NewFeatureRows) -> models.FeatureRowOutcomes:
+        """Write rows of features. The same rows may be sent again."""
+        return await self._call(Request[models.FeatureRowOutcomes](
+            "POST", f"/api/v1/feature-sets/{quoted(name)}/features", body=body
+        ))
+
+    async def read_features_of_many(self, name: str, body: models.FeatureMoments) -> models.EntityFeaturesList:
+        """Read the features of many entities, each as of its time: the rows of a training. A request looks through a
+        bounded number of kept rows; those of the question that are beyond have a `fault`, and are to be asked again
+        with fewer at once."""
+        return await self._call(Request[models.EntityFeaturesList](
+            "POST", f"/api/v1/feature-sets/{quoted(name)}/features/read", body=body
+        ))
+
     async def list_interaction_types(self) -> models.InteractionTypeList:
         """List the types."""
         return await self._call(Request[models.InteractionTypeList]("GET", "/api/v1/interaction-types"))
@@ -729,6 +1013,24 @@ class AsyncOperations(AsyncCaller):
             "entity_type": entity_type, "tenant_id": tenant_id}
         ))
 
+    async def list_jobs(self, *, limit: int | None = None, cursor: str | None = None) -> models.InferenceJobs:
+        """List jobs, the newest first."""
+        return await self._call(Request[models.InferenceJobs](
+            "GET", "/api/v1/jobs", query={"limit": limit, "cursor": cursor}
+        ))
+
+    async def get_job(self, id: str) -> models.InferenceJob:
+        """Get a job, and how far it is."""
+        return await self._call(Request[models.InferenceJob]("GET", f"/api/v1/jobs/{quoted(id)}"))
+
+    async def cancel_job(self, id: str) -> models.InferenceJob:
+        """Cancel a job; its results so far stay. A job that ended stays as it is."""
+        return await self._call(Request[models.InferenceJob]("POST", f"/api/v1/jobs/{quoted(id)}/cancel"))
+
+    def get_job_results(self, id: str) -> AsyncIterator[dict[str, Any]]:
+        """Read the results of a job so far, a line for each row in the order of the rows."""
+        return self._rows(Request[dict[str, Any]]("GET", f"/api/v1/jobs/{quoted(id)}/results"))
+
     async def list_keys(self, *, limit: int | None = None, cursor: str | None = None) -> models.KeyList:
         """List the keys, also those that ended in the last 30 days."""
         return await self._call(Request[models.KeyList](
@@ -757,6 +1059,33 @@ class AsyncOperations(AsyncCaller):
             "market": market, "limit": limit, "gaps": gaps, "downsample": downsample}
         ))
 
+    async def get_market_curve(
+        self, name: str, *, as_of: str | None = None, interpolation: Literal["linear", "flat_forward",
+        "monotone_convex", "pchip"] | None = None, horizon: str | None = None
+    ) -> models.MarketCurve:
+        """Read a curve, as of a time."""
+        return await self._call(Request[models.MarketCurve](
+            "GET", f"/api/v1/market/curves/{quoted(name)}", query={"as_of": as_of, "interpolation": interpolation,
+            "horizon": horizon}
+        ))
+
+    async def list_market_curve_quotes(
+        self, name: str, *, from_: str | None = None, to: str | None = None, limit: int | None = None, cursor: str |
+        None = None
+    ) -> models.CurveQuotesList:
+        """List what was quoted of a curve, newest first."""
+        return await self._call(Request[models.CurveQuotesList](
+            "GET", f"/api/v1/market/curves/{quoted(name)}/quotes", query={"from": from_, "to": to, "limit": limit,
+            "cursor": cursor}
+        ))
+
+    async def post_market_curve_quotes(self, name: str, body: models.NewCurveQuotes) -> models.CurveQuotes:
+        """Take in what was quoted of a curve. It is durable when this answers, and the same sent again changes
+        nothing."""
+        return await self._call(Request[models.CurveQuotes](
+            "POST", f"/api/v1/market/curves/{quoted(name)}/quotes", body=body
+        ))
+
     async def list_market_dead_letters(
         self, *, stage: str | None = None, limit: int | None = None, cursor: str | None = None
     ) -> models.MarketDeadLetterPage:
@@ -773,6 +1102,15 @@ class AsyncOperations(AsyncCaller):
         """Send what a stage refused through it again."""
         return await self._call(Request[models.MarketReplay](
             "POST", f"/api/v1/market/dead-letters/{quoted(id)}/replay"
+        ))
+
+    def export_market_rows(
+        self, table: str, *, symbols: str | None = None, from_: str | None = None, to: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Export prices or bars."""
+        return self._rows(Request[dict[str, Any]](
+            "GET", f"/api/v1/market/export/{quoted(table)}", query={"symbols": symbols, "from": from_, "to": to,
+            "format": "ndjson"}
         ))
 
     async def list_instruments(
@@ -809,6 +1147,10 @@ class AsyncOperations(AsyncCaller):
         """List the labels of the taxonomy."""
         return await self._call(Request[models.Taxonomy]("GET", "/api/v1/market/taxonomy"))
 
+    async def classify_instrument(self, instrument_id: str) -> models.Instrument:
+        """Say what an instrument of that name is, whether or not a tick of it came."""
+        return await self._call(Request[models.Instrument]("GET", f"/api/v1/market/taxonomy/{quoted(instrument_id)}"))
+
     async def post_market_ticks(self, body: dict[str, Any]) -> models.Taken:
         """Take raw ticks in. They are durable when this answers; prices and bars show them within a second."""
         return await self._call(Request[models.Taken]("POST", "/api/v1/market/ticks", body=body, repeatable=True))
@@ -826,6 +1168,49 @@ class AsyncOperations(AsyncCaller):
     async def get_model(self, name: str) -> models.ServedModel:
         """Get a registered model, and what of it answers here."""
         return await self._call(Request[models.ServedModel]("GET", f"/api/v1/models/{quoted(name)}"))
+
+    async def get_model_accuracy(
+        self, name: str, *, version: str | None = None, days: int | None = None
+    ) -> models.ModelAccuracy:
+        """Say how right a version of a model was, by what came true of the predictions that were kept."""
+        return await self._call(Request[models.ModelAccuracy](
+            "GET", f"/api/v1/models/{quoted(name)}/accuracy", query={"version": version, "days": days}
+        ))
+
+    async def list_model_canaries(self, name: str) -> models.ModelCanaryPage:
+        """List canaries of a model, newest first."""
+        return await self._call(Request[models.ModelCanaryPage]("GET", f"/api/v1/models/{quoted(name)}/canaries"))
+
+    async def start_model_canary(self, name: str, body: models.NewModelCanary) -> models.ModelCanary:
+        """Try another version of a model. Requests for its champion take part."""
+        return await self._call(Request[models.ModelCanary](
+            "POST", f"/api/v1/models/{quoted(name)}/canaries", body=body
+        ))
+
+    async def get_model_canary(self, name: str, sequence: str) -> models.ModelCanary:
+        """Read a canary of a model: how far it is, what the gates say, how far a shadow is off, what was decided on
+        what evidence."""
+        return await self._call(Request[models.ModelCanary](
+            "GET", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}"
+        ))
+
+    async def promote_model_canary(self, name: str, sequence: str, body: models.ModelCanaryEnd) -> models.ModelCanary:
+        """Make the candidate of an A/B test or a shadow the champion. A canary is promoted by its gates alone."""
+        return await self._call(Request[models.ModelCanary](
+            "POST", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}/promote", body=body
+        ))
+
+    async def roll_back_model_canary(self, name: str, sequence: str, body: models.ModelCanaryEnd) -> models.ModelCanary:
+        """Give the candidate to nobody any more. Once it is the champion, the model's rollback moves that back."""
+        return await self._call(Request[models.ModelCanary](
+            "POST", f"/api/v1/models/{quoted(name)}/canaries/{quoted(sequence)}/rollback", body=body
+        ))
+
+    async def get_model_drift(self, name: str, *, version: str | None = None) -> models.ModelDrift:
+        """Say whether a version of a model drifts: its reference against what all servers were asked."""
+        return await self._call(Request[models.ModelDrift](
+            "GET", f"/api/v1/models/{quoted(name)}/drift", query={"version": version}
+        ))
 
     async def list_model_history(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
@@ -847,6 +1232,12 @@ class AsyncOperations(AsyncCaller):
             "POST", f"/api/v1/models/{quoted(name)}/rollback", body=body
         ))
 
+    async def put_prediction_truths(self, name: str, body: models.PredictionTruths) -> models.PredictionTruthOutcomes:
+        """Say what came true of predictions that were kept. The same truth may be sent again."""
+        return await self._call(Request[models.PredictionTruthOutcomes](
+            "POST", f"/api/v1/models/{quoted(name)}/truths", body=body
+        ))
+
     async def list_model_versions(
         self, name: str, *, limit: int | None = None, cursor: str | None = None
     ) -> models.ModelVersionPage:
@@ -862,65 +1253,65 @@ class AsyncOperations(AsyncCaller):
     async def recommend_bought_together(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None, result_type: str | None = None
     ) -> models.Answer:
         """Recommend entities that are bought together with one."""
         return await self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/bought-together/{quoted(id)}", query={"count": count, "algorithm":
             algorithm, "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type":
-            entity_type, "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
-            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
-            cursor, "tenant_id": tenant_id, "result_type": result_type}
+            entity_type, "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude":
+            exclude, "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days,
+            "cursor": cursor, "tenant_id": tenant_id, "result_type": result_type}
         ))
 
     async def recommend_similar_entities(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None, result_type: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None, result_type: str | None = None
     ) -> models.Answer:
         """Recommend entities like one."""
         return await self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/entity/{quoted(id)}", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id, "result_type": result_type}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id, "result_type": result_type}
         ))
 
     async def recommend_latest(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What is new."""
         return await self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/latest", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     async def recommend_popular(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What many chose."""
         return await self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/popular", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     async def recommend_for_session(self, body: models.SessionRequest) -> models.Answer:
@@ -935,34 +1326,34 @@ class AsyncOperations(AsyncCaller):
 
     async def recommend_trending(
         self, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight: float | None
-        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, boost:
-        str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float | None = None,
-        attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor: str | None =
-        None, tenant_id: str | None = None
+        = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None = None, query:
+        str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None,
+        diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days: int |
+        None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """What many choose lately."""
         return await self._call(Request[models.Answer](
             "GET", "/api/v1/recommendations/trending", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     async def recommend_for_user(
         self, id: str, *, count: int | None = None, algorithm: models.Algorithm | None = None, collaborative_weight:
         float | None = None, content_weight: float | None = None, entity_type: str | None = None, filter: str | None =
-        None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None = None, diversity: float |
-        None = None, attributes: str | None = None, explain: bool | None = None, window_days: int | None = None, cursor:
-        str | None = None, tenant_id: str | None = None
+        None, query: str | None = None, boost: str | None = None, exclude_seen: bool | None = None, exclude: str | None
+        = None, diversity: float | None = None, attributes: str | None = None, explain: bool | None = None, window_days:
+        int | None = None, cursor: str | None = None, tenant_id: str | None = None
     ) -> models.Answer:
         """Recommend entities for a user."""
         return await self._call(Request[models.Answer](
             "GET", f"/api/v1/recommendations/user/{quoted(id)}", query={"count": count, "algorithm": algorithm,
             "collaborative_weight": collaborative_weight, "content_weight": content_weight, "entity_type": entity_type,
-            "filter": filter, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude, "diversity": diversity,
-            "attributes": attributes, "explain": explain, "window_days": window_days, "cursor": cursor, "tenant_id":
-            tenant_id}
+            "filter": filter, "query": query, "boost": boost, "exclude_seen": exclude_seen, "exclude": exclude,
+            "diversity": diversity, "attributes": attributes, "explain": explain, "window_days": window_days, "cursor":
+            cursor, "tenant_id": tenant_id}
         ))
 
     async def search_items(self, body: models.SearchRequest, *, tenant_id: str | None = None) -> models.SearchResponse:
@@ -970,6 +1361,11 @@ class AsyncOperations(AsyncCaller):
         return await self._call(Request[models.SearchResponse](
             "POST", "/api/v1/search", query={"tenant_id": tenant_id}, body=body
         ))
+
+    async def learn_search_fusion(self, body: models.LearnFusionRequest) -> models.LearnedFusion:
+        """Learn how much meaning is to count, on queries with what should be found for them. Nothing is kept: set what
+        is answered in `search.fusion`, or send it with searches."""
+        return await self._call(Request[models.LearnedFusion]("POST", "/api/v1/search/fusion/learn", body=body))
 
     async def put_search_item(self, body: models.NewSearchItem) -> models.SearchItemTaken:
         """Put an item."""
