@@ -1,6 +1,6 @@
 """The `mlflow` client, unchanged, against a running server: it logs, registers, promotes, searches, loads, downloads.
 
-The server is found by `MLFLOW_TRACKING_URI` and `MLFLOW_TRACKING_TOKEN`. To add what the client can do: a test here.
+The registry is found by `MLFLOW_TRACKING_URI` and `MLFLOW_TRACKING_TOKEN`, what it serves by `WATERSHED_SERVING_URL`. To add what the client can do: a test here.
 """
 
 import copy
@@ -66,10 +66,10 @@ def layers(seed):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def ask(path, body):
+def ask(path, body=None):
     """What the server answers beside MLflow's API."""
     headers = {"authorization": f"Bearer {os.environ['MLFLOW_TRACKING_TOKEN']}", "content-type": "application/json"}
-    request = urllib.request.Request(os.environ["MLFLOW_TRACKING_URI"] + urllib.parse.quote(path), json.dumps(body).encode(), headers)
+    request = urllib.request.Request(os.environ["WATERSHED_SERVING_URL"] + urllib.parse.quote(path), body and json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
@@ -297,6 +297,92 @@ def test_what_is_registered_is_served(client, experiment, name, tmp_path):
         time.sleep(0.05)
     told = ask("/api/v1/predict", {"model_name": name, "inputs": [{"x": row} for row in rows.tolist()]})
     numpy.testing.assert_allclose(told["predictions"], offline(networks[1], rows), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_with_a_reference_is_watched(client, experiment, name, tmp_path):
+    run = client.create_run(experiment).info.run_id
+    onnx.save(doubling(), tmp_path / "network.onnx")
+    client.log_artifact(run, str(tmp_path / "network.onnx"), "model")
+    sample = numpy.random.default_rng(4).normal(size=1000).tolist()
+    feature = {"name": "age", "side": "input", "tensor": "x", "at": 1, "take": "value", "count": 1000, "sample": sample}
+    reference = {"format": "watershed-drift-reference", "version": 1, "rows": "examples", "features": [feature]}
+    client.log_text(run, json.dumps(reference), "model/drift_reference.json")
+    client.create_registered_model(name)
+    version_of(client, name, run)
+    client.set_registered_model_alias(name, "champion", "1")
+    kept = ask("/api/v1/predict", {"model_name": name, "inputs": [{"x": [1, 2]}], "keep": True})
+    # It is watched from when it is asked on.
+    drift = ask(f"/api/v1/models/{name}/drift")
+    assert (drift["reference_features"], drift.get("fault")) == (1, None), drift
+    truth = {"prediction_id": kept["prediction_id"], "values": {"y": [2, 5]}}
+    for expected in ("joined", "duplicate"):
+        told = ask(f"/api/v1/models/{name}/truths", {"truths": [truth]})
+        assert [one["outcome"] for one in told["outcomes"]] == [expected], told
+    [output] = ask(f"/api/v1/models/{name}/accuracy")["outputs"]
+    assert (output["count"], output["mae"], output["bias"]) == (2, 0.5, -0.5), output
+
+
+def scaling(factor):
+    """A network that multiplies what it gets."""
+    network = doubling()
+    network.graph.initializer[0].CopyFrom(helper.make_tensor("two", TensorProto.FLOAT, [1], [factor]))
+    return network
+
+
+def test_a_version_that_is_worse_goes_back_by_itself(client, experiment, name, tmp_path):
+    client.create_registered_model(name)
+    for factor in (2.0, 6.0):
+        run = client.create_run(experiment).info.run_id
+        onnx.save(scaling(factor), tmp_path / "network.onnx")
+        client.log_artifact(run, str(tmp_path / "network.onnx"), "model")
+        version_of(client, name, run)
+    client.set_registered_model_alias(name, "champion", "1")
+    # What it tells the truth by is twice what is asked: the second version is off by four, 40 % of the scale.
+    asked = {"version": "2", "steps": [10, 100], "sample_min": 30, "step_seconds_min": 1, "loss_scale": 10, "slow_ms": 10_000}
+    canary = ask(f"/api/v1/models/{name}/canaries", asked)
+    assert (canary["stage"], canary["percent"], canary["sequence"]) == ("running", 10, 1), canary
+    assert client.get_model_version_by_alias(name, "canary").version == "2"
+    arms, end, subject = {}, time.monotonic() + 120, 0
+    while canary["stage"] == "running":
+        assert time.monotonic() < end, canary
+        for subject in range(subject, subject + 100):
+            row = {"model_name": name, "inputs": [{"x": [1, 1]}], "keep": True, "user_id": f"user {subject}"}
+            told = ask("/api/v1/predict", row)
+            arms[told["routing_metadata"].get("arm")] = told["model_version"]
+            truth = {"prediction_id": told["prediction_id"], "values": {"y": [2, 2]}}
+            ask(f"/api/v1/models/{name}/truths", {"truths": [truth]})
+        subject += 1
+        canary = ask(f"/api/v1/models/{name}/canaries/1")
+    assert (arms["control"], arms["candidate"]) == ("1", "2"), arms
+    last = canary["decisions"][-1]
+    assert (canary["stage"], canary["percent"]) == ("rolled_back", 0), canary
+    [loss] = [gate for gate in last["evidence"]["gates"] if gate["closed"]]
+    assert (loss["gate"], loss["control_share"]) == ("loss", 0), loss
+    assert abs(loss["candidate_share"] - 0.4) < 1e-6, loss
+    assert served(name, numpy.ones((1, 2), numpy.float32))[1] == "1"
+    assert client.get_registered_model(name).aliases == {"champion": "1"}
+
+
+def test_a_shadow_is_compared(client, experiment, name, tmp_path):
+    client.create_registered_model(name)
+    for factor in (2.0, 2.5):
+        run = client.create_run(experiment).info.run_id
+        onnx.save(scaling(factor), tmp_path / "network.onnx")
+        client.log_artifact(run, str(tmp_path / "network.onnx"), "model")
+        version_of(client, name, run)
+    client.set_registered_model_alias(name, "champion", "1")
+    ask(f"/api/v1/models/{name}/canaries", {"version": "2", "mode": "shadow"})
+    for _ in range(20):
+        assert served(name, numpy.array([[1, 4]], numpy.float32))[1] == "1"
+    end = time.monotonic() + 30
+    while (shadow := ask(f"/api/v1/models/{name}/canaries/1")["shadow"])["compared"] + shadow["skipped"] < 20:
+        assert time.monotonic() < end, shadow
+        time.sleep(0.1)
+    means = {one["output"]: one["mean"] for one in shadow["outputs"]}
+    assert means == {"y[0]": 0.5, "y[1]": 2.0}, shadow
+    ended = ask(f"/api/v1/models/{name}/canaries/1/promote", {"reason": "it is nearer"})
+    assert (ended["stage"], ended["shadow"]["mismatched"]) == ("complete", 0), ended
+    assert client.get_registered_model(name).aliases == {"champion": "2"}
 
 
 def test_experiments_come_and_go(client, experiment):
