@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::{Actor, Clock, Error, Permission, Result, Scope, Timestamp, codes};
+use kernel::{Clock, Error, Permission, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::{Document, Expect, Query, Records, Repository, Selection, Table, Write};
 
@@ -131,10 +131,7 @@ impl AuditLog {
         let entry = Entry {
             sequence: head.sequence + 1,
             at: self.clock.now(),
-            actor: match scope.actor() {
-                Actor::Caller(name) => name.clone(),
-                Actor::System(part) => format!("system:{part}"),
-            },
+            actor: scope.actor().to_string(),
             action: record.action.clone(),
             subject: record.subject.clone(),
             details: record.details.clone(),

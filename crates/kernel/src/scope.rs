@@ -55,6 +55,16 @@ pub enum Actor {
     System(&'static str),
 }
 
+/// As histories and audits name who acted: the credential, or `system:` and the part.
+impl fmt::Display for Actor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller(name) => formatter.write_str(name),
+            Self::System(part) => write!(formatter, "system:{part}"),
+        }
+    }
+}
+
 /// Who acts, for which tenant, with which permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
@@ -106,6 +116,12 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actors_are_told_apart() {
+        assert_eq!(Actor::Caller("shop".to_owned()).to_string(), "shop");
+        assert_eq!(Actor::System("fold").to_string(), "system:fold");
+    }
 
     #[test]
     fn permissions_include_the_weaker_ones() {

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use kernel::{Actor, Clock, Error, Event, Permission, Result, Scope, TenantId, Timestamp, codes};
+use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::{
     Appended, Document, EventLog, Expect, IndexValue, Query, Repository, Selection, Table, Topic, Versioned,
@@ -145,10 +145,7 @@ impl Erasures {
         let erasure = Erasure {
             id: self.keyring.entropy.id(now).as_hyphenated().to_string(),
             at: now,
-            actor: match scope.actor() {
-                Actor::Caller(name) => name.clone(),
-                Actor::System(part) => format!("system:{part}"),
-            },
+            actor: scope.actor().to_string(),
             keys: keys.iter().map(|key| key.document.name.clone()).collect(),
             person: unsealed.then(|| person_hash(scope.tenant(), user_id)),
             progress: Progress::KeysDropped,

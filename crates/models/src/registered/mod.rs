@@ -20,7 +20,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kernel::{Actor, Clock, Entropy, Error, Result, Scope, codes};
+use kernel::{Clock, Entropy, Error, Result, Scope, codes};
 use store::{Expect, Records, Repository, Versioned, Write};
 
 pub use cleanup::{CleanedUp, RemovedVersion};
@@ -199,10 +199,7 @@ pub(crate) fn change(
     told: &Told<'_>,
 ) -> Result<Write> {
     model.changes += 1;
-    let actor = match scope.actor() {
-        Actor::Caller(name) => name.clone(),
-        Actor::System(part) => format!("system:{part}"),
-    };
+    let actor = scope.actor().to_string();
     let change = Change {
         model_id: model.id.clone(),
         sequence: model.changes,

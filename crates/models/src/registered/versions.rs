@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernel::{Actor, Error, Permission, Result, Scope, codes};
+use kernel::{Error, Permission, Result, Scope, codes};
 use store::{Document, Expect, IndexValue, Query, Repository, Selection, Versioned, Write};
 
 use super::documents::VERSIONS;
@@ -112,10 +112,7 @@ impl RegisteredModels {
             id: format!("{}/{version:010}", model.name),
             created_ms: now_ms,
             updated_ms: now_ms,
-            user_id: match scope.actor() {
-                Actor::Caller(name) => name.clone(),
-                Actor::System(part) => format!("system:{part}"),
-            },
+            user_id: scope.actor().to_string(),
             description: new.description.clone(),
             source: new.source.clone(),
             run_id: new.run_id.clone(),

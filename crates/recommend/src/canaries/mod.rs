@@ -22,7 +22,7 @@ use std::time::Duration;
 use edge::AuditLog;
 use edge::audit::Record;
 use kernel::{
-    Actor, Clock, Entropy, Error, ErrorKind, Event, Id, Permission, Result, Scope, TenantId, Timestamp, codes,
+    Clock, Entropy, Error, ErrorKind, Event, Id, Permission, Result, Scope, TenantId, Timestamp, codes,
 };
 use parking_lot::Mutex;
 use rollout::assignment::is_candidate;
@@ -320,10 +320,7 @@ impl Canaries {
         }
         let action = format!("canary.{}", stage.decided());
         self.parts.audit.append(scope, Record { action, subject: name.to_owned(), details }).await?;
-        let actor = match scope.actor() {
-            Actor::Caller(name) => name.clone(),
-            Actor::System(part) => format!("system:{part}"),
-        };
+        let actor = scope.actor().to_string();
         // The gates may take a step at the same time.
         for _ in 0..ATTEMPTS {
             let canary = self.to_end(scope, name, stage)?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use edge::audit::Record;
-use kernel::{Actor, Error, Permission, Result, Scope, codes};
+use kernel::{Error, Permission, Result, Scope, codes};
 use models::registered::{CHAMPION, Promotion, Wanted};
 use rollout::decision::Stage;
 use store::{Expect, Repository, Versioned};
@@ -39,10 +39,7 @@ impl Runtime {
             return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("reason"));
         }
         let canaries = &self.0.canaries;
-        let actor = match scope.actor() {
-            Actor::Caller(name) => name.clone(),
-            Actor::System(part) => format!("system:{part}"),
-        };
+        let actor = scope.actor().to_string();
         let model_id = self.models().model(scope, model).await?.id;
         for _ in 0..ATTEMPTS {
             let found = canaries.found(scope, &model_id, sequence).await?;
