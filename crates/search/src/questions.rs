@@ -34,6 +34,26 @@ pub struct Question {
     pub explains: bool,
 }
 
+impl Question {
+    /// Words and meaning, mistyped words forgiven, of everything: the rest is not asked for.
+    #[must_use]
+    pub fn new(query: String, limit: usize) -> Self {
+        Self {
+            query,
+            semantic: true,
+            filter: Filter::default(),
+            limit,
+            similarity_min: -1.0,
+            fusion: None,
+            rerank: None,
+            forgives_typos: true,
+            counts_facets: false,
+            highlights: false,
+            explains: false,
+        }
+    }
+}
+
 /// Why something was found.
 #[derive(Debug, Clone, Default)]
 pub struct Explanation {

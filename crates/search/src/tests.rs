@@ -127,19 +127,7 @@ fn delete(id: &str) -> Change {
 }
 
 fn question(query: &str, semantic: bool) -> Question {
-    Question {
-        query: query.to_owned(),
-        semantic,
-        filter: Filter::default(),
-        limit: 10,
-        similarity_min: 0.5,
-        fusion: None,
-        rerank: None,
-        forgives_typos: true,
-        counts_facets: false,
-        highlights: false,
-        explains: false,
-    }
+    Question { semantic, similarity_min: 0.5, ..Question::new(query.to_owned(), 10) }
 }
 
 fn ids(answer: &Answer) -> Vec<&str> {

@@ -42,18 +42,11 @@ impl CandidateSource for Finding {
     async fn find(&self, scope: &Scope, text: &str, entity_type: Option<&str>) -> Result<Candidates> {
         let types = entity_type.map(str::to_owned).into_iter().collect();
         let question = Question {
-            query: text.to_owned(),
             // Words alone are no fallback where there is nothing else.
             semantic: self.0.encoder().is_some(),
             filter: Filter { types, ..Filter::default() },
-            limit: CANDIDATES_MAX,
             similarity_min: LIKENESS_MIN,
-            fusion: None,
-            rerank: None,
-            forgives_typos: true,
-            counts_facets: false,
-            highlights: false,
-            explains: false,
+            ..Question::new(text.to_owned(), CANDIDATES_MAX)
         };
         let answer = self.0.search(scope, question).await?;
         let candidate = |found: search::questions::SearchResult| Candidate {

@@ -12,7 +12,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::algorithms::fusion::Fusion;
-use crate::index::Filter;
 use crate::items::{ItemName, invalid};
 use crate::learning::{JudgedQuery, Lesson};
 use crate::questions::Question;
@@ -126,19 +125,7 @@ fn read(place: usize, asked: JudgedSearch) -> Result<JudgedQuery> {
         let name = ItemName { entity_type: item.entity_type, entity_id: item.entity_id };
         (name.key(), item.grade)
     });
-    let question = Question {
-        query: asked.query,
-        semantic: true,
-        filter: Filter::default(),
-        limit: RESULTS_MAX,
-        similarity_min: -1.0,
-        fusion: None,
-        rerank: None,
-        forgives_typos: true,
-        counts_facets: false,
-        highlights: false,
-        explains: false,
-    };
+    let question = Question::new(asked.query, RESULTS_MAX);
     check(&question).map_err(|error| {
         let field = format!("queries[{place}].{}", error.field().unwrap_or_default());
         error.with_field(field)
