@@ -30,6 +30,14 @@ impl Default for Selector {
 }
 
 impl Selector {
+    /// What a request names, or the champion where it names nothing.
+    ///
+    /// # Errors
+    /// As [`Selector::parse`].
+    pub fn asked(text: Option<&str>) -> Result<Self> {
+        text.map(Self::parse).transpose().map(Option::unwrap_or_default)
+    }
+
     /// Reads a number as a version and anything else as an alias.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub fn routes(runtime: Runtime) -> Router {
 }
 
 fn selector(version: &str) -> Result<Selector> {
-    if version.is_empty() { Ok(Selector::default()) } else { Selector::parse(version) }
+    Selector::asked(Some(version).filter(|version| !version.is_empty()))
 }
 
 async fn server_metadata(_caller: Caller, request: Request) -> ApiResult<Response> {

@@ -200,7 +200,7 @@ async fn accuracy(
 ) -> ApiResult<Json<AccuracyResponse>> {
     scope.require(Permission::Read)?;
     check_range(params.days, 1, DAYS_MAX, "days")?;
-    let selector = params.version.as_deref().map(Selector::parse).transpose()?.unwrap_or_default();
+    let selector = Selector::asked(params.version.as_deref())?;
     let place = runtime.place_of(&scope, &name, selector).await?;
     let monitor = &runtime.0.monitor;
     let days = monitor.predictions.days(&scope, &place, params.days).await?;

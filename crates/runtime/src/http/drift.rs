@@ -130,7 +130,7 @@ async fn get(
     Path(name): Path<String>,
     Params(params): Params<DriftParams>,
 ) -> ApiResult<Json<DriftResponse>> {
-    let selector = params.version.as_deref().map(Selector::parse).transpose()?.unwrap_or_default();
+    let selector = Selector::asked(params.version.as_deref())?;
     let place = runtime.standing_place(&scope, &name, selector).await?;
     let monitor = &runtime.0.monitor;
     let head = monitor.windows.head(&scope, &place).await?.map(|head| head.document);
