@@ -4,7 +4,11 @@
 //! Where it answered several, the next waits up to `delay` for as many examples as a call may have. A request that finds the
 //! queue full is refused (`OVERLOADED`); one whose caller went away is not asked; one that fails does not fail those beside
 //! it, for then each is asked alone.
+//!
+//! A call that is known to be brief is made where the worker runs: to hand it to a thread for calls that take long, and its
+//! answer back, would cost more than a small model does.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +20,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::metrics::RuntimeMetrics;
 use crate::model::Model;
 use crate::tensor::Tensor;
+
+/// A call that takes less may hold up what else its thread has to do.
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// How requests are put together.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +45,11 @@ struct Job {
 impl Job {
     fn rows(&self) -> usize {
         self.inputs.first().map_or(1, Tensor::rows)
+    }
+
+    /// How many values: what a call takes grows with them, as with long texts of one example.
+    fn values(&self) -> usize {
+        self.inputs.iter().map(|tensor| tensor.values.len()).sum()
     }
 
     fn joins(&self, first: &Self) -> bool {
@@ -110,14 +122,29 @@ struct Worker {
 impl Worker {
     async fn run(self) {
         let mut had_company = false;
+        // The most values that a call was brief with.
+        let mut brief_values = 0;
         loop {
             let Some(jobs) = self.collect(had_company).await else { return };
             had_company = jobs.len() > 1;
+            let values = jobs.iter().map(Job::values).sum();
             let Ok(place) = self.processors.acquire().await else { return };
             let (model, metrics) = (Arc::clone(&self.model), self.metrics.clone());
+            let call = move || {
+                let begun = Instant::now();
+                answer(model.as_ref(), jobs, &metrics);
+                begun.elapsed()
+            };
             // A panic of the model drops the answers of its jobs, which their callers are told as a defect.
-            drop(tokio::task::spawn_blocking(move || answer(model.as_ref(), jobs, &metrics)).await);
+            let took = match values <= brief_values {
+                true => catch_unwind(AssertUnwindSafe(call)).ok(),
+                false => tokio::task::spawn_blocking(call).await.ok(),
+            };
             drop(place);
+            brief_values = match took {
+                Some(took) if took < BRIEF => brief_values.max(values),
+                _ => brief_values.min(values.saturating_sub(1)),
+            };
         }
     }
 
@@ -267,6 +294,17 @@ mod tests {
         let failed: Vec<_> =
             answers.iter().enumerate().filter(|(_, answer)| answer.is_err()).map(|(at, _)| at).collect();
         assert_eq!(failed, [7]);
+    }
+
+    /// The first call goes to a thread of its own, and the brief ones after it do not.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_model_that_panics_answers_the_next() {
+        let (model, batcher) = start(Fake { panics_on: Some(100.0), ..Fake::doubles() }, LIMITS);
+        for round in 0..3 {
+            assert!(batcher.ask(vec![rows(&[1e3, 1.0])]).await.is_err(), "{round}");
+            assert_eq!(floats(&batcher.ask(vec![rows(&[1.0, 2.0])]).await.unwrap()[0]), [2.0, 4.0]);
+        }
+        assert_eq!(model.calls.lock().len(), 6);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ pub(crate) struct Fake {
     pub(crate) has_batch_axis: bool,
     /// Fails where a value is above this.
     pub(crate) fails_on: Option<f32>,
+    /// Panics where a value is above this.
+    pub(crate) panics_on: Option<f32>,
     pub(crate) takes: Duration,
     /// Rows of each call.
     pub(crate) calls: Mutex<Vec<usize>>,
@@ -45,6 +47,7 @@ impl Fake {
             factor: 2.0,
             has_batch_axis: true,
             fails_on: None,
+            panics_on: None,
             takes: Duration::ZERO,
             calls: Mutex::default(),
             signature,
@@ -68,7 +71,10 @@ impl Model for Fake {
         std::thread::sleep(self.takes);
         self.calls.lock().push(inputs[0].rows());
         let values = floats(&inputs[0]);
-        if self.fails_on.is_some_and(|bound| values.iter().any(|value| *value > bound)) {
+        let has_above =
+            |bound: Option<f32>| bound.is_some_and(|bound| values.iter().any(|value| *value > bound));
+        assert!(!has_above(self.panics_on), "a value is much too large");
+        if has_above(self.fails_on) {
             return Err(Error::new(codes::VALIDATION_ERROR, "a value is too large"));
         }
         let values = values.iter().map(|value| value * self.factor).collect();
