@@ -19,6 +19,7 @@ use crate::algorithms::ticks::{Issues, PriceOrigin, Tick, TickId};
 
 pub use dead_letter::DeadTick;
 pub use kept::{KeptBar, LatestPrice};
+pub(crate) use kept::{LatestData, LatestMetadata};
 pub use tick::{Labels, TickMessage, TickPayload, TickQuality};
 
 /// The types of events.

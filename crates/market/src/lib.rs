@@ -5,7 +5,7 @@
 //! - [`topology`]: the stages from raw ticks to bars and latest prices. [`projection`]: what they make, as rows.
 //! - [`backfill`]: what the rules of now would make of the raw ticks, beside what was made of them.
 //! - [`quality_report`] and [`reconcile`]: what an operator asks about rows. [`samples`]: ticks that are made up.
-//! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP.
+//! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP. `cached`: newest prices in Redis.
 //!
 //! | question | answer |
 //! |---|---|
@@ -23,6 +23,7 @@
 
 pub mod algorithms;
 pub mod backfill;
+mod cached;
 pub mod events;
 pub mod http;
 pub mod metrics;
@@ -45,7 +46,7 @@ use edge::http::health::Check;
 use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result};
 use prometheus_client::registry::Registry as Metrics;
-use store::{Blobs, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records};
+use store::{Blobs, Cache, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records};
 use stream::{
     LogSource, Projector, ProjectorParts, ProjectorSettings, Source, StreamMetrics, TaskParts, TaskSettings,
     Topology, Worker, WorkerSettings,
@@ -55,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 
+use cached::PriceCache;
 use http::HttpState;
 use metrics::{LiveMetrics, StageMetrics};
 use owner::{BrokerTicks, MarketOwner};
@@ -65,8 +67,8 @@ use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
 use views::MarketViews;
 
 pub use settings::{
-    BarSettings, Calendars, InstrumentTerms, KnownSlots, MarketSettings, Rules, StageSettings,
-    StreamSettings, TaxonomySettings, TermsTable,
+    BarSettings, Calendars, InstrumentTerms, KnownSlots, MarketSettings, PriceCacheSettings, Rules,
+    StageSettings, StreamSettings, TaxonomySettings, TermsTable,
 };
 
 /// Between two tries of what an engine that is away did not answer.
@@ -86,6 +88,8 @@ pub struct MarketParts {
     pub records: Arc<dyn Records>,
     /// Prices and bars.
     pub columns: Arc<dyn Columns>,
+    /// Newest prices, where the settings want them there.
+    pub cache: Arc<dyn Cache>,
     /// Checkpoints of the view.
     pub blobs: Arc<dyn Blobs>,
     /// What the view cannot use.
@@ -175,6 +179,7 @@ pub struct Market {
     workers: Vec<(String, Arc<Worker>)>,
     log: Arc<dyn EventLog>,
     columns: Arc<dyn Columns>,
+    cached: Option<PriceCache>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -203,6 +208,11 @@ impl Market {
         let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
         metrics.register_collector(Box::new(told));
         let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
+        let cached = settings.cache.enabled.then(|| {
+            let (views, cache) = (Arc::clone(&views), Arc::clone(&parts.cache));
+            let ttl_max = Duration::from_secs(settings.cache.ttl_seconds);
+            PriceCache::new(views, cache, Arc::clone(&parts.clock), Arc::clone(&parts.entropy), ttl_max)
+        });
         let live = Live::new(Arc::clone(&log), settings.streams.clone(), LiveMetrics::register(metrics));
         Ok(Self {
             owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
@@ -212,6 +222,7 @@ impl Market {
             workers,
             log,
             columns,
+            cached: cached.transpose()?,
             background: Vec::new(),
         })
     }
@@ -255,8 +266,11 @@ impl Market {
         });
     }
 
-    /// Runs the stages in the background until `stop`, from the first raw tick on.
+    /// Runs the stages in the background until `stop`, from the first raw tick on, and writes prices to the cache.
     pub fn start(&mut self, stop: &CancellationToken) {
+        if let Some(cached) = self.cached.take() {
+            self.background.push(tokio::spawn(cached.run(stop.clone())));
+        }
         for (_, worker) in &self.workers {
             let (worker, log, stop) = (Arc::clone(worker), Arc::clone(&self.log), stop.clone());
             let run = async move {

@@ -39,6 +39,8 @@ pub struct MarketSettings {
     pub stages: StageSettings,
     /// Streams of prices and bars to callers.
     pub streams: StreamSettings,
+    /// Newest prices in `storage.cache`.
+    pub cache: PriceCacheSettings,
 }
 
 impl Default for MarketSettings {
@@ -53,6 +55,7 @@ impl Default for MarketSettings {
             bars: BarSettings::default(),
             stages: StageSettings::default(),
             streams: StreamSettings::default(),
+            cache: PriceCacheSettings::default(),
         }
     }
 }
@@ -152,6 +155,29 @@ impl Default for StreamSettings {
     }
 }
 
+/// Newest prices in `storage.cache`, for programs that read Redis and ask nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PriceCacheSettings {
+    /// Whether they are written there.
+    pub enabled: bool,
+    /// How long a value lives at most, 40 to 86,400; a quarter of it at least. A price that stands is written again before.
+    pub ttl_seconds: u64,
+}
+
+impl Default for PriceCacheSettings {
+    fn default() -> Self {
+        Self { enabled: false, ttl_seconds: 60 }
+    }
+}
+
+impl PriceCacheSettings {
+    fn validate(&self) -> Result<()> {
+        let is_span = (40..=86_400).contains(&self.ttl_seconds);
+        require(is_span, "market.cache.ttl_seconds", "must be between 40 and 86,400")
+    }
+}
+
 impl StreamSettings {
     fn validate(&self) -> Result<()> {
         let is_span = (1..=86_400).contains(&self.max_seconds);
@@ -216,6 +242,7 @@ impl MarketSettings {
         let idle = self.stages.idle_after_seconds;
         require(idle > 0, "market.stages.idle_after_seconds", "must be at least 1")?;
         self.streams.validate()?;
+        self.cache.validate()?;
         let normaliser =
             Normaliser::new(self.mapping.clone()).map_err(|fault| invalid("market.mapping", fault))?;
         let feeds = Feeds::new(&self.feeds, &self.mapping)

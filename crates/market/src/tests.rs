@@ -30,7 +30,7 @@ pub(crate) struct Desk {
     pub(crate) records: Arc<dyn Records>,
     pub(crate) columns: Arc<dyn Columns>,
     pub(crate) rules: Arc<Rules>,
-    views: Arc<MarketViews>,
+    pub(crate) views: Arc<MarketViews>,
     seen: BTreeMap<(String, u32), u64>,
 }
 

@@ -142,6 +142,12 @@ impl MarketViews {
         }
     }
 
+    /// Every tenant that anything is known of.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.tenants.read().keys().cloned().collect()
+    }
+
     fn take(&self, partition: u32, event: &Event) -> Result<(), Rejection> {
         if let Some(repeats) = &self.repeats
             && repeats.lock().entry(partition).or_default().knows(event)

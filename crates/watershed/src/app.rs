@@ -380,6 +380,7 @@ async fn open_market(
         topics: engines.topics.clone(),
         records: Arc::clone(&engines.records),
         columns: Arc::clone(&engines.columns),
+        cache: Arc::clone(&engines.cache),
         blobs: Arc::clone(&engines.blobs),
         dead_letters: guarded.dead_letters.clone(),
         clock: Arc::clone(&ambient.clock),

@@ -226,6 +226,7 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("DATA_PROC_NORMALIZATION_MAX_BATCH_SIZE", "market.stages.batch_events", Kind::Integer),
     ("DATA_PROC_AGGREGATION_WATERMARK_DELAY", "market.bars.watermark_delay_seconds", Kind::Integer),
     ("DATA_PROC_AGGREGATION_LATE_DATA_THRESHOLD", "market.bars.allowed_lateness_seconds", Kind::Integer),
+    ("DATA_PROC_PROJECTION_CACHE_TTL", "market.cache.ttl_seconds", Kind::Integer),
     ("NORMALIZE_TICKS_IDEMPOTENCY_TTL_SECONDS", "market.stages.deduplication_seconds", Kind::Integer),
     #[cfg(feature = "search")]
     ("ML_EMBEDDING_MODEL", "search.model_name", Kind::Text),

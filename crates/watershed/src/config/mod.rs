@@ -122,6 +122,9 @@ impl Config {
         self.registry.validate()?;
         self.runtime.validate()?;
         self.market.validate()?;
+        let is_read_by_others = self.storage.chosen().cache == Engine::Redis;
+        let rule = "needs Redis, which others can read: set `storage.redis.url`";
+        require(is_read_by_others || !self.market.cache.enabled, "market.cache.enabled", rule)?;
         self.compliance.validate()?;
         self.validate_keys()?;
         #[cfg(feature = "search")]
@@ -185,6 +188,18 @@ mod tests {
         assert_eq!(config.recommend.answers.max_count, 50);
         let flags = vec![("server.port", Value::Integer(3))];
         assert_eq!(Config::load(Some(&path), &environment, flags).unwrap().server.port, 3);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn prices_for_others_need_a_cache_that_others_can_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watershed.toml");
+        std::fs::write(&path, "[market.cache]\nenabled = true\n").unwrap();
+        let refused = Config::load(Some(&path), &Environment::of(&[]), vec![]).unwrap_err();
+        assert_eq!(refused.field(), Some("market.cache.enabled"));
+        let environment = Environment::of(&[("REDIS_URL", "redis://127.0.0.1:6379")]);
+        assert!(Config::load(Some(&path), &environment, vec![]).is_ok());
     }
 
     #[test]

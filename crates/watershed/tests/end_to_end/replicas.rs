@@ -1,5 +1,7 @@
 //! Several servers on one PostgreSQL and one Redis agree: on events, keys, limits and models.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -261,4 +263,34 @@ fn a_schema_that_is_not_there_is_told_with_what_to_do() {
     let password = engine("WATERSHED_TEST_REDIS_URL");
     let password = password.split(['@', ':']).nth(2).unwrap_or("none-in-the-address");
     assert!(!config.contains(password) && !config.contains(KEY), "{config}");
+}
+
+/// What a program that asks Redis itself is told.
+fn get(key: &str) -> String {
+    let url = engine("WATERSHED_TEST_REDIS_URL");
+    let (password, address) = url.trim_start_matches("redis://:").split_once('@').unwrap();
+    let mut socket = TcpStream::connect(address.split('/').next().unwrap()).unwrap();
+    write!(socket, "AUTH {password}\r\nGET {key}\r\nQUIT\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// One of the two writes, and it is the newest price, whichever was told of the tick.
+#[test]
+fn newest_prices_stand_in_redis() {
+    let place = Place::new();
+    let (one, two) = replicas(&place.settings(&format!("{NO_TRAINING}[market.cache]\nenabled = true\n")));
+    let tick = |sequence: u64, price: f64| {
+        json!({"source_system": "feed", "market": "MISO", "symbol": "HUB", "sequence": sequence, "price": price,
+            "timestamp": format!("2024-01-01T00:00:{sequence:02}Z"), "volume": 1})
+    };
+    let key = format!("{}:default:v:served:latest_price:HUB", place.name);
+    for (server, sequence, price) in [(&one, 1, -31.25), (&two, 2, 7.5), (&one, 3, 8.5)] {
+        server.create("/api/v1/market/ticks", &tick(sequence, price));
+        soon("the price in Redis", || get(&key).contains(&format!("\"price\":{price}")));
+    }
+    assert!(get(&key.replace(":default:", ":other:")).contains("$-1"), "no other tenant has it");
+    let _ = one.stop();
+    drop_schema(&two.stop());
 }
