@@ -128,7 +128,8 @@ def slot_messages(first, count, number, dues, due):
 def follow(options):
     to = Brokers(options.brokers) if options.brokers else Server(options.address, options.key)
     ours, theirs = multiprocessing.Pipe()
-    reader = multiprocessing.Process(target=look, args=(options.address, options.key, theirs))
+    # It ends with this process, also where that ends early.
+    reader = multiprocessing.Process(target=look, args=(options.address, options.key, theirs), daemon=True)
     reader.start()
     each = max(1, int(options.rate * SLOT_SECONDS))
     began, late, dues = time.monotonic() + 0.2, [], {name: [] for name in PROBES}
