@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use kernel::{Clock, Entropy, Error, Result, Scope, TenantId, Timestamp};
+use kernel::{Clock, Entropy, Error, Result, Scope, TenantId};
 use store::Cache;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::events::{LatestData, LatestMetadata, LatestPrice};
+use crate::events::{LatestData, LatestMetadata, LatestPrice, moment};
 use crate::views::{Instrument, MarketViews, Price};
 
 /// Between two looks.
@@ -168,7 +168,6 @@ impl PriceCache {
 
 /// The price in the form of its topic.
 fn value(tenant: &TenantId, id: &str, instrument: &Instrument, price: &Price) -> Result<Vec<u8>> {
-    let moment = |time_us| Timestamp::from_microsecond(time_us).unwrap_or_default();
     let flags: Vec<Cow<'static, str>> = price.quality_flags.iter().cloned().map(Cow::Owned).collect();
     let told = LatestPrice {
         projection_type: "latest_price",
@@ -193,7 +192,7 @@ fn value(tenant: &TenantId, id: &str, instrument: &Instrument, price: &Price) ->
 
 #[cfg(test)]
 mod tests {
-    use kernel::{ManualClock, SeededEntropy};
+    use kernel::{ManualClock, SeededEntropy, Timestamp};
     use serde_json::{Value, json};
     use store::memory::MemoryCache;
 

@@ -240,11 +240,15 @@ pub struct BarEvent<'a> {
     pub metadata: Metadata<'a>,
 }
 
+/// A time of the wire, microseconds since 1970; 1970 where no calendar has it.
+pub(crate) fn moment(time_us: i64) -> Timestamp {
+    Timestamp::from_microsecond(time_us).unwrap_or_default()
+}
+
 impl<'a> BarEvent<'a> {
     /// The bar of an instrument, as it is written.
     #[must_use]
     pub fn of(tenant: &'a TenantId, instrument: &'a str, market: &'a str, bar: &Bar) -> Self {
-        let moment = |time_us| Timestamp::from_microsecond(time_us).unwrap_or_default();
         Self {
             instrument_id: instrument,
             market,

@@ -269,7 +269,13 @@ impl Market {
     /// Runs the stages in the background until `stop`, from the first raw tick on, and writes prices to the cache.
     pub fn start(&mut self, stop: &CancellationToken) {
         if let Some(cached) = self.cached.take() {
-            self.background.push(tokio::spawn(cached.run(stop.clone())));
+            let (log, stop) = (Arc::clone(&self.log), stop.clone());
+            let run = async move {
+                if stop.run_until_cancelled(first_tick(log.as_ref())).await.is_some() {
+                    cached.run(stop).await;
+                }
+            };
+            self.background.push(tokio::spawn(run));
         }
         for (_, worker) in &self.workers {
             let (worker, log, stop) = (Arc::clone(worker), Arc::clone(&self.log), stop.clone());

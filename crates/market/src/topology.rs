@@ -27,7 +27,7 @@ pub use aggregate::{BAR_KINDS, BarKind, BarPartial, BarTrade};
 pub use enrich::Enricher;
 pub use normalise::{check_moment, normalised};
 
-use crate::events::{RECEIVED_AT, TickMessage, topics};
+use crate::events::{RECEIVED_AT, TickMessage, moment, topics};
 use crate::settings::Rules;
 
 /// Raw messages.
@@ -64,10 +64,6 @@ pub(crate) fn received_us(event: &Event) -> Option<i64> {
 
 fn decode(event: &Event) -> Result<TickMessage, Rejection> {
     event.data_as().map_err(Rejection::from)
-}
-
-fn moment(time_us: i64) -> Timestamp {
-    Timestamp::from_microsecond(time_us).unwrap_or_default()
 }
 
 fn emission(kind: &'static str, tick: &TickMessage) -> Result<Emission, Rejection> {

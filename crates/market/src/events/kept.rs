@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, TickMessage};
+use super::{Labels, TickMessage, moment};
 use crate::algorithms::bars::{Interval, Ohlcv};
 
 /// What [`super::BarEvent`] wrote.
@@ -61,7 +61,6 @@ impl<'a> LatestPrice<'a> {
     #[must_use]
     pub fn of(tick: &'a TickMessage) -> Self {
         let payload = &tick.payload;
-        let moment = |time_us| Timestamp::from_microsecond(time_us).unwrap_or_default();
         Self {
             projection_type: "latest_price",
             instrument_id: &payload.instrument_id,

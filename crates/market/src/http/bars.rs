@@ -12,8 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, moment};
+use super::HttpState;
 use crate::algorithms::bars::Interval;
+use crate::events::moment;
 use crate::service::{BarQuestion, BarState, ToldBar};
 
 /// The header of answers that are not JSON: where the next page begins.

@@ -11,8 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, moment};
+use super::HttpState;
 use crate::algorithms::curves::{Arbitrage, Curve, CurvePoint, Method};
+use crate::events::moment;
 use crate::service::curves::{KeptQuotes, QuoteSet, TenorQuote, years};
 
 /// As many as the guide's snapshots have.

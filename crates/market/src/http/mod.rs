@@ -15,7 +15,6 @@ pub mod validate;
 use std::sync::Arc;
 
 use edge::Ingest;
-use kernel::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::Service;
@@ -45,8 +44,4 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(validate::routes())
         .merge(dead_letters::routes())
         .with_state(state)
-}
-
-fn moment(time_us: i64) -> Timestamp {
-    Timestamp::from_microsecond(time_us).unwrap_or_default()
 }

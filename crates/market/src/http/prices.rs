@@ -10,7 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{HttpState, moment};
+use super::HttpState;
+use crate::events::moment;
 use crate::service::{Filter, Quoted};
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {

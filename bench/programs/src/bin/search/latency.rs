@@ -13,7 +13,6 @@ use kernel::{Clock, Scope, SeededEntropy, SystemClock, TenantId};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use search::encoder::{Encoded, Encoder, ModelIdentity, SentenceEncoder};
-use search::index::Filter;
 use search::items::{Change, Item};
 use search::questions::Question;
 use search::{Search, SearchParts, SearchSettings};
@@ -154,17 +153,11 @@ async fn times(
     for _ in 0..queries {
         let words = rng.random_range(2..=8);
         let question = Question {
-            query: text(rng, words),
             semantic,
-            filter: Filter::default(),
-            limit: 10,
             similarity_min: 0.0,
-            fusion: None,
-            rerank: None,
-            forgives_typos: true,
             counts_facets,
             highlights: true,
-            explains: false,
+            ..Question::new(text(rng, words), 10)
         };
         let began = Instant::now();
         std::hint::black_box(search.search(scope, question).await?);

@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use store::ColumnRow;
 
 use super::Format;
-use crate::http::moment;
+use crate::events::moment;
 use crate::service::export::{Cell, Export, ExportTable};
 
 /// The text, piece by piece.
