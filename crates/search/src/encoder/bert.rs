@@ -177,10 +177,18 @@ fn norm(files: &ModelFiles, name: &str, shape: &Shape) -> Result<Norm> {
 }
 
 pub(super) fn linear(files: &ModelFiles, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-    Ok(Linear {
-        weights: files.tensor(&format!("{name}.weight"), &[outputs, inputs])?,
-        bias: files.tensor(&format!("{name}.bias"), &[outputs])?,
-    })
+    let (weights, bias) = weights_and_bias(files, name, outputs, inputs)?;
+    Ok(Linear::new(&weights, bias))
+}
+
+fn weights_and_bias(
+    files: &ModelFiles,
+    name: &str,
+    outputs: usize,
+    inputs: usize,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let weights = files.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+    Ok((weights, files.tensor(&format!("{name}.bias"), &[outputs])?))
 }
 
 impl Layer {
@@ -188,14 +196,15 @@ impl Layer {
         let (hidden, wide) = (shape.hidden_size, shape.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{number}.{part}");
         // One product for all three is quicker than three.
-        let mut projection = Linear { weights: Vec::new(), bias: Vec::new() };
+        let (mut weights, mut bias) = (Vec::new(), Vec::new());
         for part in ["query", "key", "value"] {
-            let one = linear(files, &name(&format!("attention.self.{part}")), hidden, hidden)?;
-            projection.weights.extend(one.weights);
-            projection.bias.extend(one.bias);
+            let of_part = name(&format!("attention.self.{part}"));
+            let (more_weights, more_bias) = weights_and_bias(files, &of_part, hidden, hidden)?;
+            weights.extend(more_weights);
+            bias.extend(more_bias);
         }
         Ok(Self {
-            projection,
+            projection: Linear::new(&weights, bias),
             mixing: linear(files, &name("attention.output.dense"), hidden, hidden)?,
             mixing_norm: norm(files, &name("attention.output.LayerNorm"), shape)?,
             widening: linear(files, &name("intermediate.dense"), wide, hidden)?,

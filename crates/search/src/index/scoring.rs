@@ -99,7 +99,8 @@ pub(super) fn search(
     let meanings = forgiven(searcher, fields, query)?;
     let weighing = Weighing::new(searcher, fields, bm25, &meanings)?;
     let mut found = Found::default();
-    for segment in searcher.segment_readers() {
+    let mut best = Vec::new();
+    for (place, segment) in searcher.segment_readers().iter().enumerate() {
         let mut passing = query.filter.passing(segment, fields)?;
         let scores = if meanings.is_empty() { None } else { Some(scores(segment, fields, &weighing)?) };
         if let Some(scores) = &scores {
@@ -115,12 +116,10 @@ pub(super) fn search(
         }
         let score_of = |document: DocId| scores.as_ref().map_or(0.0, |scores| scores[document as usize]);
         let of_segment = passing.iter().map(|document| (score_of(document), document));
-        keep_best(&mut found.hits, segment, of_segment, query.count)?;
+        let of_segment = best_of(segment, of_segment, query.count)?;
+        best.extend(of_segment.into_iter().map(|(score, key)| Ranked { score, segment: place, key }));
     }
-    found
-        .hits
-        .sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key)));
-    found.hits.truncate(query.count);
+    found.hits = hits(searcher, best, query.count)?;
     found.meanings = meanings;
     Ok(found)
 }
@@ -188,39 +187,72 @@ fn scores(segment: &SegmentReader, fields: Fields, weighing: &Weighing) -> tanti
     Ok(scores)
 }
 
-/// The best of a segment, ties by key: the keys of a segment are numbered in their order.
-fn keep_best(
-    best: &mut Vec<Hit>,
+/// A document among the best of its segment.
+#[derive(Debug, Clone, Copy)]
+struct Ranked {
+    score: f32,
+    segment: usize,
+    /// The number of its key among those of the segment, which are in their order.
+    key: u64,
+}
+
+/// The best of a segment, ties by key, as scores and numbers of keys.
+fn best_of(
     segment: &SegmentReader,
     more: impl Iterator<Item = (f32, DocId)>,
     count: usize,
-) -> tantivy::Result<()> {
+) -> tantivy::Result<Vec<(f32, u64)>> {
+    let mut best: Vec<(f32, u64)> = Vec::new();
     if count == 0 {
-        return Ok(());
+        return Ok(best);
     }
-    let Some(keys) = segment.fast_fields().str(KEY)? else { return Ok(()) };
-    let mut own: Vec<(f32, u64)> = Vec::new();
+    let Some(keys) = segment.fast_fields().str(KEY)? else { return Ok(best) };
     let mut least = f32::NEG_INFINITY;
     for (score, document) in more {
         // A place is given up only to what is better by score or key: what is worse by score need not be looked at.
         if score < least {
             continue;
         }
-        let Some(place) = keys.ords().first(document) else { continue };
-        own.push((score, place));
-        if own.len() >= 2 * count + ROOM {
-            least = shorten(&mut own, count);
+        let Some(key) = keys.ords().first(document) else { continue };
+        best.push((score, key));
+        if best.len() >= 2 * count + ROOM {
+            least = shorten(&mut best, count);
         }
     }
-    shorten(&mut own, count);
-    for (score, place) in own {
-        let mut key = String::new();
-        if !keys.ord_to_str(place, &mut key)? {
+    shorten(&mut best, count);
+    Ok(best)
+}
+
+/// The best of all segments, best first, ties by key.
+fn hits(searcher: &Searcher, mut best: Vec<Ranked>, count: usize) -> tantivy::Result<Vec<Hit>> {
+    best.sort_unstable_by(|left, right| right.score.total_cmp(&left.score));
+    // Keys are slow to read: only of those that may be among the best, whatever their keys are.
+    if let Some(last) = count.checked_sub(1).and_then(|last| best.get(last)).map(|last| last.score) {
+        best.retain(|ranked| ranked.score >= last);
+    }
+    // A block of keys is unpacked once for all that are in it.
+    best.sort_unstable_by_key(|ranked| (ranked.segment, ranked.key));
+    let mut hits = Vec::with_capacity(best.len());
+    for of_segment in best.chunk_by(|left, right| left.segment == right.segment) {
+        let Some(segment) =
+            of_segment.first().and_then(|ranked| searcher.segment_readers().get(ranked.segment))
+        else {
+            continue;
+        };
+        let Some(keys) = segment.fast_fields().str(KEY)? else { continue };
+        let numbers: Vec<u64> = of_segment.iter().map(|ranked| ranked.key).collect();
+        let mut scores = of_segment.iter().map(|ranked| ranked.score);
+        let has_all = keys.dictionary().sorted_ords_to_term_cb(&numbers, |key| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            hits.extend(scores.next().map(|score| Hit { key, score }));
+        })?;
+        if !has_all {
             return Err(TantivyError::InternalError("an indexed item has no key".to_owned()));
         }
-        best.push(Hit { key, score });
     }
-    Ok(())
+    hits.sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key)));
+    hits.truncate(count);
+    Ok(hits)
 }
 
 /// Candidates beyond what is wanted, before they are sorted.
