@@ -41,7 +41,8 @@ PLANTED = [
     ("POST", "/api/v1/webhooks", {"url": "https://MARK.example.com/", "events": ["model.updated"]}),
     ("POST", "/api/v1/webhooks/{id}/test", None),
     ("POST", "/api/v1/market/ticks", {"source_system": "MARK", "market": "MISO", "symbol": "MISO_INDIANA_HUB",
-                                      "timestamp": "2024-01-01T00:00:00Z", "price": 31.2}),
+                                      "timestamp": "2024-01-01T00:00:00Z", "price": 31.2, "bid": 31.1,
+                                      "ask": 31.3}),
     ("POST", "/api/v1/market/curves/UST/quotes", {"as_of": "2024-01-01T00:00:00Z", "quotes": [
         {"tenor": "1y", "rate": 0.05}, {"tenor": "2y", "rate": 0.04}]}),
     # Not a number, and so a dead letter of the stage.

@@ -13,6 +13,8 @@
 //! | what is this instrument? | [`algorithms::instruments::Taxonomy::classify`] |
 //! | is this tick to be trusted? | [`algorithms::quality::assess`] |
 //! | open, high, low, close, volume? | [`algorithms::bars::BarSeries`] |
+//! | how far are bid and ask apart? | [`algorithms::bars::Quote`] |
+//! | how far is a price from what is usual? | [`algorithms::bars::BarWindow`] |
 //! | what is money worth in ten years? | [`algorithms::curves::Curve::bootstrap`] |
 //!
 //! It refuses a number that is not finite, a time whose unit must be guessed, and a price that nobody quoted: what is

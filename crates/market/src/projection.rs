@@ -4,7 +4,7 @@
 //! have, so that outputs that come again change nothing. [`rebuild`] makes the rows again from the topics: those of the
 //! stages, and the corrections of a backfill, which have a topic of their own so that no stage counts a tick twice.
 //!
-//! To add a table: its declaration, and what of which topic goes there in [`row`].
+//! To add a table: its declaration, a place in [`tables`], and what of which topic goes there in [`rows_of`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use store::{
 };
 use stream::{LogSink, Output, Sink};
 
-use crate::algorithms::bars::Ohlcv;
+use crate::algorithms::bars::{Ohlcv, Quote};
+use crate::algorithms::quality::VALID;
 use crate::events::{KeptBar, TickMessage, kinds, topics};
 use crate::service::curves::{CURVE_QUOTES, row_of};
 use crate::topology::BAR_KINDS;
@@ -47,6 +48,28 @@ pub const PRICES: ColumnTable = ColumnTable {
         Column { name: "quality_flags", kind: ColumnKind::Text },
     ],
 };
+
+/// Every quote, by instrument and time, whether there was a trade with it or not.
+pub const QUOTES: ColumnTable = ColumnTable {
+    name: "market_quotes",
+    columns: &[
+        Column { name: "bid_price", kind: ColumnKind::Float },
+        Column { name: "ask_price", kind: ColumnKind::Float },
+        Column { name: "market", kind: ColumnKind::Text },
+        Column { name: "currency", kind: ColumnKind::Text },
+        Column { name: "unit", kind: ColumnKind::Text },
+        Column { name: "source_system", kind: ColumnKind::Text },
+        Column { name: "sequence", kind: ColumnKind::Integer },
+        Column { name: "tick_id", kind: ColumnKind::Text },
+        Column { name: "received_us", kind: ColumnKind::Integer },
+        Column { name: "quality_flags", kind: ColumnKind::Text },
+    ],
+};
+
+/// The tables that stages and backfills write.
+pub(crate) fn tables() -> impl Iterator<Item = ColumnTable> {
+    [PRICES, QUOTES].into_iter().chain(BAR_KINDS.map(|kind| kind.table))
+}
 
 /// Bytes of names that a row has at most, so that a full append is within what the port takes.
 const ROWS_AT_ONCE: usize = MAX_APPEND_ROWS / 2;
@@ -84,7 +107,7 @@ pub(crate) struct Rows(BTreeMap<(TenantId, &'static str), (ColumnTable, Vec<Colu
 
 impl Rows {
     pub(crate) fn add(&mut self, topic: &Topic, event: &Event) -> Result<()> {
-        if let Some((table, row)) = row(topic, event)? {
+        for (table, row) in rows_of(topic, event)? {
             let entry = self.0.entry((event.tenant.clone(), table.name));
             entry.or_insert_with(|| (table, Vec::new())).1.push(row);
         }
@@ -112,21 +135,25 @@ impl Rows {
     }
 }
 
-/// The row that an event of a topic is, where it is one.
-pub(crate) fn row(topic: &Topic, event: &Event) -> Result<Option<(ColumnTable, ColumnRow)>> {
+/// The rows that an event of a topic makes: of a tick its price and its quote, where it has them.
+pub(crate) fn rows_of(topic: &Topic, event: &Event) -> Result<Vec<(ColumnTable, ColumnRow)>> {
     // Punctuations, and at brokers what others wrote there.
     if ![kinds::ENRICHED_TICK, kinds::BAR, kinds::CORRECTED_ROW].contains(&event.kind.as_str()) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     if topic.as_str() == topics::CORRECTED_ROWS {
-        return event.data_as::<Correction>()?.row().map(Some);
+        return Ok(vec![event.data_as::<Correction>()?.row()?]);
     }
     if topic.as_str() == topics::ENRICHED_TICKS {
         let tick: TickMessage = event.data_as()?;
-        return Ok(tick.trade().map(|_| (PRICES, price_row(&tick))));
+        let price = tick.trade().map(|_| (PRICES, price_row(&tick)));
+        let quote = tick.quote().map(|quote| (QUOTES, quote_row(&tick, &quote)));
+        return Ok(price.into_iter().chain(quote).collect());
     }
-    let Some(kind) = BAR_KINDS.iter().find(|kind| kind.topic == topic.as_str()) else { return Ok(None) };
-    Ok(Some((kind.table, bar_row(&event.data_as()?))))
+    let Some(kind) = BAR_KINDS.iter().find(|kind| kind.topic == topic.as_str()) else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![(kind.table, bar_row(&event.data_as()?))])
 }
 
 fn number(value: Option<f64>) -> ColumnValue {
@@ -137,6 +164,11 @@ fn integer(value: u64) -> ColumnValue {
     ColumnValue::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
+/// Ticks of one time stand in the order of their numbers.
+fn place_of(tick: &TickMessage) -> String {
+    format!("{:020}-{}", tick.payload.sequence.unwrap_or(0), tick.payload.tick_id)
+}
+
 fn price_row(tick: &TickMessage) -> ColumnRow {
     let payload = &tick.payload;
     let text = |text: &str| ColumnValue::Text(text.to_owned());
@@ -144,8 +176,7 @@ fn price_row(tick: &TickMessage) -> ColumnRow {
     ColumnRow {
         series: payload.instrument_id.clone(),
         time_ns: tick.occurred_at.saturating_mul(1_000),
-        // Ticks of one time stand in the order of their numbers.
-        id: format!("{:020}-{}", payload.sequence.unwrap_or(0), payload.tick_id),
+        id: place_of(tick),
         revision: 0,
         values: vec![
             number(payload.price),
@@ -160,6 +191,36 @@ fn price_row(tick: &TickMessage) -> ColumnRow {
             text(&payload.tick_id),
             ColumnValue::Integer(tick.ingested_at),
             ColumnValue::Text(flags),
+        ],
+    }
+}
+
+fn quote_row(tick: &TickMessage, quote: &Quote) -> ColumnRow {
+    let payload = &tick.payload;
+    let text = |text: &str| ColumnValue::Text(text.to_owned());
+    // That of a tick without any other is no flag beside one.
+    let flags = payload.quality_flags.as_deref().unwrap_or_default();
+    let own = flags.iter().map(|flag| &**flag).filter(|flag| *flag != VALID);
+    let mut flags: Vec<&str> = own.chain(quote.state().flag()).collect();
+    if flags.is_empty() {
+        flags.push(VALID);
+    }
+    ColumnRow {
+        series: payload.instrument_id.clone(),
+        time_ns: tick.occurred_at.saturating_mul(1_000),
+        id: place_of(tick),
+        revision: 0,
+        values: vec![
+            number(quote.bid),
+            number(quote.ask),
+            text(&payload.market),
+            text(&payload.currency),
+            text(&payload.unit),
+            text(&payload.source_system),
+            payload.sequence.map_or(ColumnValue::Missing, integer),
+            text(&payload.tick_id),
+            ColumnValue::Integer(tick.ingested_at),
+            ColumnValue::Text(flags.join(",")),
         ],
     }
 }
@@ -248,8 +309,7 @@ impl Correction {
     fn row(self) -> Result<(ColumnTable, ColumnRow)> {
         let wrong =
             |what: &str| Error::new(codes::CORRUPTED, format!("a correction of `{}` {what}", self.table));
-        let mut tables = [PRICES].into_iter().chain(BAR_KINDS.map(|kind| kind.table));
-        let table = tables.find(|table| table.name == self.table).ok_or_else(|| wrong("names no table"))?;
+        let table = tables().find(|table| table.name == self.table).ok_or_else(|| wrong("names no table"))?;
         if self.values.len() > table.columns.len() {
             return Err(wrong("has more values than the table has columns"));
         }

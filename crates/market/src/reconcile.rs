@@ -21,7 +21,7 @@ use stream::{Repeats, Task, Topology};
 
 use crate::Topics;
 use crate::events::topics;
-use crate::projection::{CORRECTED_ROWS, PRICES, json, row};
+use crate::projection::{CORRECTED_ROWS, json, rows_of, tables};
 use crate::topology::{BAR_KINDS, ENRICHED_TICKS};
 
 const ROWS_AT_ONCE: usize = 1_000;
@@ -163,16 +163,17 @@ async fn told(scope: &Scope, log: &dyn EventLog, days: &mut Days) -> Result<()> 
                     if repeats.knows(event) {
                         continue;
                     }
-                    let Some((table, row)) = row(&topic, event)? else { continue };
-                    let place =
-                        || (table.name, row.series.clone(), row.time_ns, row.id.clone(), row.revision);
-                    let is_new = if is_correction {
-                        corrected.insert(place())
-                    } else {
-                        corrected.is_empty() || !corrected.contains(&place())
-                    };
-                    if is_new {
-                        days.entry(day_of(table, &row)).or_default().0.add(&row);
+                    for (table, row) in rows_of(&topic, event)? {
+                        let place =
+                            || (table.name, row.series.clone(), row.time_ns, row.id.clone(), row.revision);
+                        let is_new = if is_correction {
+                            corrected.insert(place())
+                        } else {
+                            corrected.is_empty() || !corrected.contains(&place())
+                        };
+                        if is_new {
+                            days.entry(day_of(table, &row)).or_default().0.add(&row);
+                        }
                     }
                 }
             }
@@ -184,7 +185,7 @@ async fn told(scope: &Scope, log: &dyn EventLog, days: &mut Days) -> Result<()> 
 /// Adds what is served, with every revision.
 async fn served(scope: &Scope, columns: &dyn Columns, days: &mut Days) -> Result<()> {
     let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: MAX_TIME_NS };
-    for table in [PRICES].into_iter().chain(BAR_KINDS.map(|kind| kind.table)) {
+    for table in tables() {
         let mut after: Option<String> = None;
         loop {
             let series = columns.series(scope, table, after.as_deref(), MAX_SERIES).await?;
@@ -220,6 +221,7 @@ async fn served(scope: &Scope, columns: &dyn Columns, days: &mut Days) -> Result
 mod tests {
     use super::*;
     use crate::MarketSettings;
+    use crate::projection::PRICES;
     use crate::quality_report::{By, Question, report};
     use crate::tests::{Desk, MINUTE_MS, START_MS, scope, tick};
     use crate::topology;

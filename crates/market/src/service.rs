@@ -1,4 +1,4 @@
-//! The questions: prices, bars, instruments, and what would become of a message.
+//! The questions: prices, quotes, bars and what the last of them say together, instruments, and what would become of a message.
 //!
 //! A newest price is read from the view; one as of a time, and closed bars, from the rows. An open bar stands in an answer
 //! where the rows have none with as many trades.
@@ -10,15 +10,19 @@ pub mod curves;
 mod dead_letters;
 pub mod export;
 pub mod live;
+mod spreads;
+mod statistics;
 mod validate;
 
 use std::sync::Arc;
 
 use kernel::{Error, ErrorCode, ErrorKind, Permission, Result, Scope, Timestamp, codes};
-use store::{ColumnRow, ColumnScan, ColumnValue, Columns, EventLog, MAX_TIME_NS, TimeRange};
+use store::{ColumnRow, ColumnScan, ColumnTable, ColumnValue, Columns, EventLog, MAX_TIME_NS, TimeRange};
 
 pub use bars::{BarAnswer, BarQuestion, BarState, ToldBar};
 pub use dead_letters::{STAGES, StageLetter, StageLetters};
+pub use spreads::{KeptQuote, QUOTE_NOT_FOUND, SpreadAnswer, SpreadQuestion, ToldSpread};
+pub use statistics::{StatisticsAnswer, StatisticsLine, StatisticsQuestion, WINDOW_MAX};
 pub use validate::{Verdict, Would};
 
 use crate::algorithms::instruments::Classification;
@@ -26,7 +30,7 @@ use crate::projection::{PRICES, is_withdrawn};
 use crate::settings::Rules;
 use crate::views::{Instrument, MarketViews, Price, Quote};
 
-/// Withdrawn prices that are read at once.
+/// Withdrawn rows that are read at once.
 const ROWS_PASSED_OVER: usize = 1_000;
 /// How often they are.
 const PAGES_PASSED_OVER: usize = 20;
@@ -127,22 +131,28 @@ impl Service {
     pub async fn price_as_of(&self, scope: &Scope, id: &str, time: Timestamp) -> Result<Quoted> {
         scope.require(Permission::Read)?;
         let as_of_ns = nanoseconds(time, "as_of")?;
-        let rows = self.columns.latest(scope, PRICES, &[id], as_of_ns).await?;
-        let mut row = rows.into_iter().next();
-        if row.as_ref().is_some_and(is_withdrawn) {
-            row = self.last_price_row(scope, id, as_of_ns).await?;
-        }
+        let row = self.last_row(scope, PRICES, id, as_of_ns).await?;
         let row = row.ok_or_else(|| price_not_found(id))?;
         Ok(Quoted { instrument: id.to_owned(), price: price_of(&row)?, quote: None })
     }
 
-    /// The newest price at a time or before that was not withdrawn.
-    async fn last_price_row(&self, scope: &Scope, id: &str, as_of_ns: i64) -> Result<Option<ColumnRow>> {
+    /// The newest row of a table at a time or before that was not withdrawn.
+    async fn last_row(
+        &self,
+        scope: &Scope,
+        table: ColumnTable,
+        id: &str,
+        as_of_ns: i64,
+    ) -> Result<Option<ColumnRow>> {
+        let newest = self.columns.latest(scope, table, &[id], as_of_ns).await?.into_iter().next();
+        if newest.as_ref().is_none_or(|row| !is_withdrawn(row)) {
+            return Ok(newest);
+        }
         let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: as_of_ns.saturating_add(1).min(MAX_TIME_NS) };
         let mut scan = ColumnScan { descending: true, ..ColumnScan::new(id, range, ROWS_PASSED_OVER) };
         let mut reached_ns = as_of_ns;
         for _ in 0..PAGES_PASSED_OVER {
-            let page = self.columns.scan(scope, PRICES, &scan).await?;
+            let page = self.columns.scan(scope, table, &scan).await?;
             let last_ns = page.rows.last().map(|row| row.time_ns);
             let found = page.rows.into_iter().find(|row| !is_withdrawn(row));
             if found.is_some() || page.cursor.is_none() {
@@ -152,11 +162,13 @@ impl Service {
             scan.cursor = page.cursor;
         }
         let reached = Timestamp::from_nanosecond(reached_ns.into()).unwrap_or_default();
+        let (code, what) =
+            if table.name == PRICES.name { (PRICE_NOT_FOUND, "price") } else { (QUOTE_NOT_FOUND, "quote") };
         let message = format!(
-            "a backfill withdrew every price of `{}` after {reached}; ask for a time before that",
+            "a backfill withdrew every {what} of `{}` after {reached}; ask for a time before that",
             id.escape_debug()
         );
-        Err(Error::new(PRICE_NOT_FOUND, message).with_field("as_of"))
+        Err(Error::new(code, message).with_field("as_of"))
     }
 
     /// The newest prices of the instruments after `after`, in the order of their ids.
@@ -263,33 +275,40 @@ fn nanoseconds(time: Timestamp, field: &str) -> Result<i64> {
 }
 
 /// The value of a column that a table has.
-fn value<'a>(row: &'a ColumnRow, table: store::ColumnTable, name: &str) -> Result<&'a ColumnValue> {
+fn value<'a>(row: &'a ColumnRow, table: ColumnTable, name: &str) -> Result<&'a ColumnValue> {
     let place = table.place(name)?;
     row.values.get(place).ok_or_else(|| Error::internal("a row has fewer values than its table columns"))
 }
 
-fn float(row: &ColumnRow, table: store::ColumnTable, name: &str) -> Result<Option<f64>> {
+fn float(row: &ColumnRow, table: ColumnTable, name: &str) -> Result<Option<f64>> {
     Ok(match value(row, table, name)? {
         ColumnValue::Float(number) => Some(*number),
         _ => None,
     })
 }
 
-fn whole(row: &ColumnRow, table: store::ColumnTable, name: &str) -> Result<Option<i64>> {
+fn whole(row: &ColumnRow, table: ColumnTable, name: &str) -> Result<Option<i64>> {
     Ok(match value(row, table, name)? {
         ColumnValue::Integer(number) => Some(*number),
         _ => None,
     })
 }
 
+fn text(row: &ColumnRow, table: ColumnTable, name: &str) -> Result<String> {
+    Ok(match value(row, table, name)? {
+        ColumnValue::Text(text) => text.clone(),
+        _ => String::new(),
+    })
+}
+
+/// The flags of a row, which has them with commas between.
+fn flags(row: &ColumnRow, table: ColumnTable) -> Result<Vec<String>> {
+    let flags = text(row, table, "quality_flags")?;
+    Ok(flags.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect())
+}
+
 fn price_of(row: &ColumnRow) -> Result<Price> {
-    let text = |name: &str| {
-        Ok::<_, Error>(match value(row, PRICES, name)? {
-            ColumnValue::Text(text) => text.clone(),
-            _ => String::new(),
-        })
-    };
-    let flags = text("quality_flags")?;
+    let text = |name: &str| text(row, PRICES, name);
     Ok(Price {
         price: float(row, PRICES, "price")?.ok_or_else(|| Error::internal("a row of prices has none"))?,
         volume: float(row, PRICES, "volume")?,
@@ -301,6 +320,6 @@ fn price_of(row: &ColumnRow) -> Result<Price> {
         tick_id: text("tick_id")?,
         occurred_us: row.time_ns.div_euclid(1_000),
         received_us: whole(row, PRICES, "received_us")?.unwrap_or(0),
-        quality_flags: flags.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect(),
+        quality_flags: flags(row, PRICES)?,
     })
 }

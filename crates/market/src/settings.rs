@@ -381,6 +381,12 @@ impl Calendars {
         self.by_market.get(market).unwrap_or(&self.usual)
     }
 
+    /// Where the interval that an instant is in begins, by each calendar that there is.
+    pub fn starts(&self, interval: Interval, time_us: i64) -> impl Iterator<Item = i64> {
+        let all = std::iter::once(&self.usual).chain(self.by_market.values());
+        all.filter_map(move |calendar| Some(calendar.slot(interval, time_us).ok()?.start_us))
+    }
+
     /// The interval that an instant is in; none beyond the years of a calendar.
     pub fn slot(
         &self,

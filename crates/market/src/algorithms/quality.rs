@@ -19,6 +19,8 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize as Derived};
 
 const MICROSECONDS: i64 = 1_000_000;
+/// The flag of what has no other.
+pub const VALID: &str = "valid";
 
 /// One flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl QualityFlags {
     /// Their names, always in the same order; `valid` where there are none.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let set = QualityFlag::ALL.into_iter().filter(move |(flag, _)| self.contains(*flag));
-        self.is_valid().then_some("valid").into_iter().chain(set.map(|(_, name)| name))
+        self.is_valid().then_some(VALID).into_iter().chain(set.map(|(_, name)| name))
     }
 
     fn insert_if(&mut self, flag: QualityFlag, is_set: bool) {

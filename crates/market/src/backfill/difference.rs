@@ -6,7 +6,7 @@
 //! | there | not there | added, under the revision that live would have given |
 //! | there | other values | the next revision |
 //! | not there | there | withdrawn: the next revision, without values |
-//! | a bar that live can still change, a price that came after the plan or before what is left of the raw ticks | | left to live |
+//! | a bar that live can still change, a price or quote that came after the plan or before what is left of the raw ticks | | left to live |
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, VecDeque};
@@ -19,8 +19,7 @@ use store::{ColumnRow, ColumnScan, ColumnTable, ColumnValue, Columns, MAX_SERIES
 use super::replay::Progress;
 use super::routes::Settled;
 use super::{Live, Report, Scratch, Wanted};
-use crate::projection::{Corrections, PRICES, is_withdrawn, withdrawn};
-use crate::topology::BAR_KINDS;
+use crate::projection::{Corrections, PRICES, QUOTES, is_withdrawn, tables, withdrawn};
 
 const ROWS_AT_ONCE: usize = 1_000;
 /// Rows of a table that a report shows.
@@ -94,9 +93,8 @@ pub(super) struct Comparison<'a> {
 
 impl Comparison<'_> {
     pub(super) async fn run(&self, report: &mut Report, progress: &Progress) -> Result<()> {
-        let tables = [PRICES].into_iter().chain(BAR_KINDS.map(|kind| kind.table));
         let scope = Scope::system(self.wanted.tenant.clone(), "backfill");
-        for table in tables {
+        for table in tables() {
             let all = self.series(&scope, table).await?;
             let (mut found, mut changes) = (Found::default(), Vec::new());
             for (place, series) in all.iter().enumerate() {
@@ -202,8 +200,8 @@ impl Comparison<'_> {
             Some(ColumnValue::Integer(value)) => Ok::<_, Error>(*value),
             _ => Ok(i64::MAX),
         };
-        if table.name == PRICES.name {
-            // Live writes a price once; one that came later is none of the replay.
+        if [PRICES.name, QUOTES.name].contains(&table.name) {
+            // Live writes a price or a quote once; one that came later is none of the replay.
             let newest_us = self.planned_at.as_microsecond() - MARGIN_US;
             let received_us = whole("received_us")?;
             let is_held = self.retained_us.is_none_or(|retained_us| received_us > retained_us);

@@ -17,12 +17,12 @@ use super::replay::Replay;
 use super::routes::Settled;
 use super::{Found, LEASE, Live, Progress, Report, Scratch, Wanted, backfill, system};
 use crate::events::{RECEIVED_AT, topics};
-use crate::projection::{Corrections, PRICES, rebuild};
+use crate::projection::{Corrections, PRICES, QUOTES, rebuild};
 use crate::tests::{Desk, MINUTE_MS, START_MS, scope, tick};
 use crate::topology::BAR_KINDS;
 use crate::{MarketSettings, Rules, Topics};
 
-const TABLES: [ColumnTable; 4] = [PRICES, BAR_KINDS[0].table, BAR_KINDS[1].table, BAR_KINDS[2].table];
+const TABLES: [ColumnTable; 5] = [PRICES, QUOTES, BAR_KINDS[0].table, BAR_KINDS[1].table, BAR_KINDS[2].table];
 
 fn quiet() -> Progress {
     Arc::new(|_, _, _| {})
@@ -244,6 +244,44 @@ async fn what_is_no_tick_any_more_is_withdrawn_and_what_is_one_now_is_added() {
     assert_eq!((report.tables["market_prices"].withdrawn, report.tables["bars_5m"].withdrawn), (1, 1));
     assert_eq!(as_of(&desk).await.unwrap_err().code(), crate::service::PRICE_NOT_FOUND);
     assert_eq!(sum(&run(&desk, &part).await).different(), 0);
+}
+
+#[tokio::test]
+async fn quotes_are_made_again_as_prices_are() {
+    let quoted = |place: u64, minute: f64, has_trade: bool| {
+        let mut quote = tick(place, minute, 10.5);
+        (quote["bid"], quote["ask"]) = (json!(10.0), json!(11.0));
+        if !has_trade {
+            quote.as_object_mut().unwrap().remove("price");
+        }
+        quote
+    };
+    let ticks = vec![tick(1, 1.0, 30.0), quoted(2, 2.0, true), quoted(3, 3.0, false), quoted(4, 30.0, false)];
+    let mut desk = desk_with(&[ticks], 2).await;
+    let before = rows(desk.columns.as_ref()).await;
+    let quotes = |report: &Report| report.tables["market_quotes"];
+    let same = run(&desk, &wanted()).await;
+    assert_eq!((quotes(&same).equal, sum(&same).different()), (3, 0), "{same:?}");
+    // Rows of before there was a table of quotes.
+    let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: MAX_TIME_NS };
+    desk.columns.delete(&scope("desk"), QUOTES, None, range).await.unwrap();
+    assert_eq!(rebuild(desk.log.as_ref(), desk.columns.as_ref()).await.unwrap(), 3);
+    assert_eq!(rows(desk.columns.as_ref()).await, before);
+
+    // Bids were taken for asks.
+    let newest = async |desk: &Desk| desk.service().quote_as_of(&scope("desk"), "HUB", None).await;
+    assert_eq!(newest(&desk).await.unwrap().quote.spread(), Some(1.0));
+    desk.rules = rules("[mapping]\nbid = [\"ask\"]\nask = [\"bid\"]");
+    let report = run(&desk, &wanted()).await;
+    assert_eq!((quotes(&report).changed, sum(&report).different()), (3, 4), "one is of a trade: {report:?}");
+    let crossed = newest(&desk).await.unwrap();
+    assert!(crossed.quote.spread() == Some(-1.0) && crossed.quality_flags.contains(&"crossed".to_owned()));
+    // Nobody quoted at all.
+    desk.rules = rules("[mapping]\nbid = []\nask = []");
+    let report = run(&desk, &wanted()).await;
+    assert_eq!((quotes(&report).withdrawn, report.tables["bars_5m"].different()), (3, 0), "{report:?}");
+    assert_eq!(newest(&desk).await.unwrap_err().code(), crate::service::QUOTE_NOT_FOUND);
+    assert_eq!(sum(&run(&desk, &wanted()).await).different(), 0, "it is done");
 }
 
 #[tokio::test]

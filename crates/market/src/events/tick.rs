@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{SCHEMA_VERSION, Stamp};
-use crate::algorithms::bars::Trade;
+use crate::algorithms::bars::{Quote, Trade};
 use crate::algorithms::ticks::{PriceOrigin, Tick};
 
 /// A tick with its envelope.
@@ -140,6 +140,18 @@ impl TickMessage {
             sequence: payload.sequence.unwrap_or(0),
             price,
             volume: payload.volume.unwrap_or(0.0),
+        })
+    }
+
+    /// The quote, where there is a bid or an ask, with what orders it among others.
+    #[must_use]
+    pub fn quote(&self) -> Option<Quote> {
+        let payload = &self.payload;
+        (payload.bid_price.is_some() || payload.ask_price.is_some()).then(|| Quote {
+            time_us: self.occurred_at,
+            sequence: payload.sequence.unwrap_or(0),
+            bid: payload.bid_price,
+            ask: payload.ask_price,
         })
     }
 }

@@ -12,13 +12,27 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::HttpState;
+use super::lines::{NEXT_FROM, csv, ndjson};
+use super::{HttpState, earliest, latest};
 use crate::algorithms::bars::Interval;
 use crate::events::moment;
 use crate::service::{BarQuestion, BarState, ToldBar};
 
-/// The header of answers that are not JSON: where the next page begins.
-const NEXT_FROM: &str = "next-from";
+const HEADER: [&str; 13] = [
+    "interval_start",
+    "interval_end",
+    "state",
+    "revision",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "vwap",
+    "trade_count",
+    "market",
+    "bars",
+];
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new().routes(routes!(get))
@@ -75,11 +89,11 @@ pub struct BarParams {
     format: Format,
 }
 
-fn default_interval() -> String {
+pub(super) fn default_interval() -> String {
     Interval::FIVE_MINUTES.to_string()
 }
 
-fn default_limit() -> usize {
+pub(super) fn default_limit() -> usize {
     1_000
 }
 
@@ -115,11 +129,7 @@ impl From<ToldBar> for BarLine {
         Self {
             interval_start: moment(bar.start_us),
             interval_end: moment(bar.end_us),
-            state: match bar.state {
-                BarState::Open => "open",
-                BarState::Closed => "closed",
-                BarState::Gap => "gap",
-            },
+            state: state_name(bar.state),
             revision: bar.revision,
             open: values.map(|values| values.open),
             high: values.map(|values| values.high),
@@ -131,6 +141,14 @@ impl From<ToldBar> for BarLine {
             market: bar.market,
             bars: bar.bars,
         }
+    }
+}
+
+pub(super) fn state_name(state: BarState) -> &'static str {
+    match state {
+        BarState::Open => "open",
+        BarState::Closed => "closed",
+        BarState::Gap => "gap",
     }
 }
 
@@ -147,25 +165,30 @@ pub struct BarsResponse {
     next_from: Option<Timestamp>,
 }
 
+/// The interval of a request.
+pub(super) fn interval_of(text: &str) -> Result<Interval> {
+    text.parse().map_err(|_| {
+        let message = format!("`{}` is not one of 5m, 1h, 1d", text.escape_debug());
+        Error::new(codes::VALIDATION_ERROR, message).with_field("interval")
+    })
+}
+
 impl BarParams {
     fn question(&self, instrument: &str) -> Result<BarQuestion> {
         check_range(self.limit, 1, 10_000, "limit")?;
         if let Some(most) = self.downsample {
             check_range(most, 1, 10_000, "downsample")?;
         }
-        let invalid =
-            |field: &str, message: String| Error::new(codes::VALIDATION_ERROR, message).with_field(field);
-        let interval = self.interval.parse().map_err(|_| {
-            invalid("interval", format!("`{}` is not one of 5m, 1h, 1d", self.interval.escape_debug()))
-        })?;
+        let interval = interval_of(&self.interval)?;
         if self.gaps && self.from.is_none() {
-            return Err(invalid("from", "must be given where gaps are asked for".to_owned()));
+            let message = "must be given where gaps are asked for";
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("from"));
         }
         Ok(BarQuestion {
             instrument: instrument.to_owned(),
             interval,
-            from: self.from.unwrap_or_else(|| moment(-store::MAX_TIME_NS / 1_000)),
-            to: self.to.unwrap_or_else(|| moment(store::MAX_TIME_NS / 1_000)),
+            from: self.from.unwrap_or_else(earliest),
+            to: self.to.unwrap_or_else(latest),
             market: self.market.clone(),
             limit: self.limit,
             has_gaps: self.gaps,
@@ -202,40 +225,7 @@ async fn get(
             (told, [(header::CONTENT_TYPE, "application/x-ndjson")], ndjson(&lines)?).into_response()
         }
         Format::Csv => {
-            (told, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&lines)?).into_response()
+            (told, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&HEADER, &lines)?).into_response()
         }
     })
-}
-
-fn ndjson(lines: &[BarLine]) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line).map_err(Error::internal)?;
-        text.push(b'\n');
-    }
-    Ok(text)
-}
-
-fn csv(lines: &[BarLine]) -> Result<Vec<u8>> {
-    const HEADER: [&str; 13] = [
-        "interval_start",
-        "interval_end",
-        "state",
-        "revision",
-        "open",
-        "high",
-        "low",
-        "close",
-        "volume",
-        "vwap",
-        "trade_count",
-        "market",
-        "bars",
-    ];
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    writer.write_record(HEADER).map_err(Error::internal)?;
-    for line in lines {
-        writer.serialize(line).map_err(Error::internal)?;
-    }
-    writer.into_inner().map_err(|fault| Error::internal(fault.into_error()))
 }

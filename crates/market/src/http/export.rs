@@ -1,11 +1,16 @@
-//! `GET /api/v1/market/export/{table}`: prices and bars of a range, all of them, as lines of JSON, CSV or Parquet.
+//! `GET /api/v1/market/export/{table}`: prices, quotes and bars of a range, all of them, as lines of JSON, CSV, Parquet or
+//! Arrow.
 //!
 //! An export that fails half-way breaks the connection off, so that no one takes a part for the whole; a Parquet file
 //! without its end is none. A tenant may have so many at once (see [`edge::AnswerStream`]).
 //!
-//! To add a format: its name in [`Format`], what writes it beside `text` and `parquet`.
+//! To add a format: its name in [`Format`], what writes it beside `text`, `parquet` and `arrow`.
 
+mod arrow;
+mod batches;
 mod parquet;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use axum::extract::State;
@@ -19,8 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::HttpState;
-use crate::events::moment;
+use super::{HttpState, earliest, latest};
 use crate::service::export::ExportTable;
 
 const MOST_INSTRUMENTS: usize = 200;
@@ -40,16 +44,19 @@ pub enum Format {
     Csv,
     /// Parquet, with times in microseconds of UTC.
     Parquet,
+    /// Apache Arrow's streaming format, uncompressed, with times in microseconds of UTC.
+    Arrow,
 }
 
 impl Format {
-    const ALL: [Self; 3] = [Self::Ndjson, Self::Csv, Self::Parquet];
+    const ALL: [Self; 4] = [Self::Ndjson, Self::Csv, Self::Parquet, Self::Arrow];
 
     fn media_type(self) -> &'static str {
         match self {
             Self::Ndjson => "application/x-ndjson",
             Self::Csv => "text/csv",
             Self::Parquet => "application/vnd.apache.parquet",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
         }
     }
 
@@ -58,6 +65,7 @@ impl Format {
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
+            Self::Arrow => "arrows",
         }
     }
 
@@ -107,14 +115,14 @@ pub struct ExportParams {
     format: Option<Format>,
 }
 
-/// Export prices or bars.
+/// Export prices, quotes or bars.
 ///
 /// Of one instrument after another, oldest first, each row in its newest revision. Bars that were not told yet are left out.
 #[utoipa::path(get, path = "/api/v1/market/export/{table}", tag = "market", operation_id = "export_market_rows",
-    params(("table" = String, Path, description = "`prices`, `bars_5m`, `bars_1h` or `bars_1d`.", example = "prices"),
+    params(("table" = String, Path, description = "`prices`, `quotes`, `bars_5m`, `bars_1h` or `bars_1d`.", example = "prices"),
         ExportParams),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"),
-        (String = "application/vnd.apache.parquet")))))]
+        (String = "application/vnd.apache.parquet"), (String = "application/vnd.apache.arrow.stream")))))]
 async fn get(
     State(state): State<HttpState>,
     Caller(scope): Caller,
@@ -132,12 +140,12 @@ async fn get(
         let message = format!("are {MOST_INSTRUMENTS} at most; leave them out, or ask more than once");
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("symbols").into());
     }
-    let from = params.from.unwrap_or_else(|| moment(-store::MAX_TIME_NS / 1_000));
-    let to = params.to.unwrap_or_else(|| moment(store::MAX_TIME_NS / 1_000));
-    let export = state.service.export(&scope, table, instruments, (from, to))?;
+    let range = (params.from.unwrap_or_else(earliest), params.to.unwrap_or_else(latest));
+    let export = state.service.export(&scope, table, instruments, range)?;
     let body = match format {
         Format::Ndjson | Format::Csv => answer.body(text::pieces(export, format)),
         Format::Parquet => answer.body(parquet::pieces(export)?),
+        Format::Arrow => answer.body(arrow::pieces(export)?),
     };
     let file = format!("attachment; filename=\"{}.{}\"", table.name, format.ending());
     let headers = [
@@ -146,29 +154,4 @@ async fn get(
         (header::VARY, "accept".to_owned()),
     ];
     Ok((headers, body).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_format_that_the_caller_takes_is_sent() {
-        let check = |accept: &[&'static str], expected: Option<Format>| {
-            let mut headers = HeaderMap::new();
-            for value in accept {
-                headers.append(header::ACCEPT, value.parse().unwrap());
-            }
-            let found = Format::accepted(&headers);
-            assert_eq!(found.as_ref().ok().copied(), expected, "{accept:?}");
-            if let Err(error) = found {
-                assert_eq!(error.field(), Some("accept"));
-            }
-        };
-        check(&[], Some(Format::Ndjson));
-        check(&["*/*"], Some(Format::Ndjson));
-        check(&["Text/CSV; q=0.9, */*"], Some(Format::Csv));
-        check(&["image/png", "application/vnd.apache.parquet"], Some(Format::Parquet));
-        check(&["image/png"], None);
-    }
 }

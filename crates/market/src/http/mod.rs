@@ -7,7 +7,10 @@ pub mod curves;
 pub mod dead_letters;
 pub mod export;
 pub mod instruments;
+mod lines;
 pub mod prices;
+pub mod spreads;
+pub mod statistics;
 pub mod stream;
 pub mod ticks;
 pub mod validate;
@@ -15,8 +18,10 @@ pub mod validate;
 use std::sync::Arc;
 
 use edge::Ingest;
+use kernel::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::events::moment;
 use crate::service::Service;
 use crate::service::live::Live;
 
@@ -37,6 +42,8 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(ticks::routes())
         .merge(prices::routes())
         .merge(bars::routes())
+        .merge(spreads::routes())
+        .merge(statistics::routes())
         .merge(export::routes())
         .merge(stream::routes())
         .merge(curves::routes())
@@ -44,4 +51,14 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(validate::routes())
         .merge(dead_letters::routes())
         .with_state(state)
+}
+
+/// Before everything that rows can hold.
+fn earliest() -> Timestamp {
+    moment(-store::MAX_TIME_NS / 1_000)
+}
+
+/// After everything that rows can hold.
+fn latest() -> Timestamp {
+    moment(store::MAX_TIME_NS / 1_000)
 }

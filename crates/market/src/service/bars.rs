@@ -82,8 +82,7 @@ impl Service {
     /// engine.
     pub async fn bars(&self, scope: &Scope, question: &BarQuestion) -> Result<BarAnswer> {
         scope.require(Permission::Read)?;
-        let place = BAR_KINDS.iter().position(|kind| kind.interval == question.interval);
-        let place = place.ok_or_else(|| invalid("interval", "bars of 5m, 1h and 1d are kept"))?;
+        let place = place_of(question.interval)?;
         let (from_ns, to_ns) = (nanoseconds(question.from, "from")?, nanoseconds(question.to, "to")?);
         if to_ns < from_ns {
             return Err(invalid("to", "must not be before `from`"));
@@ -143,7 +142,7 @@ impl Service {
     }
 
     /// Lays the open bars over those that were told; how far ticks have come, in microseconds.
-    fn lay_open(
+    pub(super) fn lay_open(
         &self,
         scope: &Scope,
         question: &BarQuestion,
@@ -222,11 +221,17 @@ impl Service {
     }
 }
 
-fn invalid(field: &str, message: impl Into<String>) -> Error {
+/// The place of an interval in [`BAR_KINDS`].
+pub(super) fn place_of(interval: Interval) -> Result<usize> {
+    let place = BAR_KINDS.iter().position(|kind| kind.interval == interval);
+    place.ok_or_else(|| invalid("interval", "bars of 5m, 1h and 1d are kept"))
+}
+
+pub(super) fn invalid(field: &str, message: impl Into<String>) -> Error {
     Error::new(codes::VALIDATION_ERROR, message.into()).with_field(field)
 }
 
-fn told(row: &ColumnRow, kind: &BarKind) -> Result<ToldBar> {
+pub(super) fn told(row: &ColumnRow, kind: &BarKind) -> Result<ToldBar> {
     let number = |name: &str| {
         float(row, kind.table, name)?.ok_or_else(|| Error::internal("a row of bars lacks a price"))
     };

@@ -1,4 +1,4 @@
-//! Prices and bars of a range, of one instrument after another: everything that was told, for who takes it all away.
+//! Prices, quotes and bars of a range, of one instrument after another: everything that was told, for who takes it all away.
 //!
 //! Rows are read in pages while they are taken, each in its newest revision; a bar that was not told yet is not among them.
 //! To add a table: an [`ExportTable`]. To add a column: a line in its fields, at the end.
@@ -10,7 +10,7 @@ use kernel::{Error, Permission, Result, Scope, Timestamp, codes};
 use store::{ColumnRow, ColumnScan, ColumnTable, ColumnValue, Columns, TimeRange};
 
 use super::{Service, instrument_not_found, nanoseconds};
-use crate::projection::{NO_MARKET, PRICES, is_withdrawn};
+use crate::projection::{NO_MARKET, PRICES, QUOTES, is_withdrawn};
 use crate::topology::BAR_KINDS;
 
 const ROWS_AT_ONCE: usize = 2_000;
@@ -99,6 +99,22 @@ const PRICE_FIELDS: &[Field] = &[
     field("revision", FieldKind::Integer, Place::Revision),
 ];
 
+const QUOTE_FIELDS: &[Field] = &[
+    field("instrument_id", FieldKind::Text, Place::Series),
+    field("occurred_at", FieldKind::Time, Place::Time),
+    column("bid_price", FieldKind::Float),
+    column("ask_price", FieldKind::Float),
+    column("market", FieldKind::Text),
+    column("currency", FieldKind::Text),
+    column("unit", FieldKind::Text),
+    column("source_system", FieldKind::Text),
+    column("sequence", FieldKind::Integer),
+    column("tick_id", FieldKind::Text),
+    field("received_at", FieldKind::Time, Place::Column("received_us")),
+    column("quality_flags", FieldKind::Text),
+    field("revision", FieldKind::Integer, Place::Revision),
+];
+
 const BAR_FIELDS: &[Field] = &[
     field("instrument_id", FieldKind::Text, Place::Series),
     field("market", FieldKind::Text, Place::Market),
@@ -115,8 +131,9 @@ const BAR_FIELDS: &[Field] = &[
 ];
 
 /// All of them.
-pub static TABLES: [ExportTable; 4] = [
+pub static TABLES: [ExportTable; 5] = [
     ExportTable { name: "prices", fields: PRICE_FIELDS, table: PRICES },
+    ExportTable { name: "quotes", fields: QUOTE_FIELDS, table: QUOTES },
     ExportTable { name: "bars_5m", fields: BAR_FIELDS, table: BAR_KINDS[0].table },
     ExportTable { name: "bars_1h", fields: BAR_FIELDS, table: BAR_KINDS[1].table },
     ExportTable { name: "bars_1d", fields: BAR_FIELDS, table: BAR_KINDS[2].table },

@@ -24,8 +24,7 @@ const EVENT: &str = r#"{"specversion":"1.0","id":"planted-event","source":"/test
 const ITEM: &str = r#"{"entity_type":"note","entity_id":"planted","text":"planted planted-mark"}"#;
 const WEBHOOK: &str = r#"{"url":"https://planted.example/","events":["model.updated"]}"#;
 
-const TICK: &str =
-    r#"{"source_system":"planted","symbol":"planted","timestamp":"2024-01-01T00:00:00Z","price":1}"#;
+const TICK: &str = r#"{"source_system":"planted","symbol":"planted","timestamp":"2024-01-01T00:00:00Z","price":1,"bid":1,"ask":2}"#;
 
 const CURVE_QUOTES: &str =
     r#"{"as_of":"2024-01-01T00:00:00Z","quotes":[{"tenor":"1y","rate":0.05},{"tenor":"2y","rate":0.04}]}"#;
@@ -245,6 +244,15 @@ const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/market/instruments/{id}", "/api/v1/market/instruments/planted", "read", None),
     ("GET", "/api/v1/market/prices", "/api/v1/market/prices", "read", None),
     ("GET", "/api/v1/market/prices/{instrument}", "/api/v1/market/prices/planted", "read", None),
+    ("GET", "/api/v1/market/spreads/{instrument}", "/api/v1/market/spreads/planted", "read", None),
+    (
+        "GET",
+        "/api/v1/market/spreads/{instrument}/history",
+        "/api/v1/market/spreads/planted/history",
+        "read",
+        None,
+    ),
+    ("GET", "/api/v1/market/statistics/{instrument}", "/api/v1/market/statistics/planted", "read", None),
     ("GET", "/api/v1/market/stream", "/api/v1/market/stream?from=earliest&follow=false", "read", None),
     ("GET", "/ws/prices", "/ws/prices?from=earliest&follow=false", "read", None),
     ("GET", "/api/v1/market/taxonomy", "/api/v1/market/taxonomy", "read", None),
@@ -423,7 +431,9 @@ fn plant(server: &Server) -> Planted {
     // One that runs counts who asks.
     assert_eq!(server.post("/api/v1/canaries/planted-canary/rollback", &json!({})).0, 200);
     server.create("/api/v1/market/ticks", &serde_json::from_str(TICK).unwrap());
-    assert!(wait(|| server.get("/api/v1/market/prices/planted").0 == 200));
+    for resource in ["prices", "spreads"] {
+        assert!(wait(|| server.get(&format!("/api/v1/market/{resource}/planted")).0 == 200));
+    }
     server.create("/api/v1/market/curves/planted/quotes", &serde_json::from_str(CURVE_QUOTES).unwrap());
     assert_eq!(
         server.put("/api/v1/feature-sets/planted-set", &serde_json::from_str(FEATURE_SET).unwrap()).0,

@@ -34,6 +34,7 @@ mod lists;
 mod live;
 mod logs;
 mod market;
+mod market_figures;
 mod models;
 mod monitoring;
 #[cfg(feature = "full")]

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, KEY, SETTINGS, Server, encode, metric, refused, wait};
 
-const TICKS: &str = "/api/v1/market/ticks";
+pub(crate) const TICKS: &str = "/api/v1/market/ticks";
 
 /// A tick of an hour on the first day of 2024.
-fn tick(sequence: u64, minute: u32, second: u32, price: impl Into<Value>) -> Value {
+pub(crate) fn tick(sequence: u64, minute: u32, second: u32, price: impl Into<Value>) -> Value {
     let time = format!("2024-01-01T{:02}:{:02}:{second:02}Z", minute / 60, minute % 60);
     json!({
         "source_system": "feed", "market": "MISO", "symbol": "MISO_INDIANA_HUB", "sequence": sequence, "timestamp": time,
@@ -19,13 +19,13 @@ fn tick(sequence: u64, minute: u32, second: u32, price: impl Into<Value>) -> Val
     })
 }
 
-fn price(server: &Server) -> Option<f64> {
+pub(crate) fn price(server: &Server) -> Option<f64> {
     let (status, answer) = server.get("/api/v1/market/prices/MISO_INDIANA_HUB");
     (status == 200).then(|| answer["price"].as_f64().unwrap())
 }
 
 /// Minute, close, trades, revision, state of each bar.
-fn bars(server: &Server, query: &str) -> Vec<(String, f64, u64, Option<u64>, String)> {
+pub(crate) fn bars(server: &Server, query: &str) -> Vec<(String, f64, u64, Option<u64>, String)> {
     let answer = server.read(&format!("/api/v1/market/bars/MISO_INDIANA_HUB?{query}"));
     let line = |bar: &Value| {
         (

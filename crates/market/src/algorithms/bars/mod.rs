@@ -3,7 +3,8 @@
 //! - [`Partial`]: some trades of an interval; merges in any order and grouping to the same bits.
 //! - [`Calendar`], [`Interval`], [`Slots`]: which interval of an exchange's clock an instant is in.
 //! - [`BarSeries`]: the bars of one instrument under a watermark, with revisions.
-//! - [`gaps()`]: where nobody traded. [`SpreadPartial`], [`Rolling`], [`Volatility`]: what the guide calls custom.
+//! - [`gaps()`]: where nobody traded. [`SpreadPartial`], [`Rolling`], [`Volatility`], [`BarWindow`]: what the guide calls
+//!   custom.
 //!
 //! It refuses prices that nobody paid: a backfilled one ([`crate::algorithms::ticks::Tick::traded_price`]) is no trade,
 //! and a gap stays a gap. To add an interval: `Interval`. To add a statistic that must not depend on the order of
@@ -27,10 +28,10 @@ pub use calendar::{Calendar, CalendarSettings, Slot};
 pub use gaps::gaps;
 pub use interval::Interval;
 pub use partial::{Ohlcv, Partial, Trade};
-pub use rolling::{Change, Moments, Rolling, RollingStatistics, Volatility};
+pub use rolling::{BarWindow, Change, Moments, Rolling, RollingStatistics, Volatility, WindowStatistics};
 pub use series::{Admission, Bar, BarSeries, BarSettings, SeriesState};
 pub use slots::Slots;
-pub use spread::{Quote, Spread, SpreadPartial};
+pub use spread::{Quote, QuoteState, Spread, SpreadPartial, SpreadSummary};
 
 /// Why something cannot be in a bar.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -193,8 +193,67 @@ impl Volatility {
         let Some(previous) = self.previous.replace(price) else { return Ok(None) };
         let change = match self.change {
             Change::Difference => price - previous,
-            Change::Logarithm => (price / previous).ln(),
+            Change::Logarithm => {
+                // A quotient that no double holds is that of logarithms further apart than rounding matters for.
+                let quotient = price / previous;
+                if quotient.is_normal() { quotient.ln() } else { price.ln() - previous.ln() }
+            }
         };
         Ok(self.changes.push(change)?.deviation)
+    }
+}
+
+/// What is known of the prices of the last bars.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowStatistics {
+    /// Of the prices themselves.
+    pub prices: RollingStatistics,
+    /// The deviation of the changes from bar to bar within the window, for one step; none of fewer than two changes.
+    pub volatility: Option<f64>,
+    /// What changes those are: of one kind in a window, because a deviation of both would have no unit.
+    pub change: Change,
+}
+
+/// The prices of the last bars, one after another. Bars count, not time: a gap between two of them is not filled, and the
+/// change over it is one change.
+///
+/// Changes are logarithms where every price of the window is positive, and differences where one is not, which power and
+/// gas have.
+#[derive(Debug, Clone)]
+pub struct BarWindow {
+    prices: Rolling,
+    differences: Volatility,
+    logarithms: Volatility,
+}
+
+impl BarWindow {
+    /// A window of that many bars.
+    ///
+    /// # Errors
+    /// `Window` for fewer than two.
+    pub fn new(length: usize) -> Result<Self, BarFault> {
+        let changes = length.saturating_sub(1);
+        Ok(Self {
+            prices: Rolling::new(length)?,
+            differences: Volatility::new(Change::Difference, changes)?,
+            logarithms: Volatility::new(Change::Logarithm, changes)?,
+        })
+    }
+
+    /// Takes the price of the next bar in, and says what is known of the window that ends with it.
+    ///
+    /// # Errors
+    /// `OutOfRange` for a price that is not finite; the window is as before.
+    pub fn push(&mut self, price: f64) -> Result<WindowStatistics, BarFault> {
+        let prices = self.prices.push(price)?;
+        let difference = self.differences.push(price)?;
+        // A price that has no logarithm is passed over. What is told of logarithms then spans it, and nobody is told: it is
+        // out of their window by the time that it is out of the window of prices.
+        let logarithm = if price > 0.0 { self.logarithms.push(price)? } else { None };
+        let (volatility, change) = match prices.min > 0.0 {
+            true => (logarithm, Change::Logarithm),
+            false => (difference, Change::Difference),
+        };
+        Ok(WindowStatistics { prices, volatility, change })
     }
 }

@@ -175,28 +175,47 @@ proptest! {
     }
 
     #[test]
-    fn spreads_merge_in_any_order(quotes in prop::collection::vec((0..5_i64, 0..3_u64, -50..50_i64, -10..50_i64), 1..30)) {
-        let parts: Vec<SpreadPartial> = quotes
-            .iter()
-            .map(|(time_us, sequence, bid, width)| {
-                let (bid, ask) = (*bid as f64 / 10.0, (bid + width) as f64 / 10.0);
-                SpreadPartial::of(&Quote { time_us: *time_us, sequence: *sequence, bid, ask }).unwrap()
+    fn spreads_merge_in_any_order(
+        quotes in prop::collection::vec((0..5_i64, 0..3_u64, -50..50_i64, -10..50_i64, 0..12_u8), 1..30),
+    ) {
+        // Of twelve quotes one has no bid, and one no ask.
+        let quotes: Vec<(Quote, i64)> = quotes
+            .into_iter()
+            .map(|(time_us, sequence, bid, width, sides)| {
+                let (low, high) = (bid as f64 / 10.0, (bid + width) as f64 / 10.0);
+                let (bid, ask) = ((sides != 0).then_some(low), (sides != 1).then_some(high));
+                (Quote { time_us, sequence, bid, ask }, width)
             })
             .collect();
-        let mut forward = SpreadPartial::default();
-        let mut backward = SpreadPartial::default();
+        let parts: Vec<SpreadPartial> = quotes.iter().map(|(quote, _)| SpreadPartial::of(quote).unwrap()).collect();
+        let (mut forward, mut backward) = (SpreadPartial::default(), SpreadPartial::default());
         for (one, two) in parts.iter().zip(parts.iter().rev()) {
             forward.merge(one).unwrap();
             backward.merge(two).unwrap();
         }
         prop_assert_eq!(forward, backward);
-        let widths: Vec<i64> = quotes.iter().map(|quote| quote.3).filter(|width| *width >= 0).collect();
-        let Some(spread) = forward.finish() else { prop_assert!(widths.is_empty()); return Ok(()); };
-        prop_assert_eq!(spread.min, *widths.iter().min().unwrap() as f64 / 10.0);
-        prop_assert_eq!(spread.quote_count as usize, widths.len());
-        prop_assert_eq!(spread.crossed_count as usize, quotes.len() - widths.len());
-        let mean = widths.iter().sum::<i64>() as f64 / widths.len() as f64 / 10.0;
-        prop_assert!((spread.mean - mean).abs() < 1e-9);
+        let found = forward.finish();
+        let two_sided = || quotes.iter().filter(|(quote, _)| quote.bid.is_some() && quote.ask.is_some());
+        let count = |is: fn(i64) -> bool| two_sided().filter(|(_, width)| is(*width)).count() as u64;
+        prop_assert_eq!(found.quote_count, count(|width| width > 0));
+        prop_assert_eq!(found.locked_count, count(|width| width == 0));
+        prop_assert_eq!(found.crossed_count, count(|width| width < 0));
+        prop_assert_eq!(found.one_sided_count as usize, quotes.len() - two_sided().count());
+        let sound: Vec<&(Quote, i64)> = two_sided().filter(|(_, width)| *width > 0).collect();
+        let Some(spread) = found.spread else { prop_assert!(sound.is_empty()); return Ok(()); };
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let widths = || sound.iter().map(|(_, width)| *width);
+        prop_assert_eq!(spread.min, widths().min().unwrap() as f64 / 10.0);
+        prop_assert_eq!(spread.max, widths().max().unwrap() as f64 / 10.0);
+        prop_assert!((spread.mean - mean(widths().map(|width| width as f64 / 10.0).collect())).abs() < 1e-9);
+        let points: Option<Vec<f64>> = sound
+            .iter()
+            .map(|(quote, width)| {
+                let middle = (quote.bid.unwrap() + quote.ask.unwrap()) / 2.0;
+                (middle > 0.0).then(|| *width as f64 / 10.0 / middle * 10_000.0)
+            })
+            .collect();
+        prop_assert!(near(spread.mean_basis_points, points.map(mean)), "{spread:?}");
     }
 
     #[test]
@@ -224,6 +243,107 @@ proptest! {
             prop_assert_eq!(found.min, window.iter().copied().fold(f64::INFINITY, f64::min));
         }
     }
+
+    #[test]
+    fn windows_of_bars_are_told_as_the_oracle_tells_them(
+        cents in prop::collection::vec(-200..2_000_i32, 1..60), length in 2..12_usize, far in 0..2_i32,
+    ) {
+        // Also far from zero, where a sum of squares has no digit of the deviation left.
+        let prices: Vec<f64> = cents.iter().map(|cents| f64::from(*cents) / 100.0 + f64::from(far) * 1e9).collect();
+        let mut rolling = BarWindow::new(length).unwrap();
+        for end in 1..=prices.len() {
+            let window = &prices[end.saturating_sub(length)..end];
+            let found = rolling.push(prices[end - 1]).unwrap();
+            let (count, mean, deviation) = two_passes(window);
+            prop_assert_eq!(found.prices.count as usize, count);
+            prop_assert!(near(Some(found.prices.mean), Some(mean)));
+            prop_assert!(near(found.prices.deviation, deviation));
+            // Where all are the same, or far away, what is left of the oracle's deviation is its own rounding.
+            if let Some(deviation) = deviation.filter(|deviation| far == 0 && *deviation > 1e-3) {
+                let z_score = Some((prices[end - 1] - mean) / deviation);
+                prop_assert!(near(found.prices.z_score, z_score), "{:?} is not {:?}", found.prices, z_score);
+            }
+            let is_positive = window.iter().all(|price| *price > 0.0);
+            prop_assert_eq!(found.change == Change::Logarithm, is_positive);
+            let changes: Vec<f64> = window
+                .windows(2)
+                .map(|pair| if is_positive { (pair[1] / pair[0]).ln() } else { pair[1] - pair[0] })
+                .collect();
+            prop_assert!(near(found.volatility, two_passes(&changes).2), "{:?} of {:?}", found.volatility, changes);
+        }
+    }
+}
+
+/// Count, mean and deviation of the sample, by the book.
+fn two_passes(values: &[f64]) -> (usize, f64, Option<f64>) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squared: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let deviation = (values.len() > 1).then(|| (squared / (values.len() - 1) as f64).sqrt());
+    (values.len(), mean, deviation)
+}
+
+fn near(found: Option<f64>, expected: Option<f64>) -> bool {
+    match (found, expected) {
+        (Some(found), Some(expected)) => (found - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+        (found, expected) => found == expected,
+    }
+}
+
+#[test]
+fn one_quote_says_what_its_spread_is_worth() {
+    let check = |bid: Option<f64>, ask: Option<f64>, flag: Option<&str>, spread, points: Option<f64>| {
+        let quote = Quote { time_us: 0, sequence: 0, bid, ask };
+        assert_eq!((quote.state().flag(), quote.spread()), (flag, spread), "{quote:?}");
+        assert!(near(quote.basis_points(), points), "{quote:?}: {:?}", quote.basis_points());
+    };
+    check(Some(31.1), Some(31.3), None, Some(0.2), Some(64.102_564_1));
+    check(Some(31.3), Some(31.3), Some("locked"), Some(0.0), Some(0.0));
+    check(Some(31.3), Some(31.1), Some("crossed"), Some(-0.2), Some(-64.102_564_1));
+    // Power: around zero and below there is no share of the price.
+    check(Some(-5.0), Some(-4.5), None, Some(0.5), None);
+    check(Some(-1.0), Some(1.0), None, Some(2.0), None);
+    check(Some(-1.0), Some(3.0), None, Some(4.0), Some(40_000.0));
+    check(Some(1.0), None, Some("one_sided"), None, None);
+    check(None, Some(1.0), Some("one_sided"), None, None);
+    let wide = Quote { time_us: 0, sequence: 0, bid: Some(-9e9), ask: Some(9e9) };
+    assert_eq!(SpreadPartial::of(&wide), Err(BarFault::Overflow), "apart by more than 64 bits hold");
+    let beyond = Quote { ask: Some(1e10), ..wide };
+    assert!(
+        SpreadPartial::of(&beyond).is_err()
+            && SpreadPartial::of(&Quote { bid: Some(f64::NAN), ..wide }).is_err()
+    );
+}
+
+#[test]
+fn a_window_of_bars_names_what_its_volatility_is_of() {
+    let mut window = BarWindow::new(3).unwrap();
+    let told: Vec<_> = [1.0, 2.0, 4.0, -4.0, 4.0, 4.0, 4.0, 8.0]
+        .map(|price| window.push(price).unwrap())
+        .into_iter()
+        .map(|told| (told.change, told.volatility))
+        .collect();
+    let (logarithm, difference) = (Change::Logarithm, Change::Difference);
+    let expected = [
+        (logarithm, None),
+        (logarithm, None),
+        (logarithm, Some(0.0)),
+        (difference, Some(50.0_f64.sqrt())),
+        (difference, Some(128.0_f64.sqrt())),
+        (difference, Some(32.0_f64.sqrt())),
+        (logarithm, Some(0.0)),
+        (logarithm, Some(2.0_f64.ln() / 2.0_f64.sqrt())),
+    ];
+    for (place, (found, expected)) in told.iter().zip(expected).enumerate() {
+        assert!(found.0 == expected.0 && near(found.1, expected.1), "{place}: {found:?} is not {expected:?}");
+    }
+    assert!(BarWindow::new(1).is_err() && BarWindow::new(0).is_err());
+    assert!(window.push(f64::NAN).is_err());
+    let flat = window.push(8.0).and_then(|_| window.push(8.0)).and_then(|_| window.push(8.0)).unwrap().prices;
+    assert_eq!((flat.deviation, flat.z_score), (Some(0.0), None), "no deviation, no score");
+    // Quotients that no double holds.
+    let mut far = BarWindow::new(3).unwrap();
+    let volatility = [1e-305, 1e9, 1e-305].map(|price| far.push(price).unwrap().volatility)[2];
+    assert!(near(volatility, Some((1e9_f64.ln() - 1e-305_f64.ln()) * 2.0_f64.sqrt())), "{volatility:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn pieces(export: Export, format: Format) -> impl Stream<Item = Resul
         };
         let text = match format {
             Format::Csv => csv(export.table, &rows, is_first)?,
-            Format::Ndjson | Format::Parquet => ndjson(export.table, &rows)?,
+            Format::Ndjson | Format::Parquet | Format::Arrow => ndjson(export.table, &rows)?,
         };
         Ok(Some((Bytes::from(text), (export, false))))
     })
