@@ -12,7 +12,7 @@ demo: ## Build, generate a catalogue, train, serve it on 127.0.0.1:8080
 	@scripts/install build
 	cargo run --release --locked -p watershed -- demo --data-dir data/demo
 
-build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis, Kafka and S3
+build: ## Build the release binary; FEATURES=full for PostgreSQL, Redis, Kafka, ClickHouse and S3
 	@scripts/install build $(FEATURES)
 	cargo build --release --locked -p watershed --features '$(FEATURES)'
 

@@ -7,7 +7,7 @@ mod stream;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kernel::Permission;
 
@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Rollout(Rollout),
     /// Print recommendations for a user
     Recommend(Recommend),
-    /// Move the database's schema
+    /// Move the schemas of the database and of ClickHouse
     #[command(subcommand)]
     Migrate(Migrate),
     /// Make, list and check backups
@@ -370,12 +370,24 @@ pub(crate) enum Migrate {
     Down {
         /// The step to go back to; 0 for none
         #[arg(long, value_name = "STEP")]
-        to: i32,
+        to: u32,
+        /// The server whose steps they are; the database where missing, or ClickHouse where there is none
+        #[arg(long)]
+        engine: Option<MigrateEngine>,
     },
     /// Print what was done and what is left
     Status,
     /// Print the statements that `up` would run
     Plan,
+}
+
+/// A server whose schema has steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MigrateEngine {
+    /// The database
+    Postgres,
+    /// The column store
+    Clickhouse,
 }
 
 /// `backup`

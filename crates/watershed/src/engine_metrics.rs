@@ -4,7 +4,7 @@
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-#[cfg(any(feature = "kafka", feature = "redis"))]
+#[cfg(any(feature = "clickhouse", feature = "kafka", feature = "redis"))]
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
@@ -55,6 +55,15 @@ impl Collector for EngineMetrics {
                 local_calls,
             )?;
         }
+        #[cfg(feature = "clickhouse")]
+        if let Some(clickhouse) = &self.0.clickhouse {
+            let figures = clickhouse.figures();
+            let open = usize::from(figures.is_open_circuit);
+            told.gauge("clickhouse_circuit_open", "Whether calls are refused at once", open)?;
+            told.counter("clickhouse_statements_done", "Statements that were done", figures.answered)?;
+            told.counter("clickhouse_statements_failed", "Statements that were not done", figures.failed)?;
+            told.counter("clickhouse_statements_retried", "Statements sent once more", figures.retried)?;
+        }
         #[cfg(feature = "kafka")]
         if let Some(kafka) = &self.0.kafka {
             let figures = kafka.figures();
@@ -87,7 +96,7 @@ impl Told<'_, '_> {
         gauge.encode(self.0.encode_descriptor(name, help, None, gauge.metric_type())?)
     }
 
-    #[cfg(any(feature = "kafka", feature = "redis"))]
+    #[cfg(any(feature = "clickhouse", feature = "kafka", feature = "redis"))]
     fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)

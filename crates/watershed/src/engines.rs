@@ -16,7 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::Ambient;
 use crate::config::{Engine, StorageSettings};
-#[cfg(any(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(
+    feature = "clickhouse",
+    feature = "kafka",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3"
+))]
 use crate::pulse::Pace;
 use crate::pulse::Pulse;
 
@@ -40,6 +46,8 @@ pub(crate) struct Engines {
     pub shared_limiter: Option<Arc<store::SharedOrLocal>>,
     /// Whether the servers that these ports stand on answer.
     pub pulses: Vec<Arc<Pulse>>,
+    #[cfg(feature = "clickhouse")]
+    pub clickhouse: Option<store_clickhouse::ClickHouseStore>,
     /// The brokers whose topics streams read and write, where there are some.
     #[cfg(feature = "kafka")]
     pub kafka: Option<store_kafka::KafkaStore>,
@@ -53,6 +61,8 @@ pub(crate) struct Engines {
 #[derive(Default)]
 struct Opened {
     embedded: Option<EmbeddedStore>,
+    #[cfg(feature = "clickhouse")]
+    clickhouse: Option<store_clickhouse::ClickHouseStore>,
     #[cfg(feature = "kafka")]
     kafka: Option<store_kafka::KafkaStore>,
     #[cfg(feature = "postgres")]
@@ -92,6 +102,8 @@ impl Engines {
             pulses: opened.pulses(),
             records,
             are_shared: chosen.shares_records(),
+            #[cfg(feature = "clickhouse")]
+            clickhouse: opened.clickhouse,
             #[cfg(feature = "kafka")]
             kafka: opened.kafka,
             #[cfg(feature = "postgres")]
@@ -165,6 +177,12 @@ impl Opened {
             let variables = crate::config::aws_variables();
             opened.s3 = Some(store_s3::S3Store::open(s3, variables, Arc::clone(&ambient.entropy))?);
         }
+        #[cfg(feature = "clickhouse")]
+        if let Some(clickhouse) = settings.clickhouse.as_ref().filter(|_| chosen.uses(Engine::ClickHouse)) {
+            let (clock, entropy) = (Arc::clone(&ambient.clock), Arc::clone(&ambient.entropy));
+            let opened_store = store_clickhouse::ClickHouseStore::open(clickhouse, clock, entropy).await?;
+            opened.clickhouse = Some(opened_store);
+        }
         #[cfg(feature = "kafka")]
         if let Some(kafka) = settings.kafka.as_ref().filter(|kafka| !kafka.url.is_empty()) {
             opened.kafka = Some(store_kafka::KafkaStore::open(kafka, Arc::clone(&ambient.clock))?);
@@ -218,6 +236,8 @@ impl Opened {
 
     fn columns(&self, engine: Engine) -> Result<Arc<dyn Columns>> {
         match engine {
+            #[cfg(feature = "clickhouse")]
+            Engine::ClickHouse => self.clickhouse.as_ref().map(store_clickhouse::ClickHouseStore::columns),
             #[cfg(feature = "postgres")]
             Engine::Postgres => self.postgres.as_ref().map(store_postgres::PostgresStore::columns),
             _ => self.embedded.as_ref().map(EmbeddedStore::columns),
@@ -265,7 +285,13 @@ impl Opened {
 
     fn pulses(&self) -> Vec<Arc<Pulse>> {
         #[cfg_attr(
-            not(any(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")),
+            not(any(
+                feature = "clickhouse",
+                feature = "kafka",
+                feature = "postgres",
+                feature = "redis",
+                feature = "s3"
+            )),
             expect(unused_mut, reason = "nothing to add")
         )]
         let mut pulses = Vec::new();
@@ -299,6 +325,14 @@ impl Opened {
             pulses.push(Pulse::new("bucket", false, Pace::SLOW, move |_| {
                 let s3 = s3.clone();
                 Box::pin(async move { s3.ping().await })
+            }));
+        }
+        // Events are taken in without it, and wait in their topics until it is back.
+        #[cfg(feature = "clickhouse")]
+        if let Some(clickhouse) = self.clickhouse.clone() {
+            pulses.push(Pulse::new("columns", false, Pace::QUICK, move |limit| {
+                let clickhouse = clickhouse.clone();
+                Box::pin(async move { clickhouse.ping(limit).await })
             }));
         }
         #[cfg(feature = "kafka")]

@@ -20,7 +20,7 @@ use crate::traces::Traces;
 /// The program that this one replaces names itself so in filters; that stands for all of this one.
 const FORMER_TARGET: &str = "recommendation_api";
 /// The crates of the workspace, as log lines name them.
-const TARGETS: [&str; 20] = [
+const TARGETS: [&str; 21] = [
     "backup",
     "edge",
     "kernel",
@@ -33,6 +33,7 @@ const TARGETS: [&str; 20] = [
     "runtime",
     "search",
     "store",
+    "store_clickhouse",
     "store_embedded",
     "store_kafka",
     "store_postgres",

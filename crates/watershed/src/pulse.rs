@@ -20,7 +20,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// For a server that requests need.
-    #[cfg(any(feature = "kafka", feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "clickhouse", feature = "kafka", feature = "postgres", feature = "redis"))]
     pub(crate) const QUICK: Self = Self { pause: Duration::from_secs(1), limit: Duration::from_millis(800) };
     /// For one that only training and checkpoints need, and that may ask money for every question.
     #[cfg(feature = "s3")]
@@ -47,7 +47,13 @@ impl fmt::Debug for Pulse {
 
 impl Pulse {
     #[cfg_attr(
-        not(any(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")),
+        not(any(
+            feature = "clickhouse",
+            feature = "kafka",
+            feature = "postgres",
+            feature = "redis",
+            feature = "s3"
+        )),
         expect(dead_code, reason = "the embedded engines need no listening to")
     )]
     /// Of the server that `ping` asks, within the time that it is given.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("store", &["kernel"]),
+    ("store-clickhouse", &["kernel", "store"]),
     ("store-embedded", &["kernel", "store"]),
     ("store-kafka", &["kernel", "store"]),
     ("store-redis", &["kernel", "store"]),
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "search",
             "runtime",
             "store",
+            "store-clickhouse",
             "store-embedded",
             "store-kafka",
             "store-postgres",

@@ -19,8 +19,8 @@ use crate::config::Config;
 use crate::terminal;
 
 /// How long a first connection may take.
-#[cfg(feature = "kafka")]
-const BROKER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+#[cfg(any(feature = "clickhouse", feature = "kafka"))]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     terminal::say(format!("data folder     {}", config.storage.data_dir.display()));
@@ -29,6 +29,8 @@ pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     let mut wrong = machine::check(&config, app.ambient.clock.now());
     #[cfg(feature = "kafka")]
     wrong.extend(broker_fault(&app).await);
+    #[cfg(feature = "clickhouse")]
+    wrong.extend(column_store_fault(&app).await);
     let checked = check(&app, &doctor, &config, &mut wrong).await;
     app.recommend.stop().await;
     checked?;
@@ -77,9 +79,18 @@ async fn check(app: &App, doctor: &Doctor, config: &Config, wrong: &mut Vec<Stri
 #[cfg(feature = "kafka")]
 async fn broker_fault(app: &App) -> Option<String> {
     let kafka = app.engines.kafka.as_ref()?;
-    let fault = kafka.ping(BROKER_PATIENCE).await.err();
+    let fault = kafka.ping(PATIENCE).await.err();
     terminal::say(format!("brokers         {}", if fault.is_none() { "answer" } else { "do not answer" }));
     fault.map(|error| format!("storage.kafka: {}", error.message()))
+}
+
+/// What is wrong where the column store does not answer.
+#[cfg(feature = "clickhouse")]
+async fn column_store_fault(app: &App) -> Option<String> {
+    let clickhouse = app.engines.clickhouse.as_ref()?;
+    let fault = clickhouse.ping(PATIENCE).await.err();
+    terminal::say(format!("column store    {}", if fault.is_none() { "answers" } else { "does not answer" }));
+    fault.map(|error| format!("storage.clickhouse: {}", error.message()))
 }
 
 /// What is wrong where the promoted model is not the one that is served.

@@ -64,6 +64,10 @@ fn all(config: &Config) -> Vec<(String, String)> {
     for (name, password) in config.storage.redis.iter().flat_map(store_redis::Settings::passwords) {
         add(&format!("storage.redis.{name}"), password.expose());
     }
+    #[cfg(feature = "clickhouse")]
+    for (name, password) in config.storage.clickhouse.iter().flat_map(store_clickhouse::Settings::passwords) {
+        add(&format!("storage.clickhouse.{name}"), password.expose());
+    }
     #[cfg(feature = "kafka")]
     for (name, password) in config.storage.kafka.iter().flat_map(store_kafka::Settings::passwords) {
         add(&format!("storage.kafka.{name}"), password.expose());
@@ -136,6 +140,13 @@ mod tests {
         let cache = |password: &str| format!("redis://:{password}@redis:6379");
         check("REDIS_URL", &cache("changeme"), &cache(GOOD), "storage.redis.url");
         check("REDIS_URL", &cache("p%61ssword"), "redis://redis:6379", "storage.redis.url");
+    }
+
+    #[cfg(feature = "clickhouse")]
+    #[test]
+    fn passwords_of_column_stores_are_looked_at() {
+        let at = |password: &str| format!("http://ada:{password}@clickhouse:8123");
+        check("DATA_PROC_CLICKHOUSE_URL", &at("p%61ssword"), &at(GOOD), "storage.clickhouse.url");
     }
 
     #[cfg(feature = "kafka")]

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::sections::require;
 
+#[cfg(feature = "clickhouse")]
+pub(crate) type ClickHouseSettings = store_clickhouse::Settings;
+#[cfg(not(feature = "clickhouse"))]
+pub(crate) type ClickHouseSettings = not_built::NotBuilt<not_built::ClickHouse>;
 #[cfg(feature = "kafka")]
 pub(crate) type KafkaSettings = store_kafka::Settings;
 #[cfg(not(feature = "kafka"))]
@@ -45,6 +49,8 @@ pub(crate) enum Engine {
     S3,
     /// The brokers of `storage.kafka`.
     Kafka,
+    /// The server of `storage.clickhouse`.
+    ClickHouse,
 }
 
 /// Which engine serves each port, and where the engines are.
@@ -69,7 +75,8 @@ pub(crate) struct StorageSettings {
     /// Nearest neighbours: `auto`, `embedded` or `postgres`. Nothing in the server asks for them yet, so that this
     /// changes no answer.
     pub vectors: Engine,
-    /// Rows by series and time, such as prices and bars: `auto`, `embedded` or `postgres`.
+    /// Rows by series and time, such as prices and bars: `auto`, `embedded`, `postgres` or `clickhouse`. Rows of
+    /// another engine are not carried over: `watershed projection rebuild` and `backfill` make them again.
     pub columns: Engine,
     /// Artifacts and checkpoints: `auto`, `embedded`, `postgres` or `s3`.
     pub blobs: Engine,
@@ -89,6 +96,8 @@ pub(crate) struct StorageSettings {
     /// The brokers whose topics streams read and write (`topics`). They do not serve `log`: what a caller sends twice must be
     /// taken once, and brokers do not drop what they have.
     pub kafka: Option<KafkaSettings>,
+    /// The column store, for rows by series and time that outgrow the database (`columns`).
+    pub clickhouse: Option<ClickHouseSettings>,
 }
 
 impl Default for StorageSettings {
@@ -109,6 +118,7 @@ impl Default for StorageSettings {
             redis: None,
             s3: None,
             kafka: None,
+            clickhouse: None,
         }
     }
 }
@@ -128,7 +138,7 @@ pub(crate) struct Chosen {
 impl Chosen {
     /// Whether any port is served by this engine.
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis", feature = "s3")),
+        not(any(feature = "clickhouse", feature = "postgres", feature = "redis", feature = "s3")),
         expect(dead_code, reason = "there is one engine")
     )]
     pub(crate) fn uses(&self, engine: Engine) -> bool {
@@ -163,6 +173,7 @@ impl StorageSettings {
             named => named,
         };
         let postgres = (self.is_configured(Engine::Postgres), Engine::Postgres);
+        let clickhouse = (self.is_configured(Engine::ClickHouse), Engine::ClickHouse);
         let log = first(self.log, &[postgres]);
         Chosen {
             records: first(self.records, &[postgres]),
@@ -170,7 +181,7 @@ impl StorageSettings {
             topics: first(self.topics, &[(self.is_configured(Engine::Kafka), Engine::Kafka), (true, log)]),
             cache: first(self.cache, &[(self.is_configured(Engine::Redis), Engine::Redis)]),
             vectors: first(self.vectors, &[postgres]),
-            columns: first(self.columns, &[postgres]),
+            columns: first(self.columns, &[clickhouse, postgres]),
             blobs: first(self.blobs, &[(self.is_configured(Engine::S3), Engine::S3), postgres]),
         }
     }
@@ -187,7 +198,17 @@ impl StorageSettings {
             Engine::Embedded | Engine::Auto => true,
             #[cfg(feature = "kafka")]
             Engine::Kafka => self.kafka.as_ref().is_some_and(|kafka| !kafka.url.is_empty()),
-            #[cfg(not(all(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")))]
+            #[cfg(feature = "clickhouse")]
+            Engine::ClickHouse => {
+                self.clickhouse.as_ref().is_some_and(|clickhouse| !clickhouse.url.is_empty())
+            }
+            #[cfg(not(all(
+                feature = "clickhouse",
+                feature = "kafka",
+                feature = "postgres",
+                feature = "redis",
+                feature = "s3"
+            )))]
             _ => false,
         }
     }
@@ -208,7 +229,7 @@ impl StorageSettings {
             ("storage.log", chosen.log, documents),
             ("storage.topics", chosen.topics, &topics),
             ("storage.vectors", chosen.vectors, documents),
-            ("storage.columns", chosen.columns, documents),
+            ("storage.columns", chosen.columns, &[Engine::Embedded, Engine::Postgres, Engine::ClickHouse]),
             ("storage.cache", chosen.cache, &[Engine::Embedded, Engine::Redis]),
             ("storage.blobs", chosen.blobs, &[Engine::Embedded, Engine::Postgres, Engine::S3]),
         ];
@@ -216,6 +237,20 @@ impl StorageSettings {
             require(able.contains(&engine), name, "this engine does not serve this port; see the schema")?;
             let is_configured = self.is_configured(engine);
             require(is_configured, name, "says an engine that is not configured; give its section too")?;
+        }
+        #[cfg(feature = "clickhouse")]
+        if let Some(clickhouse) = self.clickhouse.as_ref().filter(|clickhouse| !clickhouse.url.is_empty()) {
+            clickhouse.check().map_err(|error| {
+                let field = format!("storage.clickhouse.{}", error.field().unwrap_or_default());
+                error.with_field(field)
+            })?;
+            let tables: Vec<&str> =
+                market::projection::every_table().iter().map(|table| table.name).collect();
+            for table in clickhouse.retention_days.keys() {
+                let message = format!("names no table; there are {}", tables.join(", "));
+                let field = format!("storage.clickhouse.retention_days.{table}");
+                require(tables.contains(&table.as_str()), &field, &message)?;
+            }
         }
         #[cfg(feature = "kafka")]
         if let Some(kafka) = &self.kafka {
@@ -230,7 +265,13 @@ impl StorageSettings {
     }
 }
 
-#[cfg(not(all(feature = "kafka", feature = "postgres", feature = "redis", feature = "s3")))]
+#[cfg(not(all(
+    feature = "clickhouse",
+    feature = "kafka",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3"
+)))]
 mod not_built {
     //! The sections of engines that this build leaves out: they are refused with what to do about it.
 
@@ -258,6 +299,7 @@ mod not_built {
     }
 
     named! {
+        "clickhouse" ClickHouse "clickhouse";
         "kafka" Kafka "kafka";
         "postgres" Postgres "postgres";
         "redis" Redis "redis";

@@ -16,6 +16,8 @@ mod browsers;
 mod caching;
 mod canaries;
 mod cli;
+#[cfg(all(feature = "clickhouse", feature = "postgres", feature = "redis", feature = "s3"))]
+mod column_store;
 mod connections;
 mod document;
 mod durability;
