@@ -295,7 +295,7 @@ async fn check_history(live: &Live, rules: &Rules, wanted: &Wanted) -> Result<Op
 
 /// When the oldest message of a partition that was cut came in. One that was sent through again has the time of the first
 /// time, and says nothing about its neighbours.
-async fn oldest_us(log: &dyn EventLog, extent: Extent) -> Result<i64> {
+pub(crate) async fn oldest_us(log: &dyn EventLog, extent: Extent) -> Result<i64> {
     let mut offset = extent.first;
     while offset < extent.next {
         let batch = log.read(&RAW_TICKS, extent.partition, offset, ReadLimit::default()).await?;

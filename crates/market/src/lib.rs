@@ -5,6 +5,7 @@
 //! - [`topology`]: the stages from raw ticks to bars and latest prices. [`projection`]: what they make, as rows.
 //! - [`backfill`]: what the rules of now would make of the raw ticks, beside what was made of them.
 //! - [`quality_report`] and [`reconcile`]: what an operator asks about rows. [`samples`]: ticks that are made up.
+//! - `retention`: how long events stay in the topics.
 //! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP. `cached`: newest prices in Redis.
 //!
 //! | question | answer |
@@ -33,6 +34,7 @@ pub mod owner;
 pub mod projection;
 pub mod quality_report;
 pub mod reconcile;
+mod retention;
 pub mod samples;
 pub mod service;
 mod settings;
@@ -63,6 +65,7 @@ use http::HttpState;
 use metrics::{LiveMetrics, StageMetrics};
 use owner::{BrokerTicks, MarketOwner};
 use projection::ProjectionSink;
+use retention::Keeper;
 use service::Service;
 use service::live::Live;
 use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
@@ -179,6 +182,7 @@ pub struct Market {
     live: Arc<Live>,
     projector: Arc<Projector<MarketViews>>,
     workers: Vec<(String, Arc<Worker>)>,
+    keeper: Option<Keeper>,
     log: Arc<dyn EventLog>,
     columns: Arc<dyn Columns>,
     cached: Option<PriceCache>,
@@ -210,6 +214,8 @@ impl Market {
         let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
         metrics.register_collector(Box::new(told));
         let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
+        let projector = Arc::new(projector);
+        let keeper = keeper(&parts, settings, &rules, &projector)?;
         let cached = settings.cache.enabled.then(|| {
             let (views, cache) = (Arc::clone(&views), Arc::clone(&parts.cache));
             let ttl_max = Duration::from_secs(settings.cache.ttl_seconds);
@@ -220,8 +226,9 @@ impl Market {
             owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
             service: Arc::new(Service::new(rules, views, Arc::clone(&columns), Arc::clone(&log))),
             live: Arc::new(live),
-            projector: Arc::new(projector),
+            projector,
             workers,
+            keeper,
             log,
             columns,
             cached: cached.transpose()?,
@@ -268,7 +275,8 @@ impl Market {
         });
     }
 
-    /// Runs the stages in the background until `stop`, from the first raw tick on, and writes prices to the cache.
+    /// Runs the stages in the background until `stop`, from the first raw tick on, keeps the topics short, and
+    /// writes prices to the cache.
     pub fn start(&mut self, stop: &CancellationToken) {
         if let Some(cached) = self.cached.take() {
             let (log, stop) = (Arc::clone(&self.log), stop.clone());
@@ -278,6 +286,9 @@ impl Market {
                 }
             };
             self.background.push(tokio::spawn(run));
+        }
+        if let Some(keeper) = self.keeper.take() {
+            self.background.push(tokio::spawn(keeper.run(stop.clone())));
         }
         for (_, worker) in &self.workers {
             let (worker, log, stop) = (Arc::clone(worker), Arc::clone(&self.log), stop.clone());
@@ -342,6 +353,24 @@ fn workers(
         (name, Arc::new(worker))
     };
     Ok(topology::all(rules)?.into_iter().map(worker).collect())
+}
+
+/// Who cuts the topics, where the settings say how old an event may become.
+fn keeper(
+    parts: &MarketParts,
+    settings: &MarketSettings,
+    rules: &Arc<Rules>,
+    view: &Arc<Projector<MarketViews>>,
+) -> Result<Option<Keeper>> {
+    let Some(days) = settings.topic_retention_days else { return Ok(None) };
+    Ok(Some(Keeper {
+        topics: parts.topics.clone(),
+        records: Arc::clone(&parts.records),
+        stages: topology::all(rules)?,
+        view: Arc::clone(view),
+        clock: Arc::clone(&parts.clock),
+        days,
+    }))
 }
 
 /// Returns once a raw tick ever came, so that who has no market data pays nothing for it.

@@ -25,7 +25,8 @@ pub struct LiveMetrics {
     pub open: Gauge,
     /// Refused, for there were as many as there may be.
     pub refused: Counter,
-    messages: Counter,
+    /// Told in all.
+    pub messages: Counter,
     ended: Family<EndLabels, Counter>,
 }
 

@@ -89,6 +89,12 @@ impl ProjectionSink {
     }
 }
 
+/// Every table that rows of market data are in, for settings that name tables.
+#[must_use]
+pub fn every_table() -> Vec<ColumnTable> {
+    tables().chain([CURVE_QUOTES]).collect()
+}
+
 #[async_trait]
 impl Sink for ProjectionSink {
     async fn deliver(&self, outputs: Vec<Output>) -> Result<()> {
@@ -115,7 +121,7 @@ impl Rows {
     }
 
     fn add_quotes(&mut self, stored: &Stored) -> Result<()> {
-        let row = row_of(stored.event.data_as()?, stored.offset)?;
+        let Some(row) = row_of(stored.event.data_as()?, stored.offset)? else { return Ok(()) };
         let entry = self.0.entry((stored.event.tenant.clone(), CURVE_QUOTES.name));
         entry.or_insert_with(|| (CURVE_QUOTES, Vec::new())).1.push(row);
         Ok(())

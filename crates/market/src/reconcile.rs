@@ -2,13 +2,18 @@
 //! accounts for what it took.
 //!
 //! Rows are compared with all their revisions, by count, by the sum of their first column and by a checksum that does not
-//! depend on order, so that nothing of a topic has to be in memory but the names of what was corrected.
+//! depend on order, so that nothing of a topic has to be in memory but the names of what was corrected. Beside a server that
+//! goes on, days differ by what came meanwhile: those are looked at again, row by row (`again`).
 //!
 //! It refuses to mend: rows that are missing are made again by `rebuild`, those that are wrong by a backfill.
 //!
 //! To add a table: see [`crate::projection`].
 
-use std::collections::{BTreeMap, HashSet};
+mod again;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kernel::{Result, Scope, Timestamp};
@@ -21,8 +26,8 @@ use stream::{Repeats, Task, Topology};
 
 use crate::Topics;
 use crate::events::topics;
-use crate::projection::{CORRECTED_ROWS, json, rows_of, tables};
-use crate::topology::{BAR_KINDS, ENRICHED_TICKS};
+use crate::projection::{json, rows_of, tables};
+use crate::topology::BAR_KINDS;
 
 const ROWS_AT_ONCE: usize = 1_000;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -45,16 +50,22 @@ fn hexadecimal<S: serde::Serializer>(value: &u128, serializer: S) -> Result<S::O
 }
 
 impl Tally {
-    fn add(&mut self, row: &ColumnRow) {
+    fn of(row: &ColumnRow) -> Self {
         let values: Vec<_> = row.values.iter().map(json).collect();
         let text = serde_json::json!([row.series, row.time_ns, row.id, row.revision, values]).to_string();
         let mut head = [0; 16];
         head.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
-        self.rows += 1;
-        self.checksum = self.checksum.wrapping_add(u128::from_le_bytes(head));
-        if let Some(ColumnValue::Float(first)) = row.values.first() {
-            self.sum_billionths += (first * BILLION).round() as i128;
-        }
+        let sum_billionths = match row.values.first() {
+            Some(ColumnValue::Float(first)) => (first * BILLION).round() as i128,
+            _ => 0,
+        };
+        Self { rows: 1, sum_billionths, checksum: u128::from_le_bytes(head) }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.sum_billionths += more.sum_billionths;
+        self.checksum = self.checksum.wrapping_add(more.checksum);
     }
 }
 
@@ -104,7 +115,11 @@ impl Reconciliation {
     }
 }
 
-type Days = BTreeMap<(&'static str, i64), (Tally, Tally)>;
+/// A table, and a day of it.
+type Place = (&'static str, i64);
+type Days = BTreeMap<Place, (Tally, Tally)>;
+/// The end of every partition of what was told.
+type Ends = BTreeMap<(&'static str, u32), u64>;
 
 /// Compares what is of the scope's tenant, and the stages as a whole.
 ///
@@ -132,8 +147,14 @@ pub async fn reconcile(
         }
     }
     let mut days = Days::new();
-    told(scope, topics.log.as_ref(), &mut days).await?;
-    served(scope, columns, &mut days).await?;
+    let log = topics.log.as_ref();
+    told(scope, log, None, &ends(log).await?, |place, row| days.entry(place).or_default().0.add(row)).await?;
+    served(scope, columns, None, |place, row| days.entry(place).or_default().1.add(row)).await?;
+    let differing = days.iter().filter(|(_, (told, served))| told != served).map(|(place, _)| *place);
+    let differing: BTreeSet<Place> = differing.collect();
+    if !differing.is_empty() {
+        days.extend(again::look(scope, log, columns, &differing).await?);
+    }
     for ((table, day), (told, served)) in days {
         let day = Timestamp::from_nanosecond(i128::from(day) * i128::from(DAY_NS)).unwrap_or_default();
         found.days.push(Day { table, day, told, served });
@@ -141,39 +162,59 @@ pub async fn reconcile(
     Ok(found)
 }
 
-fn day_of(table: ColumnTable, row: &ColumnRow) -> (&'static str, i64) {
+fn place_of(table: ColumnTable, row: &ColumnRow) -> Place {
     (table.name, row.time_ns.div_euclid(DAY_NS))
 }
 
-/// Adds what the topics hold. A row that a backfill added again is in two of them, and counts once.
-async fn told(scope: &Scope, log: &dyn EventLog, days: &mut Days) -> Result<()> {
+/// What rows are made of. Corrections are first, because a row that a backfill added again counts once.
+fn told_topics() -> impl Iterator<Item = &'static str> {
+    [topics::CORRECTED_ROWS, topics::ENRICHED_TICKS].into_iter().chain(BAR_KINDS.map(|kind| kind.topic))
+}
+
+async fn ends(log: &dyn EventLog) -> Result<Ends> {
+    let mut ends = Ends::new();
+    for topic in told_topics() {
+        let extents = log.extents(&Topic::fixed(topic)).await?;
+        ends.extend(extents.into_iter().map(|extent| ((topic, extent.partition), extent.next)));
+    }
+    Ok(ends)
+}
+
+/// Hands over what the topics hold, from the one ends, or from their beginning, to the other.
+async fn told(
+    scope: &Scope,
+    log: &dyn EventLog,
+    from: Option<&Ends>,
+    until: &Ends,
+    mut take: impl FnMut(Place, Tally),
+) -> Result<()> {
     let mut corrected = HashSet::new();
-    let bars = BAR_KINDS.iter().map(|kind| Topic::fixed(kind.topic));
-    for topic in [CORRECTED_ROWS, ENRICHED_TICKS].into_iter().chain(bars) {
-        let is_correction = topic.as_str() == topics::CORRECTED_ROWS;
-        for extent in log.extents(&topic).await? {
-            let (mut offset, mut repeats) = (extent.first, Repeats::default());
-            while offset < extent.next {
-                let batch = log.read(&topic, extent.partition, offset, ReadLimit::default()).await?;
-                let Some(last) = batch.last() else { break };
-                offset = last.offset + 1;
-                for event in
-                    batch.iter().map(|stored| &stored.event).filter(|event| event.tenant == *scope.tenant())
-                {
-                    if repeats.knows(event) {
-                        continue;
-                    }
-                    for (table, row) in rows_of(&topic, event)? {
-                        let place =
-                            || (table.name, row.series.clone(), row.time_ns, row.id.clone(), row.revision);
-                        let is_new = if is_correction {
-                            corrected.insert(place())
-                        } else {
-                            corrected.is_empty() || !corrected.contains(&place())
-                        };
-                        if is_new {
-                            days.entry(day_of(table, &row)).or_default().0.add(&row);
-                        }
+    for (&(name, partition), &end) in
+        told_topics().flat_map(|topic| until.range((topic, 0)..=(topic, u32::MAX)))
+    {
+        let topic = Topic::fixed(name);
+        let is_correction = name == topics::CORRECTED_ROWS;
+        let begin = from.map_or(0, |from| from.get(&(name, partition)).copied().unwrap_or(0));
+        let (mut offset, mut repeats) = (begin, Repeats::default());
+        while offset < end {
+            let batch = log.read(&topic, partition, offset, ReadLimit::default()).await?;
+            let Some(last) = batch.last() else { break };
+            offset = last.offset + 1;
+            let events = batch.iter().filter(|stored| stored.offset < end).map(|stored| &stored.event);
+            for event in events.filter(|event| event.tenant == *scope.tenant()) {
+                if repeats.knows(event) {
+                    continue;
+                }
+                for (table, row) in rows_of(&topic, event)? {
+                    let named =
+                        || (table.name, row.series.clone(), row.time_ns, row.id.clone(), row.revision);
+                    let is_new = if is_correction {
+                        corrected.insert(named())
+                    } else {
+                        corrected.is_empty() || !corrected.contains(&named())
+                    };
+                    if is_new {
+                        take(place_of(table, &row), Tally::of(&row));
                     }
                 }
             }
@@ -182,30 +223,24 @@ async fn told(scope: &Scope, log: &dyn EventLog, days: &mut Days) -> Result<()> 
     Ok(())
 }
 
-/// Adds what is served, with every revision.
-async fn served(scope: &Scope, columns: &dyn Columns, days: &mut Days) -> Result<()> {
-    let range = TimeRange { from_ns: -MAX_TIME_NS, to_ns: MAX_TIME_NS };
+/// Hands over what is served, with every revision: everything, or what is of these days.
+async fn served(
+    scope: &Scope,
+    columns: &dyn Columns,
+    days: Option<&BTreeSet<Place>>,
+    mut take: impl FnMut(Place, Tally),
+) -> Result<()> {
     for table in tables() {
+        let ranges = days.map_or_else(
+            || vec![TimeRange { from_ns: -MAX_TIME_NS, to_ns: MAX_TIME_NS }],
+            |days| days.iter().filter(|(name, _)| *name == table.name).map(|(_, day)| range(*day)).collect(),
+        );
         let mut after: Option<String> = None;
-        loop {
+        while !ranges.is_empty() {
             let series = columns.series(scope, table, after.as_deref(), MAX_SERIES).await?;
             for series in &series {
-                let mut scan = ColumnScan::new(series, range, ROWS_AT_ONCE);
-                loop {
-                    let page = columns.scan(scope, table, &scan).await?;
-                    for row in page.rows {
-                        let tally = &mut days.entry(day_of(table, &row)).or_default().1;
-                        if row.revision == 0 {
-                            tally.add(&row);
-                            continue;
-                        }
-                        let all = columns.revisions(scope, table, series, row.time_ns, &row.id).await?;
-                        all.iter().for_each(|row| tally.add(row));
-                    }
-                    scan.cursor = page.cursor;
-                    if scan.cursor.is_none() {
-                        break;
-                    }
+                for range in &ranges {
+                    served_of(scope, columns, table, (series, *range), &mut take).await?;
                 }
             }
             after = series.last().cloned();
@@ -217,71 +252,34 @@ async fn served(scope: &Scope, columns: &dyn Columns, days: &mut Days) -> Result
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MarketSettings;
-    use crate::projection::PRICES;
-    use crate::quality_report::{By, Question, report};
-    use crate::tests::{Desk, MINUTE_MS, START_MS, scope, tick};
-    use crate::topology;
+fn range(day: i64) -> TimeRange {
+    let from_ns = day.saturating_mul(DAY_NS);
+    let bounded = |time_ns: i64| time_ns.clamp(-MAX_TIME_NS, MAX_TIME_NS);
+    TimeRange { from_ns: bounded(from_ns), to_ns: bounded(from_ns.saturating_add(DAY_NS)) }
+}
 
-    async fn look(desk: &Desk) -> Reconciliation {
-        let topics = Topics::of_log(Arc::clone(&desk.log));
-        let stages = topology::all(&desk.rules).unwrap();
-        reconcile(&scope("desk"), &topics, &desk.records, desk.columns.as_ref(), &stages).await.unwrap()
-    }
-
-    async fn a_desk() -> Desk {
-        let mut desk = Desk::new(2, &MarketSettings::default());
-        // 27 of them on the day before.
-        for sequence in 0..60 {
-            desk.send("desk", &tick(sequence, 30.0 * sequence as f64 - 800.0, sequence as f64 - 3.5))
-                .await
-                .unwrap();
+async fn served_of(
+    scope: &Scope,
+    columns: &dyn Columns,
+    table: ColumnTable,
+    (series, range): (&str, TimeRange),
+    take: &mut impl FnMut(Place, Tally),
+) -> Result<()> {
+    let mut scan = ColumnScan::new(series, range, ROWS_AT_ONCE);
+    loop {
+        let page = columns.scan(scope, table, &scan).await?;
+        for row in page.rows {
+            let place = place_of(table, &row);
+            if row.revision == 0 {
+                take(place, Tally::of(&row));
+                continue;
+            }
+            let all = columns.revisions(scope, table, series, row.time_ns, &row.id).await?;
+            all.iter().for_each(|row| take(place, Tally::of(row)));
         }
-        desk.send("desk", &tick(100, 60.0, "NaN")).await.unwrap();
-        desk.send("other", &tick(1, 1.0, 99.0)).await.unwrap();
-        desk.run().await;
-        desk
-    }
-
-    #[tokio::test]
-    async fn days_agree_until_a_row_is_lost() {
-        let desk = a_desk().await;
-        let found = look(&desk).await;
-        assert_eq!((found.differences(), found.stages.len()), (0, 8), "{found:?}");
-        let prices: Vec<&Day> = found.days.iter().filter(|day| day.table == PRICES.name).collect();
-        assert_eq!(prices.iter().map(|day| day.served.rows).sum::<u64>(), 60);
-        let sum: i128 = prices.iter().map(|day| day.told.sum_billionths).sum();
-        assert_eq!(sum, 1_560_000_000_000);
-        let start_ns = (START_MS + 10 * MINUTE_MS) * 1_000_000;
-        let range = TimeRange { from_ns: start_ns, to_ns: start_ns + MINUTE_MS * 1_000_000 };
-        desk.columns.delete(&scope("desk"), PRICES, None, range).await.unwrap();
-        let found = look(&desk).await;
-        assert_eq!(found.differences(), 1);
-        assert_eq!(look(&Desk::new(1, &MarketSettings::default())).await.differences(), 0);
-    }
-
-    #[tokio::test]
-    async fn flags_are_counted_by_what_is_asked_for() {
-        let desk = a_desk().await;
-        let all = Question { from: None, to: None, market: None, instrument: None, by: By::Market };
-        let ask = async |question: &Question| {
-            let log = Arc::clone(&desk.log);
-            report(&scope("desk"), desk.columns.as_ref(), log, question).await.unwrap()
-        };
-        let found = ask(&all).await;
-        let line = &found.lines["PJM"];
-        assert_eq!((found.lines.len(), line.prices, line.flags["price_negative"]), (1, 60, 4), "{found:?}");
-        assert_eq!(found.refused["normalization"]["NOT_FINITE"], 1);
-        let days = ask(&Question { by: By::Day, ..all.clone() }).await;
-        assert_eq!(days.lines["2024-01-01T00:00:00Z"].prices, 33);
-        let end = Timestamp::from_millisecond(START_MS + 60 * MINUTE_MS).unwrap();
-        let hour =
-            Question { to: Some(end), by: By::Hour, instrument: Some("HUB".to_owned()), ..all.clone() };
-        assert_eq!(ask(&hour).await.lines["2024-01-01T00:00:00Z"].prices, 2);
-        let none = Question { market: Some("MISO".to_owned()), by: By::Instrument, ..all };
-        assert!(ask(&none).await.lines.is_empty());
+        scan.cursor = page.cursor;
+        if scan.cursor.is_none() {
+            return Ok(());
+        }
     }
 }

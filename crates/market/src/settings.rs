@@ -41,6 +41,10 @@ pub struct MarketSettings {
     pub streams: StreamSettings,
     /// Newest prices in `storage.cache`.
     pub cache: PriceCacheSettings,
+    /// Days that events stay in the topics of market data, by their own time (of a tick when it happened, of a bar when it
+    /// begins); for ever where missing. Rows of prices, bars and curves stay, but `projection rebuild`, `restore`, `backfill` and
+    /// `reconcile` reach only as far back as the topics. Topics of brokers are cut by the brokers' own settings.
+    pub topic_retention_days: Option<u32>,
 }
 
 impl Default for MarketSettings {
@@ -56,6 +60,7 @@ impl Default for MarketSettings {
             stages: StageSettings::default(),
             streams: StreamSettings::default(),
             cache: PriceCacheSettings::default(),
+            topic_retention_days: None,
         }
     }
 }
@@ -243,6 +248,8 @@ impl MarketSettings {
         require(idle > 0, "market.stages.idle_after_seconds", "must be at least 1")?;
         self.streams.validate()?;
         self.cache.validate()?;
+        let is_span = self.topic_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
+        require(is_span, "market.topic_retention_days", "must be between 1 and 36500")?;
         let normaliser =
             Normaliser::new(self.mapping.clone()).map_err(|fault| invalid("market.mapping", fault))?;
         let feeds = Feeds::new(&self.feeds, &self.mapping)
@@ -428,6 +435,7 @@ mod tests {
         check(&format!("{feed}price = {{ cel = \"1 +\" }}"), "market.feeds.np.fields.price");
         check("[streams]\nmax_seconds = 0", "market.streams.max_seconds");
         check("[streams]\nslow_after_seconds = 60", "market.streams.slow_after_seconds");
+        check("topic_retention_days = 0", "market.topic_retention_days");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) const START_MS: i64 = 1_704_067_200_000; // 2024-01-01
 pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// All stages of one process.
+#[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) records: Arc<dyn Records>,
@@ -51,6 +52,18 @@ impl Desk {
         }
     }
 
+    /// The same engines, for who looks on.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            log: Arc::clone(&self.log),
+            records: Arc::clone(&self.records),
+            columns: Arc::clone(&self.columns),
+            rules: Arc::clone(&self.rules),
+            views: Arc::clone(&self.views),
+            seen: self.seen.clone(),
+        }
+    }
+
     /// A message as the edge appends it, at a time after everything that the tests tell of.
     pub(crate) async fn send(&self, tenant: &str, message: &Value) -> kernel::Result<()> {
         self.send_by(tenant, message, None).await
@@ -63,6 +76,18 @@ impl Desk {
         message: &Value,
         key: Option<&str>,
     ) -> kernel::Result<()> {
+        let now = Timestamp::from_millisecond(START_MS + 1_000 * MINUTE_MS).unwrap();
+        self.send_at(tenant, message, key, now).await
+    }
+
+    /// And at a time.
+    pub(crate) async fn send_at(
+        &self,
+        tenant: &str,
+        message: &Value,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> kernel::Result<()> {
         let scope = scope(tenant);
         let text = message.to_string();
         let draft = EventDraft {
@@ -73,7 +98,6 @@ impl Desk {
             data: Some(RawValue::from_string(text).unwrap()),
             ..EventDraft::default()
         };
-        let now = Timestamp::from_millisecond(START_MS + 1_000 * MINUTE_MS).unwrap();
         let mut event = draft.seal(&scope, now).unwrap();
         event.partition_key = key.map(str::to_owned);
         complete(&self.rules, &scope, &mut event, now)?;

@@ -1,7 +1,8 @@
 //! Quotes of tenors in, curves out: what was quoted is kept, what follows from it is made when it is asked for.
 //!
-//! A set of quotes is an event of `pricing.curve.updates.v1` and a row. The place of the event is the revision of the row, so
-//! that of two sets for one time the one that the log has last counts, however often either is sent.
+//! A set of quotes is an event of `pricing.curve.updates.v1` and a row. The revision of the row follows from the event and
+//! its place alone ([`QuotesEvent`]), so that of two sets for one time the one that the log has last counts, however often
+//! either is sent, and rows that are made again are the same.
 //!
 //! It refuses quotes that no curve can be made of, and a curve of a name that nobody quoted.
 
@@ -27,6 +28,8 @@ pub const CURVE_QUOTES: ColumnTable = ColumnTable {
     columns: &[
         Column { name: "frequency", kind: ColumnKind::Integer },
         Column { name: "quotes", kind: ColumnKind::Text },
+        // What the revision is more than the place of the event; rows of earlier releases have none.
+        Column { name: "base", kind: ColumnKind::Integer },
     ],
 };
 
@@ -35,6 +38,8 @@ const SOURCE: &str = "/api/v1/market/curves";
 /// A time has one set of quotes.
 const ROW: &str = "quotes";
 const MOST_NAME_BYTES: usize = 100;
+/// Those who lift a curve at the same time do it by the same, or by so much more that their revisions differ all the same.
+const LIFT: u64 = 1 << 16;
 
 /// One quoted tenor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +61,32 @@ pub struct QuoteSet {
     pub frequency: u32,
     /// By rising term.
     pub quotes: Vec<TenorQuote>,
+}
+
+/// A set of quotes on its topic.
+///
+/// Its revision is its offset and `base` together. As long as a curve stays in its partition, offsets grow by themselves, and
+/// writers that do not know of each other get different ones. Where partitions were added the curve may go on in one that is
+/// shorter: an event whose revision is not above the one that its writer saw counts for nothing, and the writer sends another
+/// with a `base` that lifts it. The next writer takes the `base` over.
+///
+/// An event whose writer ended before it made a row is seen by nobody until rows are made again. Quotes that come later in its
+/// partition are above it; where partitions were added before those, it may come back above them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct QuotesEvent {
+    /// What was quoted.
+    #[serde(flatten)]
+    pub set: QuoteSet,
+    /// The revision that its writer saw; missing for the first one of a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u32>,
+    /// What its revision is more than its offset.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub base: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A set of quotes in its newest revision.
@@ -109,6 +140,15 @@ impl QuoteSet {
     }
 }
 
+impl QuotesEvent {
+    /// The revision of an event at this offset; none where it counts for nothing.
+    fn revision(&self, offset: u64) -> Result<Option<u32>> {
+        let revision = u32::try_from(offset).ok().and_then(|offset| offset.checked_add(self.base));
+        let revision = revision.ok_or_else(|| Error::internal("the topic of curves has too many events"))?;
+        Ok(Some(revision).filter(|revision| self.after.is_none_or(|after| *revision > after)))
+    }
+}
+
 impl Service {
     /// Keeps a set of quotes; durable when this returns. What is there already changes nothing.
     ///
@@ -123,36 +163,68 @@ impl Service {
         check.await.map_err(Error::internal)??;
         let time_ns = nanoseconds(set.as_of, "as_of")?;
         let before = self.columns.revisions(scope, CURVE_QUOTES, &set.curve, time_ns, ROW).await?;
-        let before = before.last().map(kept).transpose()?;
-        if let Some(before) = before.as_ref().filter(|before| before.set == set) {
+        let before = before.last().map(|row| Ok::<_, Error>((kept(row)?, base(row)?))).transpose()?;
+        if let Some((before, _)) = before.as_ref().filter(|(before, _)| before.set == set) {
             return Ok(before.clone());
         }
-        let seen = before.as_ref().map(|before| before.revision);
-        let data = to_raw_value(&set).map_err(Error::internal)?;
-        // Sent again after a fault it is the same event; the same quotes after others are another one.
-        let id = blake3::hash(format!("{seen:?} {}", data.get()).as_bytes()).to_hex();
+        let (after, base) = before.map_or((None, 0), |(before, base)| (Some(before.revision), base));
+        let mut event = QuotesEvent { set, after, base };
+        let mut revision = event.revision(self.told(scope, &event, now).await?)?;
+        if let (None, Some(after)) = (revision, after) {
+            event.base = self.lifted(base, after).await?;
+            revision = event.revision(self.told(scope, &event, now).await?)?;
+        }
+        let revision = revision.ok_or_else(|| Error::internal("the revisions of a curve are used up"))?;
+        let kept = KeptQuotes { set: event.set, revision };
+        if self.columns.append(scope, CURVE_QUOTES, vec![row(&kept, event.base)?]).await? == 0 {
+            self.check_kept(scope, &kept).await?;
+        }
+        Ok(kept)
+    }
+
+    /// A base that lifts every event that comes now above the revision that was seen, and above all that were told, also where
+    /// a writer ended before it made a row of its own.
+    async fn lifted(&self, base: u32, after: u32) -> Result<u32> {
+        let extents = self.log.extents(&UPDATES).await?;
+        let end = extents.iter().map(|extent| extent.next).max().unwrap_or(0);
+        let least = u64::from(base).saturating_add(end).max(u64::from(after) + 1);
+        let base = least.checked_next_multiple_of(LIFT).and_then(|base| u32::try_from(base).ok());
+        base.ok_or_else(|| Error::internal("the revisions of a curve are used up"))
+    }
+
+    /// Appends an event, and returns its offset.
+    async fn told(&self, scope: &Scope, event: &QuotesEvent, now: Timestamp) -> Result<u64> {
+        let data = to_raw_value(event).map_err(Error::internal)?;
+        // Sent again by a caller it is another event: the first one may be behind others that nobody made a row of, and would
+        // be taken for it.
+        let id = blake3::hash(format!("{now} {}", data.get()).as_bytes()).to_hex();
         let draft = EventDraft {
             specversion: Some(kernel::SPEC_VERSION.to_owned()),
             id: Some(id[..32].to_owned()),
             source: Some(SOURCE.to_owned()),
             kind: Some(kinds::CURVE_QUOTES.to_owned()),
-            subject: Some(set.curve.clone()),
-            partitionkey: Some(set.curve.clone()),
+            subject: Some(event.set.curve.clone()),
+            partitionkey: Some(event.set.curve.clone()),
             data: Some(data),
             ..EventDraft::default()
         };
-        let event = draft.seal(scope, now)?;
-        let places = self.log.append(scope, &UPDATES, vec![event]).await?;
-        let offset = places.first().map(|place| place.offset);
-        let revision = offset.and_then(|offset| u32::try_from(offset).ok());
-        let revision = revision.ok_or_else(|| Error::internal("the topic of curves has too many events"))?;
-        if seen.is_some_and(|seen| revision <= seen) {
-            let message = "others quoted this curve meanwhile; read it, and send again what still holds";
-            return Err(Error::new(codes::CONFLICT, message));
+        let places = self.log.append(scope, &UPDATES, vec![draft.seal(scope, now)?]).await?;
+        places
+            .first()
+            .map(|place| place.offset)
+            .ok_or_else(|| Error::internal("the log names no place of an event that it took"))
+    }
+
+    /// Whether the row of that revision is this one: while partitions are added, two writers may come to the same.
+    async fn check_kept(&self, scope: &Scope, wanted: &KeptQuotes) -> Result<()> {
+        let (curve, time_ns) = (&wanted.set.curve, nanoseconds(wanted.set.as_of, "as_of")?);
+        let rows = self.columns.revisions(scope, CURVE_QUOTES, curve, time_ns, ROW).await?;
+        let found = rows.iter().find(|row| row.revision == wanted.revision).map(kept).transpose()?;
+        if found.as_ref() == Some(wanted) {
+            return Ok(());
         }
-        let kept = KeptQuotes { set, revision };
-        self.columns.append(scope, CURVE_QUOTES, vec![row(&kept)?]).await?;
-        Ok(kept)
+        let message = "others quoted this curve meanwhile; read it, and send again what still holds";
+        Err(Error::new(codes::CONFLICT, message))
     }
 
     /// The newest quotes of a curve at a time.
@@ -206,24 +278,33 @@ fn check_name(curve: &str) -> Result<()> {
     Ok(())
 }
 
-/// The row of an event of the topic, at its place there; for who makes the rows again.
+/// The row of an event of the topic, at its place there, for who makes the rows again; none where it counts for nothing.
 ///
 /// # Errors
 /// Where it is no set of quotes.
-pub fn row_of(set: QuoteSet, offset: u64) -> Result<ColumnRow> {
-    let revision = u32::try_from(offset).map_err(Error::internal)?;
-    row(&KeptQuotes { set, revision })
+pub fn row_of(event: QuotesEvent, offset: u64) -> Result<Option<ColumnRow>> {
+    let Some(revision) = event.revision(offset)? else { return Ok(None) };
+    row(&KeptQuotes { set: event.set, revision }, event.base).map(Some)
 }
 
-fn row(kept: &KeptQuotes) -> Result<ColumnRow> {
+fn row(kept: &KeptQuotes, base: u32) -> Result<ColumnRow> {
     let quotes = serde_json::to_string(&kept.set.quotes).map_err(Error::internal)?;
     Ok(ColumnRow {
         series: kept.set.curve.clone(),
         time_ns: nanoseconds(kept.set.as_of, "as_of")?,
         id: ROW.to_owned(),
         revision: kept.revision,
-        values: vec![ColumnValue::Integer(i64::from(kept.set.frequency)), ColumnValue::Text(quotes)],
+        values: vec![
+            ColumnValue::Integer(i64::from(kept.set.frequency)),
+            ColumnValue::Text(quotes),
+            ColumnValue::Integer(i64::from(base)),
+        ],
     })
+}
+
+fn base(row: &ColumnRow) -> Result<u32> {
+    let base = whole(row, CURVE_QUOTES, "base")?.unwrap_or(0);
+    u32::try_from(base).map_err(|_| Error::new(codes::CORRUPTED, "a row of curves has no lawful base"))
 }
 
 fn kept(row: &ColumnRow) -> Result<KeptQuotes> {
@@ -240,18 +321,4 @@ fn kept(row: &ColumnRow) -> Result<KeptQuotes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenors_are_years() {
-        let check = |tenor: &str, expected: Option<f64>| assert_eq!(years(tenor), expected, "{tenor:?}");
-        check("10y", Some(10.0));
-        check("6M", Some(0.5));
-        check("52w", Some(1.0));
-        check("365d", Some(1.0));
-        for wrong in ["", "y", "10", "1.5y", "-1y", "+1y", "1é", "999999y"] {
-            check(wrong, None);
-        }
-    }
-}
+mod tests;

@@ -4,12 +4,13 @@
 //! - [`Follower`]: reads the topics on for one caller. What the caller has not taken waits in the log and not in memory.
 //! - `position`: the next offset of every partition. What is told from one on is neither missing nor told twice, on whatever
 //!   server. What retention took meanwhile is told as lost.
-//! - `tails`: the newest events, read once for all who follow.
+//! - `tails`: the newest events, read once for all who follow. `retry`: what becomes of a read that fails.
 //!
 //! It refuses a position of other types, or of another log. To add a type: a line in [`KINDS`].
 
 mod follower;
 mod position;
+mod retry;
 mod tails;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,6 +28,7 @@ pub use follower::{Follower, Told};
 use crate::events::{kinds, topics};
 use crate::metrics::LiveMetrics;
 use crate::settings::StreamSettings;
+pub(crate) use retry::Retry;
 use tails::Tails;
 
 /// What can be followed.
@@ -109,7 +111,7 @@ impl Live {
     /// Streams of these topics.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, settings: StreamSettings, metrics: LiveMetrics) -> Self {
-        let tails = Arc::new(Tails::new(log));
+        let tails = Arc::new(Tails::new(log, Retry::USUAL));
         Self { settings, metrics, stop: CancellationToken::new(), tails, taken: Mutex::default() }
     }
 

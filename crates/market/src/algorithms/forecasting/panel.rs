@@ -64,6 +64,17 @@ impl CurveType {
     }
 }
 
+impl CurveType {
+    /// What its columns are called.
+    fn columns(self) -> &'static str {
+        match self {
+            Self::Yield => "`rate_10y` and its like, or the Treasury's own names",
+            Self::Commodity => "`forward_1` and its like, or one `price`",
+            Self::Fx => "`spot_1` and `forward_30` and their like",
+        }
+    }
+}
+
 impl fmt::Display for CurveType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -122,8 +133,11 @@ impl Panel {
         let targets = find(&|name| curve_type.takes(name));
         let features = find(&|name| FEATURES.contains(&name.to_lowercase().as_str()));
         let (Some(date), false) = (date.first(), targets.is_empty()) else {
+            let has: Vec<_> = head.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
             let message = format!(
-                "the table needs a `date` column and columns of a {curve_type} curve; it has {head:?}"
+                "the table needs a `date` column and columns of a {curve_type} curve ({}); it has {}",
+                curve_type.columns(),
+                has.join(", ")
             );
             return Err(ForecastFault::Format(message));
         };

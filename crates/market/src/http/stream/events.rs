@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use super::feed::{End, Feed, Next};
+use super::feed::{End, Feed, Next, Telling};
 use crate::service::live::Told;
 
 /// What is here already goes together, up to so much.
@@ -44,24 +44,24 @@ pub(super) fn answer(feed: Feed) -> Response {
 }
 
 async fn tell(mut feed: Feed, give: mpsc::Sender<Bytes>, last: LastWord) {
-    let patience = feed.patience();
     let mut text = format!("retry: {}\n", feed.retry_ms());
     let end = loop {
         let next = tokio::select! {
             next = feed.next() => next,
             () = give.closed() => return,
         };
-        let mut end = said(&mut text, &feed, next);
+        let (standing, telling) = feed.parts();
+        let mut end = said(&mut text, telling, next);
         while end.is_none() && text.len() < PIECE_BYTES {
-            let Some(next) = feed.queued() else { break };
-            end = said(&mut text, &feed, next);
+            let Some(next) = telling.queued() else { break };
+            end = said(&mut text, telling, next);
         }
         let piece = Bytes::from(std::mem::take(&mut text));
         if !piece.is_empty() {
-            match patience.with(give.send(piece)).await {
-                Some(Ok(())) => {}
-                Some(Err(_)) => return,
-                None => break feed.slow(),
+            match standing.give(give.send(piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(end) => break end,
             }
         }
         if let Some(end) = end {
@@ -75,17 +75,17 @@ async fn tell(mut feed: Feed, give: mpsc::Sender<Bytes>, last: LastWord) {
 }
 
 /// Adds it to the text, unless it is the end.
-fn said(text: &mut String, feed: &Feed, next: Next) -> Option<End> {
+fn said(text: &mut String, telling: &Telling, next: Next) -> Option<End> {
     match next {
         Next::End(end) => return Some(end),
-        Next::Heartbeat => text.extend([": heartbeat\nid: ", &feed.position(), "\n\n"]),
+        Next::Heartbeat => text.extend([": heartbeat\nid: ", &telling.position(), "\n\n"]),
         Next::Told(Told::Lost { kind, events }) => {
             let data = serde_json::json!({"type": kind, "events": events}).to_string();
-            event(text, "lost", Some(&feed.position()), &data);
+            event(text, "lost", Some(&telling.position()), &data);
         }
         Next::Told(ref told @ Told::Message { kind, .. }) => {
             let data = told.data().map_or("null", |data| data.get());
-            event(text, kind, Some(&feed.position()), data);
+            event(text, kind, Some(&telling.position()), data);
         }
     }
     None

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use super::feed::{End, Feed, HEARTBEAT, Next};
+use super::feed::{End, Feed, HEARTBEAT, Next, Telling};
 use crate::service::live::Told;
 
 /// What a WebSocket speaks.
@@ -136,12 +136,11 @@ pub(super) async fn speak(mut feed: Feed, mut socket: WebSocket) {
             }
             hearing.unanswered += 1;
         }
-        let patience = feed.patience();
-        match patience.with(give(&mut feed, &mut socket, next)).await {
-            Some(Ok(None)) => {}
-            Some(Ok(Some(end))) => break end,
-            Some(Err(_)) => return,
-            None => break feed.slow(),
+        let (standing, telling) = feed.parts();
+        match standing.give(give(telling, &mut socket, next)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(end))) | Err(end) => break end,
+            Ok(Err(_)) => return,
         }
     };
     feed.end(&end);
@@ -159,27 +158,27 @@ pub(super) async fn speak(mut feed: Feed, mut socket: WebSocket) {
 }
 
 /// Says what is next, and what is here already.
-async fn give(feed: &mut Feed, socket: &mut WebSocket, next: Next) -> Result<Option<End>, axum::Error> {
+async fn give(telling: &mut Telling, socket: &mut WebSocket, next: Next) -> Result<Option<End>, axum::Error> {
     let mut said_now = 0;
     let mut next = Some(next);
     while let Some(one) = next {
         match one {
             Next::End(end) => return Ok(Some(end)),
             Next::Heartbeat => {
-                socket.feed(said("heartbeat", Some(&feed.position()), None)).await?;
+                socket.feed(said("heartbeat", Some(&telling.position()), None)).await?;
                 // Pages do not see it; their browsers answer it.
                 socket.feed(Message::Ping(Bytes::new())).await?;
             }
             Next::Told(Told::Lost { kind, events }) => {
                 let data = to_raw_value(&serde_json::json!({"type": kind, "events": events})).ok();
-                socket.feed(said("lost", Some(&feed.position()), data.as_deref())).await?;
+                socket.feed(said("lost", Some(&telling.position()), data.as_deref())).await?;
             }
             Next::Told(ref told @ Told::Message { kind, .. }) => {
-                socket.feed(said(kind, Some(&feed.position()), told.data())).await?;
+                socket.feed(said(kind, Some(&telling.position()), told.data())).await?;
             }
         }
         said_now += 1;
-        next = if said_now < TOGETHER { feed.queued() } else { None };
+        next = if said_now < TOGETHER { telling.queued() } else { None };
     }
     socket.flush().await.map(|()| None)
 }

@@ -1,6 +1,7 @@
 //! Streams over real sockets, and what becomes of callers who take nothing.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::service::live::tests::{live, scope, tell};
+use crate::service::live::tests::{Counting, live, over, scope, tell, tell_long};
 use crate::settings::StreamSettings;
+use feed::Next;
 
 const LONGEST: Duration = Duration::from_secs(20);
 const HANDSHAKE: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
@@ -190,10 +192,14 @@ async fn a_credential_that_ends_ends_its_streams() {
 
 /// A stream of a caller who has all of a log to take.
 async fn feed(feeds: &Arc<Live>) -> Feed {
+    feed_of(feeds, door().1).await
+}
+
+async fn feed_of(feeds: &Arc<Live>, authenticators: Authenticators) -> Feed {
     let request = axum::http::Request::builder().header("x-api-key", "k").body(()).unwrap();
     let (mut parts, ()) = request.into_parts();
     parts.extensions.insert(Caller(scope("desk")));
-    parts.extensions.insert(door().1);
+    parts.extensions.insert(authenticators);
     let still_proven = StillProven::from_request_parts(&mut parts, &()).await.unwrap();
     let question = StreamParams { from: Some("earliest".to_owned()), ..StreamParams::default() };
     let question = question.question(&HeaderMap::new(), "price").unwrap();
@@ -234,6 +240,96 @@ async fn who_takes_nothing_holds_nothing_and_is_told_why_it_ended() {
     tokio::time::timeout(LONGEST, reading).await.unwrap();
     let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: price:")).collect();
     assert_eq!(ids, (0..=EVENTS).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// Returns when nothing more is told, because callers take nothing.
+async fn nobody_takes_more(feeds: &Live, of: u64) {
+    let (mut told, mut quiet) = (0, 0);
+    while quiet < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = feeds.metrics.messages.get();
+        quiet = if now > 0 && now == told { quiet + 1 } else { 0 };
+        told = now;
+    }
+    assert!(told < of, "all was taken");
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_not_waited_for_once_the_stream_must_end() {
+    const EVENTS: u64 = 400;
+    let log = Arc::new(MemoryEventLog::new(1));
+    for number in 0..EVENTS {
+        tell_long(log.as_ref(), number, 64 << 10).await;
+    }
+    let check = async |is_socket: bool, is_stop: bool, code: &str| {
+        let feeds = live(&log, StreamSettings { slow_after_seconds: 25, ..StreamSettings::default() });
+        let (door, authenticators) = door();
+        let stop = CancellationToken::new();
+        let (mut talk, mut response) = (None, None);
+        if is_socket {
+            let address = server(Arc::clone(&feeds), authenticators, &stop).await;
+            talk = Some(Talk::begin(address, HANDSHAKE).await);
+        } else {
+            response = Some(events::answer(feed_of(&feeds, authenticators).await));
+        }
+        nobody_takes_more(&feeds, EVENTS).await;
+        assert_eq!(feeds.open(), 1, "{code}");
+        let begun = tokio::time::Instant::now();
+        if is_stop {
+            feeds.stop.cancel();
+        } else {
+            *door.0.lock() = None;
+        }
+        all_places_are_free(&feeds).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "{code}: it ended after {took:?}");
+        if let Some(response) = response {
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(text.contains(&format!("event: end\ndata: {{\"code\":\"{code}\"")), "no {code}");
+        }
+        drop(talk);
+    };
+    for is_socket in [false, true] {
+        check(is_socket, true, "SERVER_STOPPING").await;
+        check(is_socket, false, "CREDENTIAL_ENDED").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_lasts_longer_than_the_silence_is_one_read() {
+    let log = Counting::new(1, false);
+    tell(log.as_ref(), "desk", "I", 7).await;
+    log.read_ms.store(100_000, Ordering::Relaxed);
+    let mut feed = feed(&Arc::new(over(&log))).await;
+    let mut heartbeats = 0;
+    let told = loop {
+        match feed.next().await {
+            Next::Heartbeat => heartbeats += 1,
+            Next::Told(told) => break told,
+            Next::End(end) => panic!("{end:?}"),
+        }
+    };
+    assert_eq!(told.data().map(|data| data.get()), Some("{\"number\":7}"));
+    assert_eq!((heartbeats, log.reads.load(Ordering::Relaxed)), (7, 1), "and it said that it is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_for_partitions_that_fails_is_tried_again() {
+    let check = async |faults: usize, code: Option<&str>| {
+        let log = Counting::new(1, false);
+        let mut feed = feed(&Arc::new(over(&log))).await;
+        log.faults.store(faults, Ordering::Relaxed);
+        assert!(matches!(feed.next().await, Next::Heartbeat), "it says that it is there all the same");
+        let second = feed.next().await;
+        match code {
+            None => assert!(matches!(second, Next::Heartbeat), "{faults} faults"),
+            Some(code) => assert!(matches!(second, Next::End(end) if end.code == code), "{faults} faults"),
+        }
+    };
+    check(0, None).await;
+    check(10, None).await;
+    check(usize::MAX, Some("UNAVAILABLE")).await;
 }
 
 #[test]

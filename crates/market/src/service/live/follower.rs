@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures::FutureExt;
-use kernel::{Event, Result, TenantId};
+use kernel::{Error, Event, Result, TenantId};
 use serde_json::value::RawValue;
 use store::{Extent, Stored, Topic};
 use stream::Repeats;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::position::{begin, parsed, text};
-use super::tails::{Here, PAUSE, SharedTail, Tails};
+use super::tails::{Behind, Here, PAUSE, SharedTail, Tails};
 use super::{LiveKind, LiveQuestion, StartAt, wanted};
 
 /// A partition that is never at its end does not keep the others waiting for longer.
@@ -46,7 +48,7 @@ impl Told {
     }
 }
 
-/// Reads on from a position. Its futures may be dropped at any time; what they read then is read again.
+/// Reads on from a position. Its futures may be dropped at any time; what of the log they were reading then is read on.
 #[derive(Debug)]
 pub struct Follower {
     tails: Arc<Tails>,
@@ -57,8 +59,17 @@ pub struct Follower {
     ready: VecDeque<(usize, usize)>,
     /// Of one batch at most, beside what was lost before the beginning.
     queue: VecDeque<Queued>,
+    /// What the log itself is read for. It is a task of its own, so that a log that is slower than whoever waits for it is
+    /// not asked from the start again, and its turn does not wait for a slow caller.
+    reading: Option<Reading>,
     turns: u32,
     follow: bool,
+}
+
+#[derive(Debug)]
+struct Reading {
+    place: (usize, usize),
+    task: AbortOnDropHandle<Result<Behind>>,
 }
 
 /// How far one topic was read.
@@ -111,6 +122,7 @@ impl Follower {
             topics: Vec::new(),
             ready: VecDeque::new(),
             queue: VecDeque::new(),
+            reading: None,
             turns: 0,
             follow: question.follow,
         };
@@ -159,8 +171,14 @@ impl Follower {
             }
             // Others read much that is not for this caller.
             tokio::task::consume_budget().await;
+            if let Some(reading) = &mut self.reading {
+                let (place, found) = (reading.place, (&mut reading.task).await);
+                self.reading = None;
+                self.take_behind(place, found.map_err(Error::internal)??);
+                continue;
+            }
             match self.ready.front() {
-                Some(place) => self.read(*place).await?,
+                Some(place) => self.read(*place)?,
                 None if !self.follow => return Ok(None),
                 None => {
                     let woken = self.wait().await?;
@@ -245,8 +263,8 @@ impl Follower {
         futures::future::select_all(waits).await.0
     }
 
-    /// Queues what a partition has, or notes that it has nothing now.
-    async fn read(&mut self, (place, partition): (usize, usize)) -> Result<()> {
+    /// Queues what a partition has, begins to read it, or notes that it has nothing now.
+    fn read(&mut self, (place, partition): (usize, usize)) -> Result<()> {
         self.pass_over();
         let tail = &mut self.topics[place].partitions[partition];
         if !self.follow && tail.next >= tail.until {
@@ -254,7 +272,7 @@ impl Follower {
             return Ok(());
         }
         match tail.shared.as_ref().map_or(Ok(Here::Later), |shared| shared.from(tail.next))? {
-            Here::Later => return self.read_log((place, partition)).await,
+            Here::Later => self.read_log((place, partition)),
             Here::Nothing => {
                 self.ready.pop_front();
             }
@@ -267,43 +285,41 @@ impl Follower {
         Ok(())
     }
 
-    async fn read_log(&mut self, (place, partition): (usize, usize)) -> Result<()> {
-        let TopicTail { topic, partitions, .. } = &self.topics[place];
-        let tail = &partitions[partition];
-        let (number, next) = (tail.number, tail.next);
-        if tail.repeats.is_none() {
-            let repeats = self.tails.repeats(topic, number, next).await?;
-            self.topics[place].partitions[partition].repeats = repeats;
-        }
-        let topic = &self.topics[place].topic;
-        let batch = self.tails.read(topic, number, next).await?;
-        let first = batch.first().map(|stored| stored.offset);
-        let mut lost = next;
-        if first.is_none_or(|first| first > next) {
-            let extents = self.tails.extents(topic).await?;
-            // A broker has offsets that no event is at, and they are no loss.
-            let held = extents.get(partition).map_or(next, |extent| extent.first);
-            lost = first.map_or(held, |first| held.min(first)).max(next);
-        }
-        let Some(last) = batch.last().map(|stored| stored.offset) else {
-            if lost == next && self.follow {
+    fn read_log(&mut self, place: (usize, usize)) {
+        let TopicTail { topic, partitions, .. } = &mut self.topics[place.0];
+        let tail = &mut partitions[place.1];
+        let (tails, topic, follow) = (Arc::clone(&self.tails), topic.clone(), self.follow);
+        let (number, next, repeats) = (tail.number, tail.next, tail.repeats.take());
+        let read = async move {
+            let found = tails.behind(&topic, number, next, repeats).await?;
+            if found.batch.is_empty() && found.held == next && follow {
                 tokio::time::sleep(PAUSE).await;
             }
-            self.ready.pop_front();
-            self.lost((place, partition), (next, lost));
-            self.topics[place].partitions[partition].next = lost;
-            return Ok(());
+            Ok(found)
         };
-        self.lost((place, partition), (next, lost));
-        let mut new = Vec::with_capacity(batch.len());
-        for stored in batch {
-            let tail = &mut self.topics[place].partitions[partition];
+        let task = AbortOnDropHandle::new(tokio::spawn(read.in_current_span()));
+        self.reading = Some(Reading { place, task });
+    }
+
+    /// Queues what the log had, and what it had no longer.
+    fn take_behind(&mut self, place: (usize, usize), found: Behind) {
+        let tail = &mut self.topics[place.0].partitions[place.1];
+        let next = tail.next;
+        tail.repeats = found.repeats;
+        let Some(last) = found.batch.last().map(|stored| stored.offset) else {
+            tail.next = found.held;
+            self.ready.retain(|ready| *ready != place);
+            self.lost(place, (next, found.held));
+            return;
+        };
+        let mut new = Vec::with_capacity(found.batch.len());
+        for stored in found.batch {
             if !tail.repeats.as_mut().is_some_and(|known| known.knows(&stored.event)) {
                 new.push(Arc::new(stored));
             }
         }
-        self.take((place, partition), new, last + 1);
-        Ok(())
+        self.lost(place, (next, found.held));
+        self.take(place, new, last + 1);
     }
 
     fn take(&mut self, (place, partition): (usize, usize), events: Vec<Arc<Stored>>, end: u64) {
@@ -314,7 +330,8 @@ impl Follower {
             }
         }
         self.topics[place].partitions[partition].next = end;
-        self.ready.pop_front();
+        // It need not be the first one: all may have been looked at since it began to be read.
+        self.ready.retain(|ready| *ready != (place, partition));
         self.ready.push_back((place, partition));
         self.turns += 1;
         if self.turns.is_multiple_of(TURNS) {

@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::retry::Retry;
+
 /// Of one partition at once, for all who follow.
 const BATCH: ReadLimit = ReadLimit { events: 256, bytes: 1 << 20 };
 /// The same for one who is behind, who holds it alone.
@@ -32,9 +34,6 @@ const EVENT_BYTES: usize = 512;
 const READERS: usize = 8;
 /// How often it is looked for partitions that were added.
 const LOOKS_EVERY: Duration = Duration::from_secs(15);
-/// How often a log that is away is asked again before all who follow are told, and after which pause.
-const RETRIES: u32 = 10;
-const RETRY_PAUSE: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 /// After a log that was said to have more has nothing.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,15 +41,16 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Tails {
     log: Arc<dyn EventLog>,
+    retry: Retry,
     readers: Semaphore,
     open: Mutex<BTreeMap<(Topic, u32), Weak<SharedTail>>>,
     looked: Mutex<BTreeMap<Topic, (Instant, Vec<Extent>)>>,
 }
 
 impl Tails {
-    pub(super) fn new(log: Arc<dyn EventLog>) -> Self {
+    pub(super) fn new(log: Arc<dyn EventLog>, retry: Retry) -> Self {
         let (open, looked) = (Mutex::default(), Mutex::default());
-        Self { log, readers: Semaphore::new(READERS), open, looked }
+        Self { log, retry, readers: Semaphore::new(READERS), open, looked }
     }
 
     pub(super) async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>> {
@@ -89,6 +89,7 @@ impl Tails {
         let (reached, _) = watch::channel(Reached { end: extent.next, has_failed: false });
         let reader = TailReader {
             log: Arc::clone(&self.log),
+            retry: self.retry,
             topic: topic.clone(),
             partition: extent.partition,
             window: Arc::clone(&window),
@@ -100,20 +101,51 @@ impl Tails {
         tail
     }
 
-    /// What the log has from an offset on.
-    pub(super) async fn read(&self, topic: &Topic, partition: u32, offset: u64) -> Result<Vec<Stored>> {
-        let _turn = self.readers.acquire().await.map_err(Error::internal)?;
-        self.log.read(topic, partition, offset, BEHIND).await
-    }
-
-    /// What stands before an offset, so that it is known when it comes again; none over a log that drops repeats.
-    pub(super) async fn repeats(&self, topic: &Topic, partition: u32, until: u64) -> Result<Option<Repeats>> {
-        if self.log.capabilities().deduplicates {
-            return Ok(None);
+    /// What the log has from an offset on, for one who is behind. No turn is held between two tries.
+    pub(super) async fn behind(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        offset: u64,
+        repeats: Option<Repeats>,
+    ) -> Result<Behind> {
+        let name = topic.as_str();
+        let repeats = match repeats {
+            None if !self.log.capabilities().deduplicates => {
+                let ask = || async {
+                    let _turn = self.readers.acquire().await.map_err(Error::internal)?;
+                    self::repeats(self.log.as_ref(), topic, partition, offset).await
+                };
+                Some(self.retry.patiently(name, partition, ask).await?)
+            }
+            repeats => repeats,
+        };
+        let ask = || async {
+            let _turn = self.readers.acquire().await.map_err(Error::internal)?;
+            self.log.read(topic, partition, offset, BEHIND).await
+        };
+        let batch = self.retry.patiently(name, partition, ask).await?;
+        let first = batch.first().map(|stored| stored.offset);
+        let mut held = offset;
+        if first.is_none_or(|first| first > offset) {
+            let ask = || self.log.extents(topic);
+            let extents = self.retry.patiently(name, partition, ask).await?;
+            // A broker has offsets that no event is at, and they are no loss.
+            let begin = extents.iter().find(|extent| extent.partition == partition);
+            let begin = begin.map_or(offset, |extent| extent.first);
+            held = first.map_or(begin, |first| begin.min(first)).max(offset);
         }
-        let _turn = self.readers.acquire().await.map_err(Error::internal)?;
-        repeats(self.log.as_ref(), topic, partition, until).await.map(Some)
+        Ok(Behind { batch, held, repeats })
     }
+}
+
+/// What was read for one who is behind.
+#[derive(Debug)]
+pub(super) struct Behind {
+    pub(super) batch: Vec<Stored>,
+    /// Retention took what is before this.
+    pub(super) held: u64,
+    pub(super) repeats: Option<Repeats>,
 }
 
 async fn repeats(log: &dyn EventLog, topic: &Topic, partition: u32, until: u64) -> Result<Repeats> {
@@ -234,6 +266,7 @@ fn bytes(stored: &Stored) -> usize {
 /// Reads a partition on.
 struct TailReader {
     log: Arc<dyn EventLog>,
+    retry: Retry,
     topic: Topic,
     partition: u32,
     window: Arc<RwLock<Window>>,
@@ -249,24 +282,11 @@ impl TailReader {
         }
     }
 
-    /// Asks the log again where it is away for a moment: else one failure would send all who follow away at once.
     async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let mut retries = 0;
-        loop {
-            let error = match ask().await {
-                Err(error) if error.kind().is_retryable() && retries < RETRIES => error,
-                answer => return answer,
-            };
-            if retries == 0 {
-                let (topic, partition) = (self.topic.as_str(), self.partition);
-                warn!(topic, partition, error = %error.chain(), "a topic cannot be read now, and is tried again");
-            }
-            retries += 1;
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
+        self.retry.patiently(self.topic.as_str(), self.partition, ask).await
     }
 
     async fn read_on(&self, begin: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Streams over a log in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,19 +41,36 @@ pub(crate) async fn tell(log: &dyn EventLog, tenant: &str, instrument: &str, num
     log.append(&scope(tenant), &PRICES, vec![event(tenant, instrument, number)]).await.unwrap();
 }
 
-/// A log that counts its reads, and may claim to keep repeats.
+/// Tells something long.
+pub(crate) async fn tell_long(log: &dyn EventLog, number: u64, bytes: usize) {
+    let data = RawValue::from_string(format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(bytes)));
+    let event = Event { data: Some(data.unwrap()), ..event("desk", "I", number) };
+    log.append(&scope("desk"), &PRICES, vec![event]).await.unwrap();
+}
+
+/// A log that counts its reads, may claim to keep repeats, and is away or slow where it is told to be.
 #[derive(Debug)]
-struct Counting {
+pub(crate) struct Counting {
     log: MemoryEventLog,
-    reads: AtomicUsize,
+    pub(crate) reads: AtomicUsize,
     keeps_repeats: bool,
-    is_away: AtomicUsize,
+    /// Reads and looks at extents that fail from now on.
+    pub(crate) faults: AtomicUsize,
+    pub(crate) read_ms: AtomicU64,
 }
 
 impl Counting {
-    fn new(partitions: u32, keeps_repeats: bool) -> Arc<Self> {
-        let (reads, is_away) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { log: MemoryEventLog::new(partitions), reads, keeps_repeats, is_away })
+    pub(crate) fn new(partitions: u32, keeps_repeats: bool) -> Arc<Self> {
+        let (reads, faults, read_ms) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { log: MemoryEventLog::new(partitions), reads, keeps_repeats, faults, read_ms })
+    }
+
+    fn answers(&self) -> Result<()> {
+        let order = Ordering::Relaxed;
+        match self.faults.fetch_update(order, order, |faults| faults.checked_sub(1)) {
+            Ok(_) => Err(Error::new(codes::UNAVAILABLE, "the log is away")),
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -68,14 +85,14 @@ impl EventLog for Counting {
     }
 
     async fn read(&self, topic: &Topic, part: u32, offset: u64, limit: ReadLimit) -> Result<Vec<Stored>> {
-        if self.is_away.load(Ordering::Relaxed) > 0 {
-            return Err(Error::new(codes::UNAVAILABLE, "the log is away"));
-        }
         self.reads.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(self.read_ms.load(Ordering::Relaxed))).await;
+        self.answers()?;
         self.log.read(topic, part, offset, limit).await
     }
 
     async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>> {
+        self.answers()?;
         self.log.extents(topic).await
     }
 
@@ -96,7 +113,7 @@ impl EventLog for Counting {
     }
 }
 
-fn over(log: &Arc<Counting>) -> Live {
+pub(crate) fn over(log: &Arc<Counting>) -> Live {
     Live::new(Arc::clone(log) as _, StreamSettings::default(), LiveMetrics::default())
 }
 
@@ -253,20 +270,68 @@ async fn what_a_broker_keeps_twice_is_told_once() {
     assert_eq!(found, [3, 4]);
 }
 
-#[tokio::test]
-async fn what_cannot_be_read_is_told_and_read_again_by_the_next() {
-    let log = Counting::new(1, false);
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_tried_again_and_then_told_and_read_by_the_next() {
+    let check = async |start: StartAt, keeps_repeats: bool, faults: usize, is_told: bool| {
+        let log = Counting::new(1, keeps_repeats);
+        let live = over(&log);
+        tell(log.as_ref(), "desk", "I", 0).await;
+        // From the end everything is read for all who follow, and from an earlier place for one alone.
+        let expected = if start == StartAt::Latest { vec![1] } else { vec![0, 1] };
+        let shown = format!("from {start:?}, {faults} faults");
+        let mut follower = live.follow(&scope("desk"), &question(start, true)).await.unwrap();
+        tokio::task::yield_now().await;
+        log.faults.store(faults, Ordering::Relaxed);
+        tell(log.as_ref(), "desk", "I", 1).await;
+        if is_told {
+            assert_eq!(some(&mut follower, expected.len()).await, expected, "{shown}");
+            return;
+        }
+        let position = follower.position();
+        let fault = tokio::time::timeout(Duration::from_secs(60), follower.next()).await;
+        assert_eq!(fault.unwrap().unwrap_err().code(), codes::UNAVAILABLE, "{shown}");
+        log.faults.store(0, Ordering::Relaxed);
+        let again = question(StartAt::Position(position), true);
+        let mut next = live.follow(&scope("desk"), &again).await.unwrap();
+        assert_eq!(some(&mut next, expected.len()).await, expected, "{shown}");
+    };
+    for keeps_repeats in [false, true] {
+        for start in [StartAt::Latest, StartAt::Earliest, StartAt::Position("price:0".to_owned())] {
+            check(start.clone(), keeps_repeats, 10, true).await;
+            check(start, keeps_repeats, usize::MAX, false).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_read_goes_on_whoever_waits_for_it() {
+    let log = Counting::new(2, false);
+    for number in 0..6 {
+        tell(log.as_ref(), "desk", &format!("I{number}"), number).await;
+    }
+    log.read_ms.store(20_000, Ordering::Relaxed);
     let live = over(&log);
-    let mut follower = live.follow(&scope("desk"), &question(StartAt::Latest, true)).await.unwrap();
-    log.is_away.store(1, Ordering::Relaxed);
-    tell(log.as_ref(), "desk", "I", 0).await;
-    let position = follower.position();
-    let fault = tokio::time::timeout(Duration::from_secs(5), follower.next()).await.unwrap().unwrap_err();
-    assert_eq!(fault.code(), codes::UNAVAILABLE);
-    log.is_away.store(0, Ordering::Relaxed);
-    let again = question(StartAt::Position(position), true);
-    let mut next = live.follow(&scope("desk"), &again).await.unwrap();
-    assert_eq!(some(&mut next, 1).await, [0]);
+    let mut follower = live.follow(&scope("desk"), &question(StartAt::Earliest, true)).await.unwrap();
+    let mut found = Vec::new();
+    // Each turn is shorter than a read, and between them it is looked for partitions.
+    for _ in 0..100 {
+        if found.len() == 6 {
+            break;
+        }
+        match tokio::time::timeout(Duration::from_secs(15), follower.next()).await {
+            Ok(told) => found.push(number(&told.unwrap().unwrap())),
+            Err(_) => follower.refresh().await.unwrap(),
+        }
+    }
+    found.sort_unstable();
+    let used = log.extents(&PRICES).await.unwrap().into_iter().filter(|extent| extent.next > 0).count();
+    assert_eq!(
+        (found, log.reads.load(Ordering::Relaxed)),
+        ((0..6).collect(), used),
+        "one read of each partition"
+    );
+    assert!(tokio::time::timeout(Duration::from_secs(60), follower.next()).await.is_err());
+    assert_eq!(log.reads.load(Ordering::Relaxed), used, "and none where nothing came");
 }
 
 #[tokio::test]
