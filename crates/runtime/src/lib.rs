@@ -20,10 +20,12 @@
 
 mod batcher;
 pub mod canaries;
+mod declared;
 pub mod engines;
 #[cfg(test)]
 mod fake;
 #[cfg(feature = "grpc")]
+mod gate;
 pub mod grpc;
 pub mod http;
 pub mod jobs;
@@ -52,6 +54,7 @@ use store::Records;
 use tokio::sync::Semaphore;
 
 use crate::canaries::{Asker, Canaries};
+pub use crate::gate::TRIAL_TAG;
 pub use crate::lines::Selector;
 use crate::lines::{Asked, Lines};
 use crate::metrics::RuntimeMetrics;

@@ -21,7 +21,7 @@ use crate::model::{Engine, MODEL_UNUSABLE, Model, Package, unusable};
 use crate::monitoring::watch;
 use crate::shelf::{Loaded, Place, millis};
 use crate::trial::{self, Trial};
-use crate::{Runtime, missing};
+use crate::{Runtime, declared, missing};
 
 /// A version that could not be served is tried again after so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,7 +144,7 @@ impl Runtime {
     }
 
     /// The version in memory, loaded where it is not.
-    async fn load(
+    pub(crate) async fn load(
         &self,
         scope: &Scope,
         model: &RegisteredModel,
@@ -202,6 +202,7 @@ impl Runtime {
         let reference = watch::reference_of(&package);
         let made = tokio::task::spawn_blocking(move || ready(engine.as_ref(), package)).await;
         let (model, trial) = made.map_err(|_| unusable("its engine failed at it"))??;
+        declared::check(version.signature.as_deref(), model.signature())?;
         let watched = self.0.monitor.watch(name, place.version, reference.as_ref(), model.signature());
         let batches = trial == Trial::Independent
             && settings.max_batch_rows > 1
@@ -217,7 +218,7 @@ impl Runtime {
         Ok(Arc::new(Loaded { place, platform, model, batcher, batches, watched, room, asked_ms }))
     }
 
-    fn engine(&self, version: &RegisteredVersion) -> Result<Arc<dyn Engine>> {
+    pub(crate) fn engine(&self, version: &RegisteredVersion) -> Result<Arc<dyn Engine>> {
         if version.root.is_none() {
             return Err(unusable(
                 "its files are not kept in the registry; the part that manages it serves it",
@@ -295,7 +296,7 @@ impl Runtime {
 }
 
 /// Whether the same try fails again.
-fn is_lasting(error: &Error) -> bool {
+pub(crate) fn is_lasting(error: &Error) -> bool {
     error.code() == MODEL_UNUSABLE || error.code() == codes::CORRUPTED
 }
 

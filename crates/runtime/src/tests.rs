@@ -150,9 +150,14 @@ async fn a_version_that_is_bad_leaves_the_old_one_serving() {
     let good = home.factor("curve", 2.0).await;
     let bad = home.version(&home.scope, "curve", "model.factor", b"two").await;
     let unknown = home.version(&home.scope, "curve", "model.h5", b"x").await;
+    let signature = br#"signature:
+  inputs: '[{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 7]}}]'
+"#;
+    let of_another: &[(&str, &[u8])] = &[("model.factor", b"3"), ("MLmodel", signature)];
+    let of_another = home.version_of(&home.scope, "curve", of_another).await;
     home.promote("curve", good).await;
     assert_eq!(home.champion().await.0, good);
-    for version in [bad, unknown] {
+    for version in [bad, unknown, of_another] {
         home.promote("curve", version).await;
         home.runtime.look().await;
         assert_eq!(home.champion().await.0, good);
@@ -169,6 +174,36 @@ async fn a_version_that_is_bad_leaves_the_old_one_serving() {
     home.runtime.look().await;
     assert_eq!(home.runtime.standing(&home.scope, "curve", Selector::default()), (None, None));
     assert_eq!(home.champion().await.0, good);
+}
+
+#[tokio::test]
+async fn what_is_promoted_is_tried_first() {
+    let home = home(RuntimeSettings::default());
+    home.runtime.try_promotions();
+    let good = home.factor("curve", 2.0).await;
+    let bad = home.version(&home.scope, "curve", "model.factor", b"two").await;
+    let unread = home.version(&home.scope, "curve", "model.h5", b"x").await;
+    home.promote("curve", good).await;
+    assert_eq!(home.engine.loads.load(Ordering::Relaxed), 1, "it is in memory already");
+    let asked = |version: u64, alias: &str| Promotion {
+        wanted: Wanted::Version(version),
+        alias: alias.to_owned(),
+        expected: None,
+        reason: String::new(),
+    };
+    let models = home.runtime.models();
+    for alias in ["champion", "canary"] {
+        let error = models.promote(&home.scope, "curve", &asked(bad, alias)).await.unwrap_err();
+        assert_eq!((error.code(), error.field()), (MODEL_UNUSABLE, Some("version")));
+        assert!(error.message().contains(crate::TRIAL_TAG), "{error}");
+    }
+    let mut wrong = asked(bad, "champion");
+    wrong.expected = Some(9);
+    let error = models.promote(&home.scope, "curve", &wrong).await.unwrap_err();
+    assert_eq!(error.code(), codes::CONFLICT, "who is late need not wait for a load");
+    assert_eq!(home.champion().await.0, good);
+    // Nobody here reads it, and somebody elsewhere may.
+    models.promote(&home.scope, "curve", &asked(unread, "champion")).await.unwrap();
 }
 
 #[tokio::test]

@@ -163,6 +163,7 @@ impl App {
             ..runtime_parts(&models, &engines, &ambient, audit.clone())
         };
         let runtime = Runtime::new(runtime, config.runtime.clone(), &mut registry);
+        runtime.try_promotions();
         let jobs = jobs(config, &runtime, (&engines, &guarded), &ambient, &mut registry);
         let webhooks = hooks::open(config, &engines, &ambient, &recommend, audit.clone(), &mut registry)?;
         let notes = engines.are_shared.then(|| Arc::clone(&engines.records));

@@ -15,7 +15,7 @@ use runtime::model::{Engine, Model, Package, Signature, TensorSpec, unusable};
 use runtime::tensor::{DataType, Tensor, Values};
 
 const DATE: &str = "date";
-const FILE: &str = "curve_forecaster.json";
+pub(crate) const FILE: &str = "curve_forecaster.json";
 /// What stands beside a model: written by MLflow's client, and what it learned from.
 const BESIDE: [&str; 4] =
     ["input_example.json", "serving_input_example.json", "metadata.json", document::FILE];
@@ -31,8 +31,15 @@ impl Engine for CurveForecasters {
 
     fn claims(&self, paths: &[&str]) -> bool {
         let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let is_model = |path: &&str| path.ends_with(".json") && !BESIDE.contains(&name(path).as_str());
-        paths.iter().any(is_model) && !paths.iter().any(|path| path.ends_with(".onnx"))
+        let is_model = |path: &&&str| path.ends_with(".json") && !BESIDE.contains(&name(path).as_str());
+        // Of another maker: its one JSON file, if it has one, is no curve forecaster.
+        let is_foreign = |path: &&str| {
+            path.ends_with(".onnx") || path.ends_with(".safetensors") || name(path) == "MLmodel"
+        };
+        let is_alone = paths.iter().filter(is_model).count() == 1 && !paths.iter().any(is_foreign);
+        is_alone
+            || paths.iter().any(|path| name(path) == FILE)
+                && !paths.iter().any(|path| path.ends_with(".onnx"))
     }
 
     fn load(&self, mut package: Package) -> Result<Box<dyn Model>> {

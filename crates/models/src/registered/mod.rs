@@ -17,7 +17,7 @@ mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use kernel::{Clock, Entropy, Error, Result, Scope, codes};
@@ -54,6 +54,20 @@ pub trait Witness: Send + Sync + Debug {
     ) -> Result<()>;
 }
 
+/// Is asked whether a version may take an alias, before it does. A way back is not asked for.
+#[async_trait]
+pub trait Gate: Send + Sync + Debug {
+    /// # Errors
+    /// Why not, and what to do.
+    async fn check(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        version: &RegisteredVersion,
+        alias: &str,
+    ) -> Result<()>;
+}
+
 /// Registered models of every tenant.
 #[derive(Debug, Clone)]
 pub struct RegisteredModels {
@@ -64,6 +78,7 @@ pub struct RegisteredModels {
     files: Files,
     tracking: Tracking,
     witness: Arc<dyn Witness>,
+    gate: Arc<OnceLock<Arc<dyn Gate>>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -97,9 +112,15 @@ impl RegisteredModels {
             files,
             tracking,
             witness,
+            gate: Arc::default(),
             clock,
             entropy,
         }
+    }
+
+    /// Has promotions asked for from now on; the first gate stays.
+    pub fn guard(&self, gate: Arc<dyn Gate>) {
+        self.gate.get_or_init(|| gate);
     }
 
     fn now_ms(&self) -> i64 {

@@ -41,8 +41,8 @@ impl RegisteredModels {
     /// Points an alias at a version.
     ///
     /// # Errors
-    /// `CONFLICT` where the alias is, or meanwhile went, elsewhere than the caller believes; `NOT_FOUND`;
-    /// `INVALID_STATE` where the model is managed; `PERMISSION_DENIED`; those of the engine.
+    /// `CONFLICT` where the alias is, or meanwhile went, elsewhere than the caller believes; `NOT_FOUND`; those of the
+    /// [`Gate`](super::Gate), where there is one; `INVALID_STATE` where the model is managed; `PERMISSION_DENIED`; those of the engine.
     pub async fn promote(&self, scope: &Scope, name: &str, promotion: &Promotion) -> Result<RegisteredModel> {
         self.promote_with(scope, name, promotion, &[]).await
     }
@@ -63,8 +63,16 @@ impl RegisteredModels {
         check_value(&promotion.reason, REASON_BYTES_MAX, "reason")?;
         let seen = self.model(scope, name).await?;
         let before = seen.aliases.get(&promotion.alias).copied();
-        let to = self.wanted(scope, &seen, &promotion.wanted).await?.version;
+        let wanted = self.wanted(scope, &seen, &promotion.wanted).await?;
+        let to = wanted.version;
         let expected = promotion.expected.unwrap_or_else(|| before.unwrap_or(0));
+        if expected != before.unwrap_or(0) {
+            return Err(moved(&promotion.alias, expected, before));
+        }
+        require_unmanaged(&seen)?;
+        if let Some(gate) = self.gate.get() {
+            gate.check(scope, &seen, &wanted, &promotion.alias).await?;
+        }
         let edit = |model: &mut RegisteredModel| {
             require_unmanaged(model)?;
             let from = model.aliases.get(&promotion.alias).copied();

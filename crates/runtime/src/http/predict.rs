@@ -173,7 +173,8 @@ pub(crate) fn stacked(signature: &Signature, rows: Vec<BTreeMap<String, Scalars>
             column.extend(values);
         }
         if let Some(name) = row.keys().next() {
-            return Err(refused(name, "is no input of the model".to_owned()));
+            let known: Vec<_> = signature.inputs.iter().map(|spec| spec.name.as_str()).collect();
+            return Err(refused(name, format!("is no input of the model, which takes {}", known.join(", "))));
         }
     }
     let tensor = |(spec, column): (&TensorSpec, Vec<_>)| {

@@ -315,6 +315,10 @@ fn a_file_that_is_cut_off_leaves_the_old_version_serving() {
     registered(&server, "churn", &[&[("model.onnx", &whole)], &[("model.onnx", &whole[..whole.len() / 2])]]);
     promote(&server, "churn", 1);
     assert_eq!(server.post("/v2/models/churn/infer", &x(&[1.0, 2.0])).0, 200);
+    let second = json!({"version": 2});
+    refused(&server.post("/api/v1/models/churn/promote", &second), 409, "MODEL_UNUSABLE", Some("version"));
+    let untried = json!({"name": "churn", "version": "2", "key": "runtime.trial", "value": "off"});
+    assert_eq!(server.post("/api/2.0/mlflow/model-versions/set-tag", &untried).0, 200);
     promote(&server, "churn", 2);
     assert!(wait(|| server.read("/api/v1/models/churn")["fault"].is_string()));
     let version =
@@ -324,6 +328,31 @@ fn a_file_that_is_cut_off_leaves_the_old_version_serving() {
     server.restart();
     assert_eq!(version(&server), "1", "the history knows what answered before");
     assert!(metric(&server, "ml_model_loads_total", &["refused"]) >= 1.0);
+}
+
+#[test]
+fn a_successor_takes_what_its_callers_send() {
+    let server = quick().serve();
+    let signature = br#"signature:
+  inputs: '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 7]}, "name": "zzz"}]'
+"#;
+    registered(
+        &server,
+        "churn",
+        &[
+            &[("model.onnx", &fixture("linear.onnx"))],
+            &[("model.onnx", &fixture("two.onnx"))],
+            &[("model.onnx", &fixture("linear.onnx")), ("MLmodel", signature)],
+        ],
+    );
+    promote(&server, "churn", 1);
+    for (version, what) in [(2, "no successor of version 1"), (3, "`zzz`")] {
+        let asked = server.post("/api/v1/models/churn/promote", &json!({"version": version}));
+        refused(&asked, 409, "MODEL_UNUSABLE", Some("version"));
+        assert!(asked.1["detail"].as_str().unwrap().contains(what), "{}", asked.1);
+    }
+    let answer = server.post("/v2/models/churn/infer", &x(&[1.0, 2.0])).1;
+    assert_eq!(answer["model_version"], "1", "{answer}");
 }
 
 #[test]
