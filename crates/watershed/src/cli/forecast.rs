@@ -55,6 +55,9 @@ pub(crate) struct TrainCurve {
     /// Write what the model learned from to this file, for the watch on its drift; beside the model where missing
     #[arg(long, value_name = "FILE")]
     pub drift_reference: Option<PathBuf>,
+    /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
+    #[arg(long, value_name = "NAME")]
+    pub register: Option<String>,
     /// Write the comparison as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -78,6 +81,9 @@ pub(crate) struct EvaluateCurve {
     /// Write evaluation_report.json to this folder
     #[arg(long, value_name = "FOLDER")]
     pub output_dir: Option<PathBuf>,
+    /// Write every forecast to this file, as CSV, to the last bit: what a server answers for the same days
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// Also draw evaluation_report.svg there
     #[arg(long, requires = "output_dir")]
     pub create_plots: bool,

@@ -1,7 +1,9 @@
 //! `watershed train curve-forecaster` and `watershed evaluate curve-forecaster`: forecasts of curves, always printed
-//! beside persistence. They read files and write files; nothing that is served is touched.
+//! beside persistence. They read files and write files; nothing that is served is touched, and the registry only where it is
+//! asked for.
 
 mod reference;
+mod registering;
 
 use std::path::Path;
 
@@ -9,15 +11,28 @@ use kernel::{Error, Result, codes};
 use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, Intervals, walk_forward};
 use market::algorithms::forecasting::{CurveType, ForecastFault, Panel, Report};
 
+use self::registering::Trained;
 use crate::cli::{EvaluateCurve, TrainCurve};
+use crate::config::Config;
 use crate::terminal;
 
 /// One of so many rows is held out for the comparison where no date is given.
 const HELD_OUT: usize = 5;
 const REPORT: &str = "evaluation_report";
 
-/// Trains, compares and writes the model.
-pub(super) fn train(asked: &TrainCurve) -> Result<()> {
+/// Trains, compares, writes the model, and registers it where that is asked for.
+pub(super) async fn train(asked: &TrainCurve, config: &Config) -> Result<()> {
+    if let Some(name) = &asked.register {
+        registering::check(name)?;
+    }
+    let trained = make(asked)?;
+    match &asked.register {
+        Some(name) => registering::register(config, name, asked, &trained).await,
+        None => Ok(()),
+    }
+}
+
+fn make(asked: &TrainCurve) -> Result<Trained> {
     let settings = CurveSettings {
         model_type: asked.model_type,
         lookback_days: asked.lookback_days,
@@ -50,11 +65,14 @@ pub(super) fn train(asked: &TrainCurve) -> Result<()> {
     terminal::say(report.to_text().trim_end());
     tell(&report, asked.json.as_deref(), asked.plot.as_deref())?;
     let model = CurveForecaster::train(&panel, until, asked.curve_type, settings).map_err(refused)?;
-    write(&asked.output, &model.to_json().map_err(refused)?)?;
+    let model = model.to_json().map_err(refused)?;
+    write(&asked.output, &model)?;
     let beside = || asked.output.with_file_name(rollout::drift::document::FILE);
     let path = asked.drift_reference.clone().unwrap_or_else(beside);
     let reference = reference::of_curve(&panel, until, (test.start, &forecasts), asked.seed);
-    write(&path, &serde_json::to_string(&reference).map_err(Error::internal)?)
+    let drift_reference = serde_json::to_string(&reference).map_err(Error::internal)?;
+    write(&path, &drift_reference)?;
+    Ok(Trained { report, model, drift_reference })
 }
 
 /// Scores a model on the days after its training.
@@ -88,10 +106,26 @@ pub(super) fn evaluate(asked: &EvaluateCurve) -> Result<()> {
         &half_widths,
     );
     terminal::say(report.to_text().trim_end());
+    if let Some(path) = &asked.predictions {
+        write(path, &predictions(&panel, first, &forecasts))?;
+    }
     let Some(folder) = &asked.output_dir else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|cause| unwritable(folder, &cause))?;
     let file = |ending: &str| folder.join(format!("{REPORT}.{ending}"));
     tell(&report, Some(&file("json")), asked.create_plots.then(|| file("svg")).as_deref())
+}
+
+/// A line for each day that was forecast from and each day ahead, a column for each target. Numbers are the shortest that are
+/// read back to the same bits.
+fn predictions(panel: &Panel, first: usize, forecasts: &[Vec<Vec<f64>>]) -> String {
+    let mut text = format!("date,days_ahead,{}\n", panel.targets.join(","));
+    for (date, steps) in panel.dates[first..].iter().zip(forecasts) {
+        for (ahead, values) in steps.iter().enumerate() {
+            let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+            text.push_str(&format!("{date},{},{}\n", ahead + 1, values.join(",")));
+        }
+    }
+    text
 }
 
 fn tell(report: &Report, json: Option<&Path>, plot: Option<&Path>) -> Result<()> {

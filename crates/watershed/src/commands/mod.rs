@@ -12,7 +12,7 @@ mod evaluate;
 mod forecast;
 mod import;
 mod keys;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "clickhouse", feature = "postgres"))]
 mod migrate;
 mod models;
 mod progress;
@@ -90,7 +90,9 @@ fn run_configured(
         Command::Serve(serve) => runtime.block_on(serve::run(serve, config, telemetry)),
         Command::Demo(demo) => runtime.block_on(demo::run(demo, config, telemetry)),
         Command::Import(import) => runtime.block_on(import::run(import, config)),
-        Command::Train(Train { of: Some(TrainOf::CurveForecaster(asked)), .. }) => forecast::train(&asked),
+        Command::Train(Train { of: Some(TrainOf::CurveForecaster(asked)), .. }) => {
+            runtime.block_on(forecast::train(&asked, &config))
+        }
         Command::Train(train) => runtime.block_on(train::run(train, config)),
         Command::Promote(promote) => runtime.block_on(models::promote(promote, config)),
         Command::Rollback(rollback) => runtime.block_on(models::rollback(rollback, config)),
@@ -98,9 +100,9 @@ fn run_configured(
         Command::CleanupArtifacts(cleanup) => runtime.block_on(models::clean_up(cleanup, config)),
         Command::Rollout(command) => runtime.block_on(rollout::run(command, config)),
         Command::Recommend(recommend) => runtime.block_on(recommend::run(recommend, config)),
-        #[cfg(feature = "postgres")]
+        #[cfg(any(feature = "clickhouse", feature = "postgres"))]
         Command::Migrate(migrate) => runtime.block_on(migrate::run(migrate, config)),
-        #[cfg(not(feature = "postgres"))]
+        #[cfg(not(any(feature = "clickhouse", feature = "postgres")))]
         Command::Migrate(_) => {
             let message = "this build has no postgres engine; build with `cargo build --features postgres`";
             Err(Error::new(codes::VALIDATION_ERROR, message))

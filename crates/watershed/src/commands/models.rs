@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::engines::Engines;
 use crate::{guard, terminal};
 
-async fn open(config: &Config) -> Result<(ModelRegistry, Scope)> {
+pub(super) async fn open(config: &Config) -> Result<(ModelRegistry, Scope)> {
     let ambient = Ambient::of_system();
     let engines = Engines::open(&config.storage, &ambient).await?;
     let guarded = guard::open(config, &engines, &ambient).await?;

@@ -65,7 +65,11 @@ pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
     ("ML_MODEL_STORAGE_PATH", "", "models lie in the registry, where `storage.blobs` says"),
     ("ML_AUTH_ENABLED", "true", "every request but the probes needs a key or a token"),
     ("ML_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "", "a token says itself when it ends; who makes it decides"),
-    ("ML_AB_TESTING_ENABLED", "false", "canaries are begun for recommendations, with `watershed rollout`"),
+    (
+        "ML_AB_TESTING_ENABLED",
+        "false",
+        "canaries are begun one by one: of recommendations with `watershed rollout`, of models over HTTP",
+    ),
     (
         "ML_MLFLOW_TRACKING_URI",
         "",
@@ -96,6 +100,7 @@ pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
     ("ML_OPENSEARCH_INDEX", "", "words are indexed by this server, which asks no OpenSearch"),
     ("ML_SEARCH_QUERY_CACHE_TTL", "", "results of searches are not kept: they show the index as it is now"),
     ("ML_SEARCH_RESULT_CACHE_TTL", "", "results of searches are not kept: they show the index as it is now"),
+    ("DATA_PROC_CLICKHOUSE_POOL_MIN", "", "connections to ClickHouse are opened when they are needed"),
 ];
 
 /// Variable, the setting that it sets, the kind of its value.
@@ -167,6 +172,9 @@ pub(crate) const NAMES: &[(&str, &str, Kind)] = &[
     ("DATA_PROC_KAFKA_SESSION_TIMEOUT_MS", "storage.kafka.session_timeout_ms", Kind::Integer),
     ("DATA_PROC_KAFKA_FETCH_MIN_BYTES", "storage.kafka.fetch_min_bytes", Kind::Integer),
     ("DATA_PROC_KAFKA_FETCH_MAX_WAIT_MS", "storage.kafka.fetch_max_wait_ms", Kind::Integer),
+    ("DATA_PROC_CLICKHOUSE_URL", "storage.clickhouse.url", Kind::Text),
+    ("DATA_PROC_CLICKHOUSE_DATABASE", "storage.clickhouse.database", Kind::Text),
+    ("DATA_PROC_CLICKHOUSE_POOL_MAX", "storage.clickhouse.max_connections", Kind::Integer),
     ("ENCRYPT_PERSONAL", "compliance.encrypt_personal", Kind::Boolean),
     ("ENCRYPTION_KEYS", "compliance.encryption_keys", Kind::List),
     ("ENCRYPTION_KEY", "compliance.encryption_keys", Kind::List),

@@ -24,29 +24,36 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     let home = Home::with_settings(&format!("{SETTINGS}[server]\nmax_request_size_mb = 4\n"));
     let mut table = String::from("date,rate_1,rate_10\n");
     let first: jiff::civil::Date = "2020-01-01".parse().unwrap();
-    for day in 0..120_i32 {
+    for day in 0..240_i32 {
         let date = first.checked_add(jiff::Span::new().days(day)).unwrap();
         let wave = f64::from(day * day % 31) / 13.0;
         writeln!(table, "{date},{},{}", 1.0 + wave / 3.0, 2.0 + wave / 9.0).unwrap();
     }
     home.write("curve.csv", &table);
     let flags = ["--data-path", "curve.csv", "--model-type", "ridge", "--lookback-days", "5"];
-    home.run(&[&["train", "curve-forecaster"], &flags[..]].concat()).succeeded();
+    let more = ["--train-until", "2020-07-31", "--register", "curve_forecaster"];
+    home.run(&[&["train", "curve-forecaster"], &flags[..], &more].concat()).succeeded();
+    home.run(&["promote", "--model", "curve_forecaster", "--version", "1"]).succeeded();
+    let evaluated = [
+        "--model-path",
+        "curve_forecaster.json",
+        "--test-data-path",
+        "curve.csv",
+        "--predictions",
+        "told.csv",
+    ];
+    home.run(&[&["evaluate", "curve-forecaster"], &evaluated[..]].concat()).succeeded();
     let file = std::fs::read(home.path("curve_forecaster.json")).unwrap();
-    let reference = std::fs::read(home.path("drift_reference.json")).unwrap();
     let offline = market::algorithms::forecasting::curve::CurveForecaster::from_json(
         std::str::from_utf8(&file).unwrap(),
     )
     .unwrap();
     let panel = market::algorithms::forecasting::Panel::parse(&table, offline.curve_type).unwrap();
     let expected = offline.predict(&panel, panel.dates.len() - 1).unwrap().values;
+    let told = std::fs::read_to_string(home.path("told.csv")).unwrap();
     let server = home.serve();
-    registered(
-        &server,
-        "curve_forecaster",
-        &[&[("curve_forecaster.json", &file), ("drift_reference.json", &reference)]],
-    );
-    promote(&server, "curve_forecaster", 1);
+    let version = &server.read("/api/v1/models/curve_forecaster/versions")["versions"][0];
+    assert_eq!(version["lineage"]["data"].as_array().map(Vec::len), Some(1), "{version}");
     let rows: Vec<Value> = table
         .lines()
         .skip(1)
@@ -65,6 +72,11 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     for (number, name) in ["rate_1", "rate_10"].into_iter().enumerate() {
         let offline: Vec<u64> = expected.iter().map(|step| step[number].to_bits()).collect();
         assert_eq!(bits(name), offline, "{name}");
+        // What `evaluate` wrote of the last day is the same.
+        let written = told.lines().filter(|line| line.starts_with("2020-08-27,"));
+        let written =
+            written.map(|line| line.split(',').nth(2 + number).unwrap().parse::<f64>().unwrap().to_bits());
+        assert_eq!(written.collect::<Vec<_>>(), offline, "{name}");
     }
     assert!(answer["predictions"][0]["rate_1.half_width_80"].is_number(), "{answer}");
     is_joined_with_its_truth(&server, &answer);
