@@ -12,8 +12,8 @@ use super::score::nearest_of;
 
 /// Rows among which a walk chooses where everything passes.
 const WIDTH: usize = 64;
-/// For each result that is wanted, the walk is at least so wide.
-const WIDTH_OF_ONE: usize = 3;
+/// For each result that is wanted, the walk is at least so wide: the last of many matter less than the first.
+const WIDTH_OF_ONE: usize = 2;
 /// A wider walk costs more than it finds.
 const MAX_WIDTH: usize = 8_192;
 /// Rows that are scored exactly for each result that is wanted, and how many at least.
