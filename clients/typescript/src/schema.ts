@@ -822,7 +822,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Export prices or bars.
+         * Export prices, quotes or bars.
          * @description Of one instrument after another, oldest first, each row in its newest revision. Bars that were not told yet are left out.
          */
         get: operations["export_market_rows"];
@@ -894,6 +894,67 @@ export interface paths {
         };
         /** Read the price of an instrument. */
         get: operations["get_market_price"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/spreads/{instrument}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the spread of an instrument.
+         * @description Of the newest quote by event time, whether there was a trade with it or not. Bid and ask are of one message: none is taken
+         *     from an earlier one.
+         */
+        get: operations["get_market_spread"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/spreads/{instrument}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the spreads of an instrument by interval.
+         * @description Made of the quotes as they stand now: one that comes late changes its interval.
+         */
+        get: operations["list_market_spreads"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/statistics/{instrument}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read rolling statistics over the bars of an instrument.
+         * @description Of the closing prices, bar by bar, made of the bars as they stand now: a bar that is revised changes its windows.
+         */
+        get: operations["list_market_statistics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3033,6 +3094,64 @@ export interface components {
          * @enum {string}
          */
         Interpolation: "linear" | "flat_forward" | "monotone_convex" | "pchip";
+        /** @description What was quoted in an interval at a market. */
+        IntervalSpread: {
+            /**
+             * Format: int64
+             * @description Quotes whose bid is above their ask: in no figure.
+             */
+            crossed_count: number;
+            /** Format: date-time */
+            interval_end: string;
+            /** Format: date-time */
+            interval_start: string;
+            /**
+             * Format: double
+             * @description The last of them by event time.
+             */
+            last?: number | null;
+            /**
+             * Format: double
+             * @description The middle between its bid and its ask.
+             */
+            last_mid_price?: number | null;
+            /**
+             * Format: int64
+             * @description Quotes whose bid is their ask: in no figure.
+             */
+            locked_count: number;
+            /** @description In capitals; empty where nobody said. */
+            market: string;
+            /** Format: double */
+            maximum?: number | null;
+            /**
+             * Format: double
+             * @description Of the spreads of quotes whose bid is below their ask; each counts once, however long it stood. Null without any.
+             */
+            mean?: number | null;
+            /**
+             * Format: double
+             * @description The mean in ten-thousandths of the middle. Null where the middle of one of them is zero or below.
+             */
+            mean_basis_points?: number | null;
+            /** Format: double */
+            minimum?: number | null;
+            /**
+             * Format: int64
+             * @description Quotes without a bid or without an ask: in no figure.
+             */
+            one_sided_count: number;
+            /**
+             * Format: int64
+             * @description Quotes with a side beyond 9e9: in no figure.
+             */
+            out_of_range_count: number;
+            /**
+             * Format: int64
+             * @description How many those are.
+             */
+            quote_count: number;
+        };
         /** @description An item and how relevant it is. */
         JudgedItem: {
             entity_id: string;
@@ -3273,6 +3392,56 @@ export interface components {
             partition: number;
             /** @description `stored`, or `duplicate` where it was replayed in the same millisecond. */
             status: string;
+        };
+        /** @description The spread of a quote. */
+        MarketSpread: {
+            /**
+             * Format: double
+             * @description Null where nobody would sell.
+             */
+            ask_price?: number | null;
+            /**
+             * Format: double
+             * @description Null where nobody would buy.
+             */
+            bid_price?: number | null;
+            currency: string;
+            instrument_id: string;
+            /** @description In capitals; empty where nobody said. */
+            market: string;
+            /**
+             * Format: double
+             * @description Null where one of them is missing.
+             */
+            mid_price?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was quoted.
+             */
+            occurred_at: string;
+            /** @description Those of its tick, and `crossed`, `locked` or `one_sided` where the spread means nothing. */
+            quality_flags: string[];
+            /**
+             * Format: date-time
+             * @description When it was taken in.
+             */
+            received_at: string;
+            /** Format: int64 */
+            sequence?: number | null;
+            source_system: string;
+            /**
+             * Format: double
+             * @description The ask less the bid: zero where they are locked, below zero where they are crossed. Null where one is missing.
+             */
+            spread?: number | null;
+            /**
+             * Format: double
+             * @description The spread in ten-thousandths of the middle. Null where that is zero or below, as power prices may be.
+             */
+            spread_basis_points?: number | null;
+            tenant_id: string;
+            tick_id: string;
+            unit: string;
         };
         /** @description How right a version was. */
         ModelAccuracy: {
@@ -4803,6 +4972,17 @@ export interface components {
             /** @description The source. */
             source: string;
         };
+        /** @description Spreads of an instrument, oldest first. Where nobody quoted there is no line. */
+        SpreadHistory: {
+            instrument_id: string;
+            interval: string;
+            /**
+             * Format: date-time
+             * @description Pass it as `from` to get the next page. It is there too where an answer ends because it read as many quotes as it may.
+             */
+            next_from?: string | null;
+            spreads: components["schemas"]["IntervalSpread"][];
+        };
         /**
          * @description How far an erasure is.
          * @enum {string}
@@ -5032,6 +5212,79 @@ export interface components {
              *     cannot be read again.
              */
             secret: string;
+        };
+        /** @description A bar, and the window that ends with it. */
+        WindowStatistics: {
+            /**
+             * Format: int64
+             * @description Bars of the window; fewer than asked for where the history begins.
+             */
+            bars: number;
+            /**
+             * @description What changes those are: `logarithm` of the quotient where every price of the window is positive, else `difference`, in
+             *     the unit of the price.
+             */
+            change: string;
+            /**
+             * Format: double
+             * @description The closing price of the bar.
+             */
+            close: number;
+            /** Format: date-time */
+            interval_end: string;
+            /** Format: date-time */
+            interval_start: string;
+            /** @description In capitals; empty where nobody said. */
+            market: string;
+            /** Format: double */
+            maximum: number;
+            /**
+             * Format: double
+             * @description Of the closing prices.
+             */
+            mean: number;
+            /** Format: double */
+            minimum: number;
+            /**
+             * Format: int32
+             * @description How often the bar changed since it was first told; missing before.
+             */
+            revision?: number | null;
+            /**
+             * Format: double
+             * @description Of the sample; missing of one bar.
+             */
+            standard_deviation?: number | null;
+            /** @description `open` while the bar has trades that were not told on its topic yet, or `closed`. */
+            state: string;
+            /**
+             * Format: double
+             * @description The standard deviation of the changes from bar to bar, for one step; missing of fewer than two changes.
+             */
+            volatility?: number | null;
+            /**
+             * Format: date-time
+             * @description When the first bar of the window begins: gaps are not filled, so that a window may span any time.
+             */
+            window_start: string;
+            /**
+             * Format: double
+             * @description How many deviations the closing price is from the mean; missing without one.
+             */
+            z_score?: number | null;
+        };
+        /** @description Statistics of the bars of an instrument, oldest first. */
+        WindowStatisticsList: {
+            instrument_id: string;
+            interval: string;
+            /**
+             * Format: date-time
+             * @description Pass it as `from` to get the next page.
+             */
+            next_from?: string | null;
+            statistics: components["schemas"]["WindowStatistics"][];
+            /** @description Bars of a window. */
+            window: number;
         };
     };
     responses: {
@@ -7513,12 +7766,12 @@ export interface operations {
                  * @description How rows are written; counts before the header `Accept`.
                  * @example ndjson
                  */
-                format?: "ndjson" | "csv" | "parquet";
+                format?: "ndjson" | "csv" | "parquet" | "arrow";
             };
             header?: never;
             path: {
                 /**
-                 * @description `prices`, `bars_5m`, `bars_1h` or `bars_1d`.
+                 * @description `prices`, `quotes`, `bars_5m`, `bars_1h` or `bars_1d`.
                  * @example prices
                  */
                 table: string;
@@ -7535,6 +7788,7 @@ export interface operations {
                     "application/x-ndjson": string;
                     "text/csv": string;
                     "application/vnd.apache.parquet": string;
+                    "application/vnd.apache.arrow.stream": string;
                 };
             };
             400: components["responses"]["Invalid"];
@@ -7712,6 +7966,167 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MarketPrice"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_market_spread: {
+        parameters: {
+            query?: {
+                /** @description The quote that the instrument had then; the newest one where missing. */
+                as_of?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                instrument: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketSpread"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_spreads: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `5m`, `1h` or `1d`.
+                 * @example 5m
+                 */
+                interval?: string;
+                /** @description Those that begin at that time or later; the earliest where missing. */
+                from?: string;
+                /** @description And before this; the newest where missing. */
+                to?: string;
+                /**
+                 * @description Of this market only, in capitals.
+                 * @example MISO
+                 */
+                market?: string;
+                /**
+                 * @description Intervals at most, 1 to 10,000; those of one time at several markets are told together.
+                 * @example 100
+                 */
+                limit?: number;
+                /**
+                 * @description How they are written.
+                 * @example json
+                 */
+                format?: "json" | "ndjson" | "csv";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                instrument: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpreadHistory"];
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_statistics: {
+        parameters: {
+            query?: {
+                /**
+                 * @description `5m`, `1h` or `1d`.
+                 * @example 5m
+                 */
+                interval?: string;
+                /**
+                 * @description Bars of a window, 2 to 1,000. Those before `from` are part of it.
+                 * @example 20
+                 */
+                window?: number;
+                /** @description Windows whose last bar begins at that time or later; the earliest where missing. */
+                from?: string;
+                /** @description And before this; the newest where missing. */
+                to?: string;
+                /**
+                 * @description Of this market only, in capitals. It is needed where the bars of a range are of several.
+                 * @example MISO
+                 */
+                market?: string;
+                /**
+                 * @description Windows at most, 1 to 10,000.
+                 * @example 100
+                 */
+                limit?: number;
+                /**
+                 * @description How they are written.
+                 * @example json
+                 */
+                format?: "json" | "ndjson" | "csv";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the instrument.
+                 * @example MISO_INDIANA_HUB
+                 */
+                instrument: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowStatisticsList"];
+                    "application/x-ndjson": string;
+                    "text/csv": string;
                 };
             };
             400: components["responses"]["Invalid"];

@@ -971,6 +971,36 @@ class InteractionTypeReplacement(TypedDict):
 Interpolation: TypeAlias = Literal["linear", "flat_forward", "monotone_convex", "pchip"]
 
 
+class IntervalSpread(TypedDict):
+    """What was quoted in an interval at a market."""
+
+    crossed_count: int
+    """Quotes whose bid is above their ask: in no figure."""
+    interval_end: str
+    interval_start: str
+    last: NotRequired[float | None]
+    """The last of them by event time."""
+    last_mid_price: NotRequired[float | None]
+    """The middle between its bid and its ask."""
+    locked_count: int
+    """Quotes whose bid is their ask: in no figure."""
+    market: str
+    """In capitals; empty where nobody said."""
+    maximum: NotRequired[float | None]
+    mean: NotRequired[float | None]
+    """Of the spreads of quotes whose bid is below their ask; each counts once, however long it stood. Null without
+    any."""
+    mean_basis_points: NotRequired[float | None]
+    """The mean in ten-thousandths of the middle. Null where the middle of one of them is zero or below."""
+    minimum: NotRequired[float | None]
+    one_sided_count: int
+    """Quotes without a bid or without an ask: in no figure."""
+    out_of_range_count: int
+    """Quotes with a side beyond 9e9: in no figure."""
+    quote_count: int
+    """How many those are."""
+
+
 class JudgedItem(TypedDict):
     """An item and how relevant it is."""
 
@@ -1164,6 +1194,37 @@ class MarketReplay(TypedDict):
     partition: int
     status: str
     """`stored`, or `duplicate` where it was replayed in the same millisecond."""
+
+
+class MarketSpread(TypedDict):
+    """The spread of a quote."""
+
+    ask_price: NotRequired[float | None]
+    """Null where nobody would sell."""
+    bid_price: NotRequired[float | None]
+    """Null where nobody would buy."""
+    currency: str
+    instrument_id: str
+    market: str
+    """In capitals; empty where nobody said."""
+    mid_price: NotRequired[float | None]
+    """Null where one of them is missing."""
+    occurred_at: str
+    """When it was quoted."""
+    quality_flags: list[str]
+    """Those of its tick, and `crossed`, `locked` or `one_sided` where the spread means nothing."""
+    received_at: str
+    """When it was taken in."""
+    sequence: NotRequired[int | None]
+    source_system: str
+    spread: NotRequired[float | None]
+    """The ask less the bid: zero where they are locked, below zero where they are crossed. Null where one is
+    missing."""
+    spread_basis_points: NotRequired[float | None]
+    """The spread in ten-thousandths of the middle. Null where that is zero or below, as power prices may be."""
+    tenant_id: str
+    tick_id: str
+    unit: str
 
 
 class ModelAccuracy(TypedDict):
@@ -2137,6 +2198,17 @@ class SourceShare(TypedDict):
     source: str
     """The source."""
 
+
+class SpreadHistory(TypedDict):
+    """Spreads of an instrument, oldest first. Where nobody quoted there is no line."""
+
+    instrument_id: str
+    interval: str
+    next_from: NotRequired[str | None]
+    """Pass it as `from` to get the next page. It is there too where an answer ends because it read as many quotes as it
+    may."""
+    spreads: list[IntervalSpread]
+
 Status: TypeAlias = Literal["begun", "forgotten", "complete"]
 
 Taken: TypeAlias = "EventResult | BatchResult | StreamResult"
@@ -2314,3 +2386,47 @@ class WebhookWithSecret(Webhook):
     """What messages are signed with: `Watershed-Signature: t=UNIX,v1=HEX`, where `v1` is HMAC-SHA256 under this text
     over `t`, a full stop and the body. For a while after a rotation there is a second `v1`, under the secret before. It
     cannot be read again."""
+
+
+class WindowStatistics(TypedDict):
+    """A bar, and the window that ends with it."""
+
+    bars: int
+    """Bars of the window; fewer than asked for where the history begins."""
+    change: str
+    """What changes those are: `logarithm` of the quotient where every price of the window is positive, else
+    `difference`, in the unit of the price."""
+    close: float
+    """The closing price of the bar."""
+    interval_end: str
+    interval_start: str
+    market: str
+    """In capitals; empty where nobody said."""
+    maximum: float
+    mean: float
+    """Of the closing prices."""
+    minimum: float
+    revision: NotRequired[int | None]
+    """How often the bar changed since it was first told; missing before."""
+    standard_deviation: NotRequired[float | None]
+    """Of the sample; missing of one bar."""
+    state: str
+    """`open` while the bar has trades that were not told on its topic yet, or `closed`."""
+    volatility: NotRequired[float | None]
+    """The standard deviation of the changes from bar to bar, for one step; missing of fewer than two changes."""
+    window_start: str
+    """When the first bar of the window begins: gaps are not filled, so that a window may span any time."""
+    z_score: NotRequired[float | None]
+    """How many deviations the closing price is from the mean; missing without one."""
+
+
+class WindowStatisticsList(TypedDict):
+    """Statistics of the bars of an instrument, oldest first."""
+
+    instrument_id: str
+    interval: str
+    next_from: NotRequired[str | None]
+    """Pass it as `from` to get the next page."""
+    statistics: list[WindowStatistics]
+    window: int
+    """Bars of a window."""

@@ -357,7 +357,7 @@ class Operations(Caller):
     def export_market_rows(
         self, table: str, *, symbols: str | None = None, from_: str | None = None, to: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Export prices or bars."""
+        """Export prices, quotes or bars."""
         return self._rows(Request[dict[str, Any]](
             "GET", f"/api/v1/market/export/{quoted(table)}", query={"symbols": symbols, "from": from_, "to": to,
             "format": "ndjson"}
@@ -391,6 +391,32 @@ class Operations(Caller):
         """Read the price of an instrument."""
         return self._call(Request[models.MarketPrice](
             "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    def get_market_spread(self, instrument: str, *, as_of: str | None = None) -> models.MarketSpread:
+        """Read the spread of an instrument."""
+        return self._call(Request[models.MarketSpread](
+            "GET", f"/api/v1/market/spreads/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    def list_market_spreads(
+        self, instrument: str, *, interval: str | None = None, from_: str | None = None, to: str | None = None, market:
+        str | None = None, limit: int | None = None
+    ) -> models.SpreadHistory:
+        """Read the spreads of an instrument by interval."""
+        return self._call(Request[models.SpreadHistory](
+            "GET", f"/api/v1/market/spreads/{quoted(instrument)}/history", query={"interval": interval, "from": from_,
+            "to": to, "market": market, "limit": limit}
+        ))
+
+    def list_market_statistics(
+        self, instrument: str, *, interval: str | None = None, window: int | None = None, from_: str | None = None, to:
+        str | None = None, market: str | None = None, limit: int | None = None
+    ) -> models.WindowStatisticsList:
+        """Read rolling statistics over the bars of an instrument."""
+        return self._call(Request[models.WindowStatisticsList](
+            "GET", f"/api/v1/market/statistics/{quoted(instrument)}", query={"interval": interval, "window": window,
+            "from": from_, "to": to, "market": market, "limit": limit}
         ))
 
     def get_market_taxonomy(self) -> models.Taxonomy:
@@ -1107,7 +1133,7 @@ class AsyncOperations(AsyncCaller):
     def export_market_rows(
         self, table: str, *, symbols: str | None = None, from_: str | None = None, to: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """Export prices or bars."""
+        """Export prices, quotes or bars."""
         return self._rows(Request[dict[str, Any]](
             "GET", f"/api/v1/market/export/{quoted(table)}", query={"symbols": symbols, "from": from_, "to": to,
             "format": "ndjson"}
@@ -1141,6 +1167,32 @@ class AsyncOperations(AsyncCaller):
         """Read the price of an instrument."""
         return await self._call(Request[models.MarketPrice](
             "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    async def get_market_spread(self, instrument: str, *, as_of: str | None = None) -> models.MarketSpread:
+        """Read the spread of an instrument."""
+        return await self._call(Request[models.MarketSpread](
+            "GET", f"/api/v1/market/spreads/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    async def list_market_spreads(
+        self, instrument: str, *, interval: str | None = None, from_: str | None = None, to: str | None = None, market:
+        str | None = None, limit: int | None = None
+    ) -> models.SpreadHistory:
+        """Read the spreads of an instrument by interval."""
+        return await self._call(Request[models.SpreadHistory](
+            "GET", f"/api/v1/market/spreads/{quoted(instrument)}/history", query={"interval": interval, "from": from_,
+            "to": to, "market": market, "limit": limit}
+        ))
+
+    async def list_market_statistics(
+        self, instrument: str, *, interval: str | None = None, window: int | None = None, from_: str | None = None, to:
+        str | None = None, market: str | None = None, limit: int | None = None
+    ) -> models.WindowStatisticsList:
+        """Read rolling statistics over the bars of an instrument."""
+        return await self._call(Request[models.WindowStatisticsList](
+            "GET", f"/api/v1/market/statistics/{quoted(instrument)}", query={"interval": interval, "window": window,
+            "from": from_, "to": to, "market": market, "limit": limit}
         ))
 
     async def get_market_taxonomy(self) -> models.Taxonomy:
