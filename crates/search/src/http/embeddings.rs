@@ -33,7 +33,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Search>> {
 
 /// One text or several.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a text or a list of texts; tokens are not taken, because models number them differently"
+)]
 #[schema(as = EmbeddingsInput)]
 enum Input {
     One(String),
