@@ -1,14 +1,18 @@
 """What it costs to make vectors of texts, beside ONNX Runtime on the same weights and the same tokens.
 
-Both on one thread for the processor time, in turns; then ours on two for the wall time. The peer's graph is optimised
-by its own tool, and the quickest of several batch sizes counts.
+Both on one thread for the processor time, in turns; then ours on two for the wall time, and from a server, as one request by the
+settings that it has of itself. The peer's graph is optimised by its own tool, and the quickest of several batch sizes counts.
 """
 
 import array
+import json
 import random
+import time
+import urllib.request
 
 from bars._search import ENCODER, encoder
 from harness.figures import CannotMeasure, Figure, Measured
+from harness.server import KEY, Server
 from harness.workbench import ROOT, clean_environment
 
 NAME = "models-embedding"
@@ -29,6 +33,27 @@ def floats(path):
     numbers = array.array("f")
     numbers.frombytes(path.read_bytes())
     return numbers
+
+
+def over_http(workbench, model, lines):
+    """Seconds of one request for all texts, and what it answered; one text before it, so that everything is open."""
+    def ask(server, some):
+        body = json.dumps({"model": f"sentence-transformers/{ENCODER}", "input": some}).encode()
+        headers = {"x-api-key": KEY, "content-type": "application/json"}
+        request = urllib.request.Request(f"http://{server.address}/v1/embeddings", body, headers)
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            return json.load(answer)["data"]
+
+    with Server(workbench, workbench.folder("data"), f'[search]\nmodel_path = "{model}"\n') as server:
+        ask(server, ["one"])
+        began = time.monotonic()
+        data = ask(server, lines)
+        seconds = time.monotonic() - began
+    return seconds, [value for one in data for value in one["embedding"]]
+
+
+def difference(left, right):
+    return max(abs(one - other) for one, other in zip(left, right, strict=True))
 
 
 def measure(workbench):
@@ -55,13 +80,17 @@ def measure(workbench):
     one, other = (sorted(runs, key=lambda run: run["cpu_seconds"])[len(runs) // 2] for runs in (mine, peer))
     if one["tokens"] != count * (WORDS + 2):
         raise CannotMeasure(f"the texts have {one['tokens']} tokens, not {count * (WORDS + 2)}")
-    distance = max(abs(left - right) for left, right in zip(floats(folder / "ours"), floats(folder / "theirs"), strict=True))
+    right = floats(folder / "theirs")
+    distance = difference(floats(folder / "ours"), right)
     two = ours(2)
+    seconds, served = over_http(workbench, model, file.read_text().splitlines())
     name = f"onnxruntime {other['onnxruntime']}"
     figures = [
         Figure("wall on 2 threads", two["wall_seconds"], "s", at_most=3.0),
         Figure("CPU seconds", one["cpu_seconds"], "s", at_most=other["cpu_seconds"], peer=other["cpu_seconds"], peer_name=name),
         Figure("CPU seconds on 2 threads", two["cpu_seconds"], "s"),
         Figure("greatest difference of a value", distance, at_most=1e-4),
+        Figure("one request over HTTP", seconds, "s", at_most=3.0),
+        Figure("greatest difference of a value, over HTTP", difference(served, right), at_most=1e-4),
     ]
     return Measured(figures, [f"{name} fused {other['fused']}, batches of {other['batch']}"])

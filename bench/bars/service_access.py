@@ -155,7 +155,8 @@ def by_another_tenant(checks, asker, listed, owner, other):
         "its token": {"authorization": f"Bearer {other.token()}"},
         "its key beside a header that names the tenant": {**key, "x_tenant_id": owner.name},
     }
-    identities = {one.collection: owner.identity(one.collection) for one in listed if one.collection}
+    owned = [one for one in listed if one.collection and not one.path.startswith(OF_ALL_TENANTS)]
+    identities = {one.collection: owner.identity(one.collection) for one in owned}
     for operation in listed:
         identity = identities.get(operation.collection)
         for how, headers in credentials.items():
@@ -178,7 +179,7 @@ def reads(listed, tenant):
     """What the tenant reads everywhere, by operation."""
     found = {}
     for operation in listed:
-        if operation.method == "GET":
+        if operation.method == "GET" and not operation.path.startswith(OF_ALL_TENANTS):
             identity = operation.collection and tenant.identity(operation.collection)
             found[operation] = tenant.as_admin("GET", operation.filled(identity))
     return found
@@ -194,7 +195,8 @@ def stored(text):
     try:
         return kept(json.loads(text))
     except ValueError:
-        return text
+        # When a stream of events is to be asked again is drawn for each.
+        return [line for line in text.splitlines() if not line.startswith("retry:") and "retry_ms" not in line]
 
 
 def admin_key(workbench, config, folder, name):

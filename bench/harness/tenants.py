@@ -157,7 +157,8 @@ class Tenant:
         if collection in MODELS:
             return f"model-of-{self.name}"
         listed = json.loads(self.as_admin("GET", collection).text)
-        things = next((part for part in listed.values() if isinstance(part, list)), []) if listed else []
+        parts = listed.values() if isinstance(listed, dict) else [listed]
+        things = next((part for part in parts if isinstance(part, list)), [])
         return things[-1].get("id") or things[-1]["job_id"] if things else None
 
     def token(self, secret=SECRET, seconds=600, algorithm="HS256"):
