@@ -554,20 +554,22 @@ fn topics_are_cut_and_what_was_made_of_them_stays() {
     // The last one is closed by the clock, some time.
     let closed = |server: &Server| {
         let found = bars(server, "interval=5m&limit=100");
-        found.into_iter().take(29).filter(|bar| bar.3.is_some()).collect::<Vec<_>>()
+        found.into_iter().filter(|bar| bar.3.is_some()).collect::<Vec<_>>()
     };
-    assert!(wait(|| closed(&server).len() == 29));
-    let before = closed(&server);
+    let of_first = |server: &Server| closed(server).into_iter().take(29).collect::<Vec<_>>();
+    assert!(wait(|| of_first(&server).len() == 29));
+    let before = of_first(&server);
     let home = server.stop();
     home.append_settings("[market]\ntopic_retention_days = 30\n");
     let mut server = home.serve();
     assert!(wait(|| server.log().contains("removed from topics of market data")), "the start cuts nothing");
-    assert_eq!(closed(&server), before);
+    assert_eq!(of_first(&server), before);
     // Whoever opens the stages again delivers what they committed last.
     server.crash_and_restart();
-    assert_eq!(closed(&server), before);
+    assert_eq!(of_first(&server), before);
     server.create(TICKS, &tick(100, 302, 0, 7.0));
-    assert!(wait(|| price(&server) == Some(7.0)));
+    // It closes the thirtieth: a stop in between would leave that one to the next start.
+    assert!(wait(|| price(&server) == Some(7.0) && closed(&server).len() >= 30));
     let home = server.stop();
     home.run(&["reconcile"]).succeeded();
     assert!(home.run(&["projection", "rebuild"]).succeeded().stdout.starts_with("0 rows"));
