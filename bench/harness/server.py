@@ -28,13 +28,14 @@ SETTLE_SECONDS_MAX = 120
 class Server:
     """`with Server(workbench, data_folder) as server:`"""
 
-    def __init__(self, workbench, data_folder, config="", name="server", port=0):
+    def __init__(self, workbench, data_folder, config="", name="server", port=0, environment=None):
         self.workbench = workbench
         self.data_folder = pathlib.Path(data_folder)
         self.folder = workbench.folder(name)
         self.config = self.folder / "watershed.toml"
         self.config.write_text(config)
         self.port = port
+        self.environment = {"API_KEY": KEY, "LOG_LEVEL": "warn", **UNLIMITED, **(environment or {})}
         self.process, self.exit_code = None, None
         self.address = None
         self.ready_seconds = None
@@ -60,7 +61,7 @@ class Server:
         self.process = subprocess.Popen(
             [str(part) for part in command],
             cwd=self.folder,
-            env=clean_environment(API_KEY=KEY, LOG_LEVEL="warn", **UNLIMITED),
+            env=clean_environment(**self.environment),
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,

@@ -2,7 +2,7 @@
 
 `follow` sends at a rate, reads prices meanwhile, and tells as JSON how long after it was due each tick of some instruments
 could be read. `drive` reads a number from each line of its input, sends all ticks before it until they are acknowledged,
-and answers with that number.
+and answers with that number. Of several servers it asks the next one where one does not answer.
 """
 
 import argparse
@@ -24,6 +24,9 @@ SLOT_SECONDS = 0.01
 PROBES = [f"PROBE_HUB_{number}" for number in range(4)]
 POLL_SECONDS = 0.002
 PATIENCE_SECONDS = 10.0
+ANSWER_SECONDS = 30
+# Whoever can ask another server does not wait long for one that stands still.
+ANSWER_SECONDS_OF_MANY = 5
 CONNECTIONS = 4
 BATCH = 500
 RETRY_SECONDS = 0.02
@@ -170,7 +173,9 @@ def follow(options):
 
 def drive(options):
     brokers = Brokers(options.brokers) if options.brokers else None
-    connection = http.client.HTTPConnection(options.address, timeout=30)
+    addresses = options.address.split(",")
+    timeout = ANSWER_SECONDS if len(addresses) == 1 else ANSWER_SECONDS_OF_MANY
+    connections = [http.client.HTTPConnection(address, timeout=timeout) for address in addresses]
     done, again = 0, 0
     for line in sys.stdin:
         until = int(line)
@@ -179,6 +184,7 @@ def drive(options):
             if brokers:
                 brokers.send([(ticks.instrument(number), ticks.message(number)) for number in numbers])
             else:
+                connection = connections[again % len(connections)]
                 try:
                     ticks.post(connection, options.key, [ticks.message(number) for number in numbers])
                 except (OSError, http.client.HTTPException, ValueError):
@@ -196,7 +202,7 @@ def drive(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["follow", "drive"])
-    parser.add_argument("--address", required=True, help="of the server")
+    parser.add_argument("--address", required=True, help="of the server; for `drive` of several, with commas")
     parser.add_argument("--key", required=True)
     parser.add_argument("--brokers", help="where ticks go, instead of to the server")
     parser.add_argument("--rate", type=float, default=20_000)
