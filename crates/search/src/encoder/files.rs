@@ -168,6 +168,14 @@ impl ModelFiles {
         Err(damaged("model.safetensors", format!("`{name}` is {found:?}, and {shape:?} was expected")))
     }
 
+    /// The numbers of a tensor that is one row.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f32>> {
+        match self.any_tensor(name)? {
+            (shape, numbers) if shape.len() == 1 && shape[0] > 0 => Ok(numbers),
+            (shape, _) => Err(unusable_weights(format!("`{name}` is {shape:?}"))),
+        }
+    }
+
     /// The numbers of a tensor with at least one row of this width.
     pub(super) fn tensor_of_rows(&self, name: &str, width: usize) -> Result<Vec<f32>> {
         match self.any_tensor(name)? {
@@ -193,17 +201,37 @@ impl ModelFiles {
         let broken = |cause: safetensors::SafeTensorError| damaged("model.safetensors", cause);
         let all = SafeTensors::deserialize(&self.weights).map_err(broken)?;
         let tensor = all.tensor(name).or_else(|_| all.tensor(&format!("bert.{name}"))).map_err(broken)?;
-        if tensor.dtype() != Dtype::F32 {
-            let message = format!("`{name}` is of {:?}; weights are 32 bit floats", tensor.dtype());
-            return Err(Error::new(codes::VALIDATION_ERROR, message));
-        }
-        let (chunks, _) = tensor.data().as_chunks::<4>();
-        let numbers: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let numbers = single_precision(tensor.dtype(), tensor.data()).ok_or_else(|| {
+            let message = format!("`{name}` is of {:?}, which is not understood", tensor.dtype());
+            Error::new(codes::VALIDATION_ERROR, message)
+        })?;
         if numbers.iter().any(|number| !number.is_finite()) {
             return Err(damaged("model.safetensors", format!("`{name}` has a weight that is not a number")));
         }
         Ok((tensor.shape().to_vec(), numbers))
     }
+}
+
+/// Numbers in the precision that is computed in. Whole ones are exact up to 2^24, which is more than there are tokens.
+fn single_precision(kind: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    fn read<const BYTES: usize>(bytes: &[u8], number: impl Fn([u8; BYTES]) -> f32) -> Vec<f32> {
+        bytes.as_chunks::<BYTES>().0.iter().map(|bytes| number(*bytes)).collect()
+    }
+    Some(match kind {
+        Dtype::F32 => read(bytes, f32::from_le_bytes),
+        Dtype::F16 => read(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => read(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::F64 => read(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+        Dtype::I8 => read(bytes, |bytes| f32::from(i8::from_le_bytes(bytes))),
+        Dtype::I32 => read(bytes, |bytes| i32::from_le_bytes(bytes) as f32),
+        Dtype::I64 => read(bytes, |bytes| i64::from_le_bytes(bytes) as f32),
+        _ => return None,
+    })
+}
+
+/// Of weights that do not fit together.
+pub(super) fn unusable_weights(cause: String) -> Error {
+    damaged("model.safetensors", cause)
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {

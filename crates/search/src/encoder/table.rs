@@ -1,11 +1,12 @@
 //! A static encoder: one vector for each token, their mean brought to length 1, as model2vec has it. Far quicker than a
-//! layered one, and blind to the order of words. Marks of a text's beginning and end and unknown words do not count. It
-//! refuses tables that weight their tokens or share rows among them, as quantised ones do.
+//! layered one, and blind to the order of words. Marks of a text's beginning and end and unknown words do not count. Tokens may
+//! have a weight, and share rows (model2vec's `weights` and `mapping`); they are laid out here, a row for each token. It refuses
+//! a mapping to rows that are not there, and weights of other tokens than it has.
 
-use kernel::{Error, Result, codes};
+use kernel::Result;
 
 use super::Forward;
-use super::files::ModelFiles;
+use super::files::{ModelFiles, unusable_weights};
 use super::kernels::mean_and_normalise;
 
 /// The vectors, by token.
@@ -17,15 +18,34 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(files: &ModelFiles) -> Result<Self> {
-        if let Some(name) = ["weights", "mapping"].into_iter().find(|name| files.has_tensor(name)) {
-            let message = format!(
-                "the table has `{name}`, which is not understood; save it without vocabulary quantisation"
-            );
-            return Err(Error::new(codes::VALIDATION_ERROR, message));
-        }
         let dimensions = files.width_of("embeddings")?;
-        Ok(Self { dimensions, vectors: files.tensor_of_rows("embeddings", dimensions)? })
+        let rows = files.tensor_of_rows("embeddings", dimensions)?;
+        let mut vectors = if files.has_tensor("mapping") {
+            by_token(&rows, dimensions, &files.numbers("mapping")?)?
+        } else {
+            rows
+        };
+        if files.has_tensor("weights") {
+            let weights = files.tensor("weights", &[vectors.len() / dimensions])?;
+            for (vector, weight) in vectors.chunks_exact_mut(dimensions).zip(weights) {
+                vector.iter_mut().for_each(|value| *value *= weight);
+            }
+        }
+        Ok(Self { dimensions, vectors })
     }
+}
+
+/// The row of each token, one after the other.
+fn by_token(rows: &[f32], dimensions: usize, mapping: &[f32]) -> Result<Vec<f32>> {
+    let mut vectors = Vec::with_capacity(mapping.len() * dimensions);
+    for (token, row) in mapping.iter().enumerate() {
+        // What is negative or has a fraction is no place in a table.
+        let place = Some(*row as usize).filter(|place| *place as f32 == *row);
+        let row = place.and_then(|place| rows.get(place * dimensions..(place + 1) * dimensions));
+        let missing = || unusable_weights(format!("`mapping` gives token {token} a row that is not there"));
+        vectors.extend_from_slice(row.ok_or_else(missing)?);
+    }
+    Ok(vectors)
 }
 
 impl Forward for Table {

@@ -315,10 +315,31 @@ fn tables_give_the_mean_of_their_rows() {
     assert_eq!(encoded[0].tokens, 2);
     assert!(encoded[0].vector.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-6));
     assert_eq!((encoded[1].tokens, &encoded[1].vector[..]), (0, &[0.0, 0.0][..]));
-    let mut quantised = weights;
-    quantised.insert("weights".to_owned(), (vec![WORDS.len()], vec![1.0; WORDS.len()]));
-    write(folder.path(), &quantised, &json!({"model_type": "model2vec"}));
-    assert_eq!(open(folder.path(), 8).unwrap_err().code(), codes::VALIDATION_ERROR);
+}
+
+#[test]
+fn tables_may_share_rows_and_weigh_tokens() {
+    let table = || Weights::from([("embeddings".to_owned(), (vec![2, 2], vec![3.0, 4.0, 1.0, 0.0]))]);
+    let open_with = |more: &[(&str, Vec<f32>)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut weights = table();
+        weights.extend(more.iter().map(|(name, row)| ((*name).to_owned(), (vec![row.len()], row.clone()))));
+        write(folder.path(), &weights, &json!({"model_type": "model2vec"}));
+        open(folder.path(), 8)
+    };
+    let mapping = |last: f32| ("mapping", vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, last]);
+    let weights = ("weights", vec![1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 1.0, 1.0]);
+    let found = open_with(&[mapping(1.0), weights.clone()]).unwrap().encode(&["rates rise"]).unwrap();
+    // Twice (3, 4) and four times (1, 0).
+    let length = 10.0_f32.hypot(8.0);
+    let expected = [10.0 / length, 8.0 / length];
+    assert!(found[0].vector.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-6));
+    for bad in [2.0, -1.0, 0.5] {
+        assert_eq!(open_with(&[mapping(bad)]).unwrap_err().code(), codes::CORRUPTED, "{bad}");
+    }
+    let short = ("weights", vec![1.0; 3]);
+    assert_eq!(open_with(&[mapping(1.0), short]).unwrap_err().code(), codes::CORRUPTED);
+    assert_eq!(open_with(&[weights]).unwrap_err().code(), codes::CORRUPTED, "rows and weights differ");
 }
 
 #[test]
