@@ -21,6 +21,7 @@ WHAT = "every endpoint unauthenticated, unauthorised and from another tenant, ag
 BAR = "every endpoint, both ways"
 
 ADMINISTRATORS = (
+    "/api/v1/artifacts/cleanup",
     "/api/v1/audit",
     "/api/v1/dead-letters",
     "/api/v1/embed/reindex",
@@ -29,6 +30,7 @@ ADMINISTRATORS = (
     "/api/v1/market/dead-letters",
     "/api/v1/search/index/rebuild",
     "/api/v1/webhook",
+    "/reload",
 )
 # Moving what serves is for administrators, looking at it for everybody; so is all that is held of a person.
 BY_ADMINISTRATORS = ("/promote", "/rollback", "/data", "/data-export", "/entities/{entity}")

@@ -28,7 +28,7 @@ use edge::AuditLog;
 use edge::audit::Record;
 use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use privacy::{Erasure, Erasures, Holder, Progress};
+use privacy::{Erasure, Erasures, Holder, Prepared, Progress};
 use serde_json::Value;
 use store::{DeadLetter, DeadLetters, EventLog};
 use stream::Projector;
@@ -52,6 +52,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOKS_PER_QUESTION: u64 = 600;
 /// Letters a page.
 const PAGE: usize = 1_000;
+/// In the audit, what was removed of a person of whom nothing was under a key.
+const UNKEYED: &str = "without_erasure";
 
 /// What it works with.
 #[derive(Debug, Clone)]
@@ -87,6 +89,8 @@ pub struct Forgotten {
     pub erasure: Option<Erasure>,
     /// Dead letters that were removed.
     pub dead_letters: usize,
+    /// What others held and removed, by what it is.
+    pub elsewhere: BTreeMap<String, u64>,
     /// Whether unsealed events of the person stay in the log until its retention ends.
     pub unsealed: bool,
 }
@@ -144,24 +148,33 @@ impl Forgetting {
         };
         let letters = letters_about(&self.parts.dead_letters, scope, user_id).await?;
         let prepared = self.parts.erasures.prepare(scope, user_id, unsealed).await?;
-        if let Some(prepared) = &prepared {
-            self.note(scope, prepared.erasure(), letters.len()).await?;
-        }
+        let held = self.held(scope, user_id).await?;
+        self.note(scope, prepared.as_ref().map(Prepared::erasure), letters.len(), &held).await?;
         for letter in &letters {
             self.parts.dead_letters.remove(scope, &letter.id).await?;
         }
+        let mut elsewhere = BTreeMap::new();
         for holder in &self.parts.holders {
-            holder.forget(scope, user_id).await?;
+            elsewhere.insert(holder.what().to_owned(), holder.forget(scope, user_id).await?);
         }
         let dead_letters = letters.len();
         let Some(prepared) = prepared else {
-            return Ok(Forgotten { erasure: None, dead_letters, unsealed });
+            return Ok(Forgotten { erasure: None, dead_letters, elsewhere, unsealed });
         };
         let erasure = self.parts.erasures.begin(scope, prepared).await?;
         self.tell(scope, &erasure).await?;
         info!(tenant = %scope.tenant(), erasure = erasure.id, "a person was forgotten");
         self.begun.notify_one();
-        Ok(Forgotten { erasure: Some(erasure), dead_letters, unsealed })
+        Ok(Forgotten { erasure: Some(erasure), dead_letters, elsewhere, unsealed })
+    }
+
+    /// What others hold of a person.
+    async fn held(&self, scope: &Scope, user_id: &str) -> Result<Vec<(&'static str, u64)>> {
+        let mut held = Vec::with_capacity(self.parts.holders.len());
+        for holder in &self.parts.holders {
+            held.push((holder.what(), holder.held(scope, user_id).await?));
+        }
+        Ok(held)
     }
 
     /// Waits until the view shows all that the log holds now.
@@ -174,12 +187,25 @@ impl Forgetting {
         })
     }
 
-    /// Written before the change: an audit that names what did not happen is better than one that lacks what did.
-    async fn note(&self, scope: &Scope, erasure: &Erasure, dead_letters: usize) -> Result<()> {
-        let details = [("keys", erasure.keys.len()), ("dead_letters", dead_letters)];
-        let details = details.map(|(name, count)| (name.to_owned(), count.to_string()));
-        let (action, subject) = ("person.erased".to_owned(), erasure.id.clone());
-        self.parts.audit.append(scope, Record { action, subject, details: details.into() }).await.map(drop)
+    /// Written before the change: an audit that names what did not happen is better than one that lacks what did. Where
+    /// nothing is held there is nothing to note, and where nothing was under a key there is no erasure to name.
+    async fn note(
+        &self,
+        scope: &Scope,
+        erasure: Option<&Erasure>,
+        dead_letters: usize,
+        held: &[(&'static str, u64)],
+    ) -> Result<()> {
+        let keys = erasure.map_or(0, |erasure| erasure.keys.len());
+        let counts = [("keys", keys as u64), ("dead_letters", dead_letters as u64)];
+        let counts = counts.iter().chain(held);
+        if erasure.is_none() && counts.clone().all(|(_, count)| *count == 0) {
+            return Ok(());
+        }
+        let details = counts.map(|(name, count)| ((*name).to_owned(), count.to_string())).collect();
+        let subject = erasure.map_or_else(|| UNKEYED.to_owned(), |erasure| erasure.id.clone());
+        let action = "person.erased".to_owned();
+        self.parts.audit.append(scope, Record { action, subject, details }).await.map(drop)
     }
 
     /// Tells of every erasure of a tenant again, and writes a checkpoint that is without them. Returns how many.

@@ -12,11 +12,12 @@ use kernel::{Clock, Error, Permission, Result, Scope, TenantId, Timestamp};
 use models::Registry;
 use parking_lot::Mutex;
 use store::Leases;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::algorithms::content::ItemEmbedder;
+use crate::algorithms::content::{ItemEmbedder, Stoppable};
 use crate::metrics::RecommendMetrics;
 use crate::service::Service;
 use crate::serving::{Index, Recommenders, Trained};
@@ -30,6 +31,10 @@ const PRODUCTION: &str = "production";
 /// Held by the replica that trains for a tenant.
 const LEASE: &str = "recommend.train";
 const LEASE_LASTS: Duration = Duration::from_secs(60);
+/// How long other tenants wait for what changed in the catalogue of one.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+/// Refreshes at the same time, of all tenants.
+const REFRESHES_MAX: usize = 4;
 /// Between two trainings that fail.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -73,6 +78,7 @@ pub struct Trainer {
     duties: Duties,
     turn: Arc<tokio::sync::Mutex<()>>,
     notes: Arc<Mutex<BTreeMap<TenantId, Notes>>>,
+    refreshes: Arc<Semaphore>,
 }
 
 /// What is remembered of a tenant between two looks.
@@ -88,6 +94,8 @@ struct Notes {
     is_away: [bool; 2],
     /// Whether a model of this process is on its way from the registry to its place.
     is_swapping: bool,
+    /// While what changed in the catalogue is being taken in: ends that.
+    refreshing: Option<CancellationToken>,
     /// A model that was trained and is not published yet.
     unpublished: Option<Unpublished>,
 }
@@ -116,7 +124,8 @@ impl Trainer {
     #[must_use]
     pub fn new(parts: TrainerParts) -> Self {
         let duties = Duties { trains: true, answers: true };
-        Self { parts, duties, turn: Arc::default(), notes: Arc::default() }
+        let refreshes = Arc::new(Semaphore::new(REFRESHES_MAX));
+        Self { parts, duties, turn: Arc::default(), notes: Arc::default(), refreshes }
     }
 
     /// The same, with these duties; all of them where not said.
@@ -177,7 +186,13 @@ impl Trainer {
             // A training of this process may have been quicker.
             if model.version > self.served_version(scope) {
                 info!(tenant = %scope.tenant(), version = model.version, "serving a model that another replica trained");
-                self.serve(scope, model).await?;
+                // What came after its training is taken in right after, and not what came after that of the one before.
+                self.parts.service.serve(scope, model);
+                if let Some(refreshing) =
+                    &self.notes.lock().entry(scope.tenant().clone()).or_default().refreshing
+                {
+                    refreshing.cancel();
+                }
             }
         }
         self.notes.lock().entry(scope.tenant().clone()).or_default().followed = promoted.version;
@@ -249,7 +264,10 @@ impl Trainer {
         // Before the view is copied: who is forgotten from now on may be in the model.
         let seen_at = self.parts.clock.now();
         let (settings, clock) = (Arc::clone(&self.parts.settings), Arc::clone(&self.parts.clock));
-        let embedder = self.parts.embedder.clone();
+        // A training that nobody waits for any more asks no embedder any more.
+        let stop = CancellationToken::new();
+        let _given_up = stop.clone().drop_guard();
+        let embedder = self.embedder(&stop);
         let work = move || -> Result<(Trained, TrainingReport)> {
             let set = TrainingSet { embedder, ..TrainingSet::of(&view)? };
             if set.items.is_empty() {
@@ -308,10 +326,18 @@ impl Trainer {
         self.refresh_beside(scope).await
     }
 
-    /// [`Trainer::refresh`] beside the workers: an embedder takes its time over many new entities.
+    /// [`Trainer::refresh`] beside the workers: an embedder takes its time over many new entities, unless nobody waits.
     async fn refresh_beside(&self, scope: &Scope) -> Result<()> {
+        let stop = CancellationToken::new();
+        let _given_up = stop.clone().drop_guard();
         let (trainer, scope) = (self.clone(), scope.clone());
-        tokio::task::spawn_blocking(move || trainer.refresh(&scope)).await.map_err(Error::internal)
+        tokio::task::spawn_blocking(move || trainer.refresh(&scope, &stop)).await.map_err(Error::internal)
+    }
+
+    /// The embedder until it is told to stop.
+    fn embedder(&self, stop: &CancellationToken) -> Option<Arc<dyn ItemEmbedder>> {
+        let embedder = self.parts.embedder.clone()?;
+        Some(Arc::new(Stoppable::new(embedder, stop.clone())))
     }
 
     /// Makes the states of users before they ask.
@@ -340,13 +366,13 @@ impl Trainer {
         }
     }
 
-    /// Takes what changed in the catalogue into the served model.
-    pub fn refresh(&self, scope: &Scope) {
+    /// Takes what changed in the catalogue into the served model, unless it is told to stop meanwhile.
+    pub fn refresh(&self, scope: &Scope, stop: &CancellationToken) {
         let Some(model) = self.parts.service.served(scope).and_then(|served| served.current()) else {
             return;
         };
-        let embedder = self.parts.embedder.as_deref();
-        if let Some(refreshed) = model.with_catalogue(&self.parts.views.of(scope), embedder) {
+        let embedder = self.embedder(stop);
+        if let Some(refreshed) = model.with_catalogue(&self.parts.views.of(scope), embedder.as_deref()) {
             self.parts.service.refresh(scope, Arc::new(refreshed));
         }
     }
@@ -410,10 +436,12 @@ impl Trainer {
         }
     }
 
-    /// Takes in what changed.
+    /// Takes in what changed. Where an embedder takes its time over it, that goes on beside, and others have their turn.
     async fn look_after(&self, scope: &Scope, stop: &CancellationToken) -> Result<()> {
         self.follow(scope, stop).await?;
-        self.refresh_beside(scope).await
+        let Some(refreshing) = Refreshing::begin(self, scope, stop) else { return Ok(()) };
+        let refresh = tokio::task::spawn_blocking(move || refreshing.run());
+        tokio::time::timeout(REFRESH_PATIENCE, refresh).await.unwrap_or(Ok(())).map_err(Error::internal)
     }
 
     /// Trains where that is due and no other replica is at it.
@@ -481,6 +509,39 @@ impl Trainer {
         interactions >= schedule.min_interactions
             && grown >= 1.0
             && (grown >= enough || age.as_hours() >= hours)
+    }
+}
+
+/// A refresh of a tenant's model, until it is dropped: one at a time of a tenant, and a few in all, for each takes a thread.
+struct Refreshing {
+    trainer: Trainer,
+    scope: Scope,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Refreshing {
+    /// None where one goes on, or too many do.
+    fn begin(trainer: &Trainer, scope: &Scope, stop: &CancellationToken) -> Option<Self> {
+        let mut notes = trainer.notes.lock();
+        let notes = notes.entry(scope.tenant().clone()).or_default();
+        if notes.refreshing.is_some() {
+            return None;
+        }
+        let place = Arc::clone(&trainer.refreshes).try_acquire_owned().ok()?;
+        let stop = stop.child_token();
+        notes.refreshing = Some(stop.clone());
+        Some(Self { trainer: trainer.clone(), scope: scope.clone(), stop, _place: place })
+    }
+
+    fn run(&self) {
+        self.trainer.refresh(&self.scope, &self.stop);
+    }
+}
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.trainer.notes.lock().entry(self.scope.tenant().clone()).or_default().refreshing = None;
     }
 }
 

@@ -149,6 +149,8 @@ pub struct Described {
     pub signature: Signature,
     /// Whether requests are put together.
     pub batches: bool,
+    /// Whether a row is a request by itself.
+    pub takes_rows_alone: bool,
 }
 
 impl Runtime {
@@ -296,6 +298,7 @@ impl Runtime {
             platform: loaded.platform,
             signature: loaded.model.signature().clone(),
             batches: loaded.batches,
+            takes_rows_alone: loaded.model.takes_rows_alone(),
         })
     }
 

@@ -158,6 +158,13 @@ impl Lines {
         line
     }
 
+    /// Those of a tenant.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Vec<(Asked, Arc<Line>)> {
+        let lines = self.0.lock();
+        let of_tenant = lines.iter().filter(|(asked, _)| asked.tenant == *tenant);
+        of_tenant.map(|(asked, line)| (asked.clone(), Arc::clone(line))).collect()
+    }
+
     pub(crate) fn remove(&self, asked: &Asked) {
         self.0.lock().remove(asked);
     }

@@ -36,6 +36,17 @@ const EARLIER: usize = 3;
 /// The tag of a version that says `off` where its requests must not be put together.
 const BATCHING_TAG: &str = "runtime.batching";
 
+/// What answers for an alias.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    pub(crate) model: String,
+    pub(crate) alias: String,
+    /// Where it is in memory.
+    pub(crate) version: Option<u64>,
+    /// Why the newest does not answer.
+    pub(crate) fault: Option<String>,
+}
+
 impl Runtime {
     /// Loads what answers, where nobody did meanwhile.
     pub(crate) async fn open(&self, scope: &Scope, asked: &Asked) -> Result<Arc<Loaded>> {
@@ -273,6 +284,51 @@ impl Runtime {
                 |(asked, line)| async move { self.follow(&asked, &line).await },
             )
             .await;
+    }
+
+    /// Looks now at where the aliases of a tenant point that somebody asked for lately, and tries what does not answer again,
+    /// whatever was found of it before. What answers since, by name and alias.
+    pub(crate) async fn look_now(&self, scope: &Scope) -> Vec<Standing> {
+        let lines = self.0.lines.of(scope.tenant()).into_iter();
+        let named = lines.filter_map(|(asked, line)| match &asked.selector {
+            Selector::Alias(alias) => Some((alias.clone(), asked, line)),
+            Selector::Version(_) => None,
+        });
+        let looks = named.map(async |(alias, asked, line)| {
+            let tried = self.try_again(scope, &asked, &line).await;
+            // What is not there any more was let go.
+            self.0.lines.peek(&asked)?;
+            let serving = line.serving().filter(|place| self.0.shelf.peek(place).is_some());
+            let fault = tried.err().map(|error| error.message().to_owned());
+            Some(Standing { model: asked.model, alias, version: serving.map(|place| place.version), fault })
+        });
+        let found = futures::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+        let mut found: Vec<Standing> = found.filter_map(std::future::ready).collect().await;
+        found.sort();
+        found
+    }
+
+    /// Loads what an alias points at, unless it answers.
+    async fn try_again(&self, scope: &Scope, asked: &Asked, line: &Line) -> Result<()> {
+        let (model, version) = match self.resolve(scope, asked).await {
+            Err(error) if error.code() == codes::NOT_FOUND => {
+                self.0.lines.remove(asked);
+                return Err(error);
+            }
+            found => found?,
+        };
+        let _turn = line.turn.lock().await;
+        let is_it = |place: &Place| place.version == version && place.model_id == model.id;
+        if line.serving().filter(is_it).is_some_and(|place| self.0.shelf.peek(&place).is_some()) {
+            return Ok(());
+        }
+        let before = line.refused.lock().take();
+        let tried = self.take(scope, line, &model, version).await;
+        // What failed for a moment says nothing new of the version.
+        if tried.as_ref().is_err_and(|error| !is_lasting(error)) {
+            *line.refused.lock() = before;
+        }
+        tried.map(drop)
     }
 
     async fn follow(&self, asked: &Asked, line: &Line) {

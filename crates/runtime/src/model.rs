@@ -58,6 +58,15 @@ pub trait Model: Send + Sync + Debug {
         usize::MAX
     }
 
+    /// Whether a row is a request by itself. Where it is not, the rows of a request are one thing together, such as the days of a
+    /// history, and jobs, which ask for each row, refuse the model.
+    fn takes_rows_alone(&self) -> bool {
+        // A shape that has several rows, always, has no place for one.
+        let has_several =
+            |spec: &TensorSpec| spec.shape.first().copied().flatten().is_some_and(|rows| rows != 1);
+        !self.signature().inputs.iter().any(has_several)
+    }
+
     /// Answers. The inputs were checked against the signature and stand in its order. Takes a processor for as long as it
     /// takes.
     ///
@@ -228,6 +237,15 @@ mod tests {
         check(vec![x(1, f32::INFINITY), id(1)], "inputs[0].data");
         check(vec![x(2, 1.0), id(1)], "inputs");
         check(vec![x(0, 1.0), id(0)], "inputs");
+    }
+
+    #[test]
+    fn a_row_has_no_place_where_there_are_always_several() {
+        for (rows, expected) in [(None, true), (Some(1), true), (Some(4), false)] {
+            let mut model = crate::fake::Fake::doubles();
+            model.signature.inputs[0].shape[0] = rows;
+            assert_eq!(model.takes_rows_alone(), expected, "{rows:?}");
+        }
     }
 
     #[test]

@@ -177,6 +177,27 @@ async fn a_version_that_is_bad_leaves_the_old_one_serving() {
 }
 
 #[tokio::test]
+async fn a_look_that_is_asked_for_tries_again_and_says_what_it_found() {
+    let home = home(RuntimeSettings::default());
+    let bad = home.version(&home.scope, "curve", "model.factor", b"two").await;
+    home.promote("curve", bad).await;
+    home.ask(Selector::default()).await.unwrap_err();
+    for _ in 0..2 {
+        let loads = home.engine.loads.load(Ordering::Relaxed);
+        let found = home.runtime.look_now(&home.scope).await;
+        assert_eq!((found.len(), found[0].version), (1, None));
+        assert!(found[0].fault.as_ref().is_some_and(|fault| fault.contains("cannot be served")), "{found:?}");
+        assert_eq!(home.engine.loads.load(Ordering::Relaxed), loads + 1, "it is tried again");
+        assert!(home.runtime.standing(&home.scope, "curve", Selector::default()).1.is_some());
+    }
+    let good = home.factor("curve", 2.0).await;
+    home.promote("curve", good).await;
+    let found = home.runtime.look_now(&home.scope).await;
+    assert_eq!((found[0].version, found[0].fault.as_deref()), (Some(good), None));
+    assert_eq!(home.champion().await.0, good);
+}
+
+#[tokio::test]
 async fn what_is_promoted_is_tried_first() {
     let home = home(RuntimeSettings::default());
     home.runtime.try_promotions();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use kernel::{Error, ErrorKind, Result, Scope, codes};
 use store::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,8 +19,10 @@ use crate::items::Item;
 use crate::metrics::SearchMetrics;
 use crate::words::blocking;
 
-/// Texts that are encoded at the same time; each call uses the threads that its encoder has.
-const ENCODING_AT_ONCE: usize = 2;
+/// Texts of one request that are encoded at the same time; each call uses the threads that its encoder has.
+const OF_ONE_REQUEST: usize = 2;
+/// Of all requests: one that has many leaves room for one that has few.
+const ENCODING_AT_ONCE: usize = OF_ONE_REQUEST + 1;
 /// Calls that wait for that.
 const WAITING_MAX: usize = 64;
 /// Texts of a request that are encoded together.
@@ -106,6 +108,11 @@ impl Encoding {
         self.encoder.identity()
     }
 
+    /// See [`Encoder::makes`].
+    pub(crate) fn makes(&self, dimensions: usize) -> bool {
+        self.encoder.makes(dimensions)
+    }
+
     /// The vectors of a caller's texts, in their order.
     ///
     /// # Errors
@@ -114,13 +121,20 @@ impl Encoding {
         let _waiting = self.rooms.wait()?;
         let mut found = self.recall(scope, &texts).await;
         let places: Vec<usize> = (0..texts.len()).filter(|place| found[*place].is_none()).collect();
-        for some in places.chunks(TEXTS_AT_ONCE) {
-            let missing = some.iter().map(|place| texts[*place].clone()).collect();
-            let encoded = self.encode_patiently(missing).await?;
-            self.remember(scope, some.iter().map(|place| texts[*place].as_str()).zip(&encoded)).await;
-            for (place, one) in some.iter().zip(encoded) {
-                found[*place] = Some(one);
+        let texts = &texts;
+        let encode = |some: &[usize]| {
+            let some = some.to_vec();
+            async move {
+                let missing = some.iter().map(|place| texts[*place].clone()).collect();
+                let encoded = self.encode_patiently(missing).await?;
+                self.remember(scope, some.iter().map(|place| texts[*place].as_str()).zip(&encoded)).await;
+                Ok::<_, Error>(some.into_iter().zip(encoded))
             }
+        };
+        let parts = stream::iter(places.chunks(TEXTS_AT_ONCE).map(encode));
+        let mut parts = std::pin::pin!(parts.buffer_unordered(OF_ONE_REQUEST));
+        while let Some(part) = parts.try_next().await? {
+            part.for_each(|(place, one)| found[place] = Some(one));
         }
         let whole: Option<Vec<Encoded>> = found.into_iter().collect();
         whole.ok_or_else(|| Error::internal("the encoder left a text out"))

@@ -5,6 +5,7 @@
 //! - [`items`], [`log`]: what is searched for, and its changes as events.
 //! - [`index`]: the postings of each tenant, kept by `tantivy`. `words`, `meanings`: indexes as views of the log.
 //! - [`reindex`]: vectors of another model, made beside those that answer. `encoding`: an encoder that many ask.
+//!   [`rebuilding`]: how far an index of words is that is built again.
 //! - [`follower`]: feeds indexes. [`service`]: the questions; `showing`: the answers; `reranking`: their best in another order.
 //!   `models`: the encoders; [`sources`]: where they come from. [`learning`]: how much meaning is to count. [`http`]: the same
 //!   over HTTP.
@@ -27,6 +28,7 @@ mod meanings;
 pub mod metrics;
 mod models;
 pub mod questions;
+pub mod rebuilding;
 pub mod reindex;
 mod reranking;
 pub mod service;

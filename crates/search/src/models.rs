@@ -3,6 +3,7 @@
 //! It refuses to have one tenant decide on work for all: that is the operator's. To add a place that models come from: see
 //! [`crate::sources`].
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use crate::reindex::keeper::{Keeper, KeeperParts};
 use crate::reindex::{Direction, Jobs, Reindex};
 use crate::service::{Search, SearchParts};
 use crate::settings::SearchSettings;
+use crate::sources::ModelSource;
+
+/// Letters of a name that is not known, in an error.
+const NAME_SHOWN: usize = 200;
 
 /// Nothing makes vectors here.
 pub const NO_ENCODER: ErrorCode =
@@ -77,7 +82,8 @@ impl Search {
         self.encodings.iter().map(Encoding::identity)
     }
 
-    /// The encoder of this name or version; the one that answers where several have the name, or none is named.
+    /// The encoder of this name or version, or of a short name for it: the last step of its name, or the name of the folder, the
+    /// registered model or the repository that it comes from. The one that answers where several have the name, or none is named.
     ///
     /// # Errors
     /// `NOT_FOUND` for another model; `NO_ENCODER`.
@@ -95,14 +101,30 @@ impl Search {
         };
         let is_named = |identity: &ModelIdentity| name == identity.name || name == identity.version;
         let named = || self.encodings.iter().filter(|encoding| is_named(encoding.identity()));
-        named().find(is_active).or_else(|| named().next()).ok_or_else(|| {
-            let message = format!(
-                "there is no model `{}` here; there is `{}`",
-                name.escape_debug(),
-                wanted.identity().name
-            );
+        let paths = [&self.settings.model_path, &self.settings.previous_model_path];
+        let in_short = || {
+            let both = self.encodings.iter().zip(paths);
+            let is_it = |encoding: &Encoding, path: &Option<PathBuf>| {
+                short_names(&encoding.identity().name, path.as_deref()).iter().any(|short| short == name)
+            };
+            both.filter(move |(encoding, path)| is_it(encoding, path)).map(|(encoding, _)| encoding)
+        };
+        let found = named().find(is_active).or_else(|| named().next());
+        found.or_else(|| in_short().find(is_active)).or_else(|| in_short().next()).ok_or_else(|| {
+            let shown: String = name.chars().take(NAME_SHOWN).collect();
+            let known: Vec<_> = self.models().map(|model| format!("`{}`", model.name)).collect();
+            let message =
+                format!("there is no model `{}` here; there is {}", shown.escape_debug(), known.join(", "));
             Error::new(codes::NOT_FOUND, message).with_field("model")
         })
+    }
+
+    /// Whether the vectors of the model of this name may have so many numbers (see [`Encoder::makes`]).
+    ///
+    /// # Errors
+    /// As for [`Search::model`].
+    pub fn makes(&self, name: Option<&str>, dimensions: usize) -> Result<bool> {
+        Ok(self.encoding(name)?.makes(dimensions))
     }
 
     /// The vectors of texts, by the model of this name (see [`Search::model`]), and what made them.
@@ -145,6 +167,21 @@ impl Standing {
         let progress = if all == 0 { 1.0 } else { 1.0 - lag as f64 / all as f64 };
         JobStatus { job, state, progress }
     }
+}
+
+/// What callers may say in place of a name.
+fn short_names(name: &str, path: Option<&Path>) -> Vec<String> {
+    let mut found = vec![name.to_owned()];
+    found.extend(path.and_then(|path| ModelSource::read(path).ok()).and_then(|source| match source {
+        ModelSource::Folder(folder) => folder.file_name()?.to_str().map(str::to_owned),
+        ModelSource::Registered { name, .. } => Some(name),
+        ModelSource::Hub { repository, .. } => Some(repository),
+    }));
+    let last_steps: Vec<String> =
+        found.iter().filter_map(|name| name.rsplit('/').next()).map(str::to_owned).collect();
+    found.extend(last_steps);
+    found.retain(|name| !name.is_empty());
+    found
 }
 
 pub(crate) fn no_encoder() -> Error {
@@ -229,4 +266,26 @@ pub fn reranker_of(settings: &SearchSettings, files: &ModelFiles) -> Result<Arc<
     let ModelIdentity { name, version, .. } = reranker.identity();
     info!(name, version, "cross-encoder is open");
     Ok(Arc::new(reranker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_known_by_where_it_comes_from() {
+        let check = |path: Option<&str>, expected: &[&str]| {
+            let mut found = short_names("sentence-transformers/all-MiniLM-L6-v2", path.map(Path::new));
+            found.retain(|name| !name.starts_with("sentence-transformers/") && name != "all-MiniLM-L6-v2");
+            found.dedup();
+            assert_eq!(found, expected, "{path:?}");
+        };
+        check(None, &[]);
+        check(Some("/models/all-MiniLM-L6-v2/"), &[]);
+        check(Some("/models/bge-small"), &["bge-small"]);
+        check(Some("models:/team/words/3"), &["team/words", "words"]);
+        check(Some("hf://owner/words@0123456789abcdef0123456789abcdef01234567"), &["owner/words", "words"]);
+        assert!(short_names("a/b", None).contains(&"b".to_owned()));
+        assert_eq!(short_names("b", Some(Path::new("/"))), ["b", "b"]);
+    }
 }

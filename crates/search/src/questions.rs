@@ -5,6 +5,7 @@ use crate::algorithms::fusion::Fusion;
 use crate::encoder::ModelIdentity;
 use crate::index::{Counts, Filter, IndexStats, TermShare};
 use crate::items::Item;
+use crate::rebuilding::Rebuild;
 use crate::reindex::Reindex;
 
 /// What is looked for.
@@ -142,4 +143,6 @@ pub struct Stats {
     pub vector_lag: Option<u64>,
     /// The model of the vectors.
     pub model: Option<ModelIdentity>,
+    /// The index of words that was built again last by this process.
+    pub rebuild: Option<Rebuild>,
 }

@@ -30,6 +30,7 @@ use crate::meanings::Meant;
 use crate::metrics::SearchMetrics;
 use crate::models::{encodings, keeper};
 use crate::questions::{Answer, Question, Stats};
+use crate::rebuilding::{Ending, Gauge, Rebuild, Rebuilds};
 use crate::reindex::keeper::{Active, Keeper};
 use crate::reranking::{CANDIDATES_MAX, Reranking, no_reranker};
 use crate::settings::SearchSettings;
@@ -85,11 +86,12 @@ pub struct SearchParts {
 #[derive(Debug)]
 pub struct Search {
     pub(crate) parts: SearchParts,
-    settings: SearchSettings,
+    pub(crate) settings: SearchSettings,
     synonyms: Synonyms,
     analyzer: Analyzer,
     pub(crate) library: Arc<Library>,
     words: Arc<Words>,
+    rebuilds: Arc<Rebuilds>,
     /// The first is the one that is to answer.
     pub(crate) encodings: Vec<Encoding>,
     reranking: Option<Reranking>,
@@ -139,6 +141,7 @@ impl Search {
             analyzer,
             library,
             words,
+            rebuilds: Arc::default(),
             encodings,
             reranking,
             keeper,
@@ -401,7 +404,7 @@ impl Search {
             extents.iter().map(of).sum()
         };
         let followers = self.followers.get();
-        let mut stats = Stats { index, ..Stats::default() };
+        let mut stats = Stats { index, rebuild: self.rebuilds.of(scope.tenant()), ..Stats::default() };
         stats.lag = followers.and_then(|followers| followers.words.as_ref()).map_or(0, lag);
         let Some(keeper) = &self.keeper else { return Ok(stats) };
         stats.vector_lag = Some(extents.iter().map(|extent| extent.next - extent.first).sum());
@@ -417,20 +420,40 @@ impl Search {
     }
 
     /// Builds the tenant's index of words again from the log; the one before answers until the new one is whole. It goes on
-    /// where the caller goes away.
+    /// where it takes longer than `patience`, and where the caller goes away: [`Search::stats`] says how far it is.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; `UNAVAILABLE` before [`Search::start`]; those of the log and the disk: then the index before
-    /// answers on.
-    pub async fn rebuild(&self, scope: &Scope) -> Result<u64> {
+    /// `PERMISSION_DENIED`; `UNAVAILABLE` before [`Search::start`]; `CONFLICT` while another is built; those of the log and the
+    /// disk, where they come within `patience`: then the index before answers on.
+    pub async fn rebuild(&self, scope: &Scope, patience: Duration) -> Result<Rebuild> {
         scope.require(Permission::Admin)?;
         if self.followers.get().is_none() {
             return Err(Error::new(codes::UNAVAILABLE, "search has not started; try again"));
         }
+        let gauge = Arc::new(Gauge::default());
         let (words, log, tenant) =
             (Arc::clone(&self.words), Arc::clone(&self.parts.log), scope.tenant().clone());
-        let rebuild = async move { words.rebuild(log.as_ref(), &tenant).await };
-        tokio::spawn(rebuild).await.map_err(Error::internal)?
+        let (rebuilds, counted) = (Arc::clone(&self.rebuilds), Arc::clone(&gauge));
+        let rebuild = tokio::spawn(async move {
+            let _ending = Ending(Arc::clone(&counted));
+            let begun = || rebuilds.begin(&tenant, &counted);
+            let ended = words.rebuild(log.as_ref(), &tenant, &counted, begun).await;
+            if let Err(error) = &ended
+                && error.code() != codes::CONFLICT
+            {
+                warn!(%tenant, error = %error.chain(), "a search index was not built again");
+            }
+            counted.end(&ended);
+            ended
+        });
+        match tokio::time::timeout(patience, rebuild).await {
+            Ok(ended) => ended.map_err(Error::internal)?.map(|_| gauge.told()),
+            Err(_) => match gauge.told() {
+                // It failed in the same moment.
+                Rebuild { fault: Some(fault), .. } => Err(Error::new(codes::UNAVAILABLE, fault)),
+                told => Ok(told),
+            },
+        }
     }
 
     /// The clock that latencies are told by.

@@ -17,6 +17,7 @@ use store::memory::{MemoryCache, MemoryEventLog, MemoryRecords, MemoryVectors};
 use tower::ServiceExt;
 
 mod models;
+mod rebuilding;
 mod reranking;
 
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
@@ -24,12 +25,15 @@ use crate::follower::Sink;
 use crate::index::{Filter, Library};
 use crate::items::{Change, Item, ItemName};
 use crate::questions::{Answer, Question};
+use crate::rebuilding::Gauge;
 use crate::words::Words;
 use crate::{Search, SearchParts, SearchSettings, http};
 
 /// Words of one meaning share a dimension.
 const MEANINGS: [&[&str]; 3] = [&["car", "automobile", "vehicle"], &["boat", "ship"], &["tree", "oak"]];
 const READS_MAX: usize = 8;
+/// How long a rebuild is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Knows what a few words mean.
 #[derive(Debug)]
@@ -166,7 +170,7 @@ async fn what_is_put_is_found_by_its_tenant_alone() {
     assert!(answer.fallback.is_some_and(|reason| reason.contains("no encoder")));
     let refused = search.change(&scope("desk", Permission::Read), vec![put("3", "x")]).await.unwrap_err();
     assert_eq!(refused.code(), codes::PERMISSION_DENIED);
-    let refused = search.rebuild(&scope("desk", Permission::Write)).await.unwrap_err();
+    let refused = search.rebuild(&scope("desk", Permission::Write), PATIENCE).await.unwrap_err();
     assert_eq!(refused.code(), codes::PERMISSION_DENIED);
 }
 
@@ -276,8 +280,8 @@ async fn an_index_is_built_again_while_it_answers() {
         least
     };
     let scope = desk();
-    let (rebuilt, least) = tokio::join!(search.rebuild(&scope), answers);
-    assert_eq!((rebuilt.unwrap(), least), (50, 50));
+    let (rebuilt, least) = tokio::join!(search.rebuild(&scope, PATIENCE), answers);
+    assert_eq!((rebuilt.unwrap().changes, least), (50, 50));
     search.change(&desk(), vec![put("50", "car")]).await.unwrap();
     assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, 51);
     let stats = search.stats(&desk()).await.unwrap();
@@ -301,7 +305,7 @@ async fn without_a_folder_indexes_are_made_again_from_the_log() {
         search.start(true, true);
         search.change(&desk(), vec![put(&round.to_string(), "car")]).await.unwrap();
         assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, round);
-        assert_eq!(search.rebuild(&desk()).await.unwrap(), round);
+        assert_eq!(search.rebuild(&desk(), PATIENCE).await.unwrap().changes, round);
         assert_eq!(search.search(&desk(), question("car", false)).await.unwrap().total, round);
         search.stop().await;
     }
@@ -421,7 +425,8 @@ async fn a_rebuild_between_taking_in_and_remembering_loses_nothing() {
     let world = World::new();
     let library = Arc::new(Library::new(None, crate::algorithms::bm25::Bm25::default()));
     let words = Words::new(Arc::clone(&library));
-    let early = words.rebuild(world.log.as_ref(), desk().tenant()).await.unwrap_err();
+    let gauge = Gauge::default();
+    let early = words.rebuild(world.log.as_ref(), desk().tenant(), &gauge, || ()).await.unwrap_err();
     assert_eq!(early.code(), codes::UNAVAILABLE);
     words.restore(world.log.as_ref()).await.unwrap();
     let writer = world.open(None);
@@ -432,7 +437,7 @@ async fn a_rebuild_between_taking_in_and_remembering_loses_nothing() {
         let batch = world.log.read(&crate::log::ITEMS, extent.partition, 0, limit).await.unwrap();
         words.take(extent.partition, batch).await.unwrap();
     }
-    assert_eq!(words.rebuild(world.log.as_ref(), desk().tenant()).await.unwrap(), 2);
+    assert_eq!(words.rebuild(world.log.as_ref(), desk().tenant(), &gauge, || ()).await.unwrap(), 2);
     assert_eq!(library.of(&desk()).unwrap().stats().unwrap().items, 2);
 }
 
@@ -448,7 +453,7 @@ async fn what_is_put_while_an_index_is_built_again_is_found() {
     };
     let rebuilds = async {
         for _ in 0..8 {
-            search.rebuild(&desk()).await.unwrap();
+            search.rebuild(&desk(), PATIENCE).await.unwrap();
         }
     };
     tokio::join!(puts, rebuilds);

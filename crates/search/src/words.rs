@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kernel::{Error, Result, TenantId, codes};
-use store::{EventLog, ReadLimit, Stored};
+use store::{EventLog, Extent, ReadLimit, Stored};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -13,6 +13,7 @@ use crate::follower::Sink;
 use crate::index::{Library, Place, Progress, TextIndex};
 use crate::items::Change;
 use crate::log::{ITEMS, change_of, mark_of};
+use crate::rebuilding::Gauge;
 
 /// Indexes that may keep the memory of writing.
 const WRITERS_MAX: usize = if cfg!(test) { 2 } else { 16 };
@@ -50,41 +51,60 @@ impl Words {
     }
 
     /// Builds the index of a tenant again from the log and serves it in place of the one before, which answers until then.
-    /// Returns how many events of the tenant are in it.
+    /// Returns how many events of the tenant are in it; `gauge` says how far it is, and `begun` is called when it is this one's
+    /// turn.
     ///
     /// # Errors
     /// `CONFLICT` while another is built; `UNAVAILABLE` before the indexes are read; those of the log and the disk.
-    pub(crate) async fn rebuild(&self, log: &dyn EventLog, tenant: &TenantId) -> Result<u64> {
+    pub(crate) async fn rebuild(
+        &self,
+        log: &dyn EventLog,
+        tenant: &TenantId,
+        gauge: &Gauge,
+        begun: impl FnOnce(),
+    ) -> Result<u64> {
         let busy = |_| Error::new(codes::CONFLICT, "an index is being built again; wait until it is done");
         let _rebuilding = self.rebuilding.try_lock().map_err(busy)?;
         let early = || Error::new(codes::UNAVAILABLE, "the indexes are not read yet; try again");
         let until = self.standing.lock().await.clone().ok_or_else(early)?;
+        begun();
+        gauge.expect(length(log, &until).await?);
         let library = Arc::clone(&self.library);
         let of_tenant = tenant.clone();
         let rebuilt = blocking(move || library.begin_again(&of_tenant)).await?;
         let mut at = Progress::new();
-        let mut count = fill(log, tenant, &rebuilt.index, &mut at, &until).await?;
+        fill(log, tenant, (&rebuilt.index, gauge), &mut at, &until).await?;
         // The rest while nothing is written, so that nothing is missing.
         let standing = self.standing.lock().await;
         let until = standing.as_ref().ok_or_else(early)?;
-        count += fill(log, tenant, &rebuilt.index, &mut at, until).await?;
+        fill(log, tenant, (&rebuilt.index, gauge), &mut at, until).await?;
         let (library, of_tenant) = (Arc::clone(&self.library), tenant.clone());
         blocking(move || library.replace(&of_tenant, rebuilt)).await?;
         drop(standing);
+        let count = gauge.changes();
         info!(%tenant, events = count, "a search index was built again");
         Ok(count)
     }
+}
+
+/// Events that the log holds up to a place.
+async fn length(log: &dyn EventLog, until: &Progress) -> Result<u64> {
+    let extents = log.extents(&ITEMS).await?;
+    let held = |extent: &Extent| {
+        let next = until.get(&extent.partition).map_or(0, |place| place.next);
+        next.saturating_sub(extent.first)
+    };
+    Ok(extents.iter().map(held).sum())
 }
 
 /// Puts what the log holds of a tenant between two places into an index.
 async fn fill(
     log: &dyn EventLog,
     tenant: &TenantId,
-    index: &Arc<TextIndex>,
+    (index, gauge): (&Arc<TextIndex>, &Gauge),
     at: &mut Progress,
     until: &Progress,
-) -> Result<u64> {
-    let mut count = 0;
+) -> Result<()> {
     for (partition, Place { next: end, .. }) in until {
         let at = at.entry(*partition).or_default();
         while at.next < *end {
@@ -92,14 +112,16 @@ async fn fill(
             batch.retain(|stored| stored.offset < *end);
             let Some(last) = batch.last() else { break };
             at.next = last.offset + 1;
-            if let Some(changes) = changes(&batch).remove(tenant) {
-                count += changes.len() as u64;
+            let changes = changes(&batch).remove(tenant).unwrap_or_default();
+            let (events, count) = (batch.len() as u64, changes.len() as u64);
+            if count > 0 {
                 let index = Arc::clone(index);
                 blocking(move || index.apply(&changes)).await?;
             }
+            gauge.note(events, count);
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 #[async_trait]

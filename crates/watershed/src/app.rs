@@ -11,7 +11,6 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use edge::auth::{Authenticator, Tokens};
 use edge::browsers;
-use edge::dialect::Dialect;
 use edge::http::{self, dead_letters, events, health};
 use edge::ingest::{Ingest, IngestParts};
 use edge::middleware::{Around, Limits, Tracing, around, method_not_allowed, not_found};
@@ -48,9 +47,6 @@ const PROBES_AT_ONCE: usize = 64;
 
 /// The rate of a stream is looked at each time that it was waited for so long.
 const STREAM_WINDOW: Duration = Duration::from_secs(60);
-/// How errors are told to clients of other protocols.
-const DIALECTS: &[Dialect] = &[registry::mlflow::DIALECT, runtime::http::DIALECT];
-
 /// Time and randomness of the process.
 #[derive(Debug, Clone)]
 pub(crate) struct Ambient {
@@ -332,7 +328,7 @@ struct Layers {
 
 impl Layers {
     fn put_around(&self, api: Router, probes: Router) -> Router {
-        let api = api.layer(middleware::from_fn_with_state(DIALECTS, edge::dialect::translate));
+        let api = api.layer(middleware::from_fn_with_state(ports::DIALECTS, edge::dialect::translate));
         let api = api.layer(middleware::from_fn_with_state(self.state.clone(), around));
         let api = if self.compresses { api.layer(browsers::compression()) } else { api };
         // Outermost, so that pages may read refusals too.

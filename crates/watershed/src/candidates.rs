@@ -3,11 +3,13 @@
 //! An item of the index is an entity where type and id are the same. It refuses to embed without `search.item_embeddings`,
 //! because that changes what is trained.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use kernel::{Result, Scope};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use recommend::algorithms::content::ItemEmbedder;
 use recommend::attributes::{AttributeValue, Attributes};
 use recommend::candidates::{CANDIDATES_MAX, Candidate, CandidateSource, Candidates};
@@ -68,6 +70,8 @@ type Vectors = Cache<[u8; 32], Option<Arc<[f32]>>>;
 struct TextEmbedder {
     encoder: Arc<dyn Encoder>,
     remembered: Vectors,
+    /// One call of the encoder at a time, so that tenants take turns at it.
+    turn: Mutex<()>,
 }
 
 impl TextEmbedder {
@@ -76,7 +80,28 @@ impl TextEmbedder {
             let numbers = vector.as_ref().map_or(0, |vector| vector.len());
             u32::try_from(32 + 4 * numbers).unwrap_or(u32::MAX)
         };
-        Self { encoder, remembered: Cache::builder().max_capacity(bytes).weigher(weigh).build() }
+        let remembered = Cache::builder().max_capacity(bytes).weigher(weigh).build();
+        Self { encoder, remembered, turn: Mutex::default() }
+    }
+
+    /// The vectors of texts, in their order. One that cannot be encoded has none, and holds up no other.
+    fn encode(&self, texts: &[&str]) -> Vec<Option<Arc<[f32]>>> {
+        if texts.is_empty() {
+            return Vec::new();
+        }
+        let encoded = {
+            let _turn = self.turn.lock();
+            self.encoder.encode(texts)
+        };
+        match (encoded, texts) {
+            (Ok(encoded), _) => encoded.into_iter().map(|encoded| Some(Arc::from(encoded.vector))).collect(),
+            (Err(error), [_]) => {
+                let error = error.chain();
+                warn!(error, "an entity is known by its attributes alone: its text cannot be encoded");
+                vec![None]
+            }
+            (Err(_), texts) => texts.iter().flat_map(|text| self.encode(&[text])).collect(),
+        }
     }
 }
 
@@ -85,19 +110,34 @@ impl ItemEmbedder for TextEmbedder {
         self.encoder.identity().dimensions
     }
 
+    fn version(&self) -> &str {
+        &self.encoder.identity().version
+    }
+
     fn embed(&self, attributes: &Attributes) -> Option<Vec<f32>> {
-        let text = text_of(attributes)?;
-        let key = *blake3::hash(text.as_bytes()).as_bytes();
-        let encode = || match self.encoder.encode(&[&text]) {
-            Ok(mut encoded) => encoded.pop().map(|encoded| Arc::from(encoded.vector)),
-            Err(error) => {
-                let error = error.chain();
-                warn!(error, "an entity is known by its attributes alone: its text cannot be encoded");
-                None
+        self.embed_each(&[attributes])?.pop()?
+    }
+
+    fn embed_each(&self, some: &[&Attributes]) -> Option<Vec<Option<Vec<f32>>>> {
+        let texts: Vec<Option<String>> = some.iter().map(|attributes| text_of(attributes)).collect();
+        let key = |text: &str| *blake3::hash(text.as_bytes()).as_bytes();
+        let mut known: BTreeMap<&str, Option<Arc<[f32]>>> = BTreeMap::new();
+        let mut missing: BTreeSet<&str> = BTreeSet::new();
+        for text in texts.iter().flatten() {
+            if let Some(vector) = self.remembered.get(&key(text)) {
+                known.insert(text, vector);
+            } else {
+                missing.insert(text);
             }
-        };
-        let found = self.remembered.get_with(key, encode);
-        found.map(|vector| vector.to_vec())
+        }
+        let missing: Vec<&str> = missing.into_iter().collect();
+        for (text, vector) in missing.iter().zip(self.encode(&missing)) {
+            self.remembered.insert(key(text), vector.clone());
+            known.insert(text, vector);
+        }
+        let found =
+            |text: &Option<String>| known.get(text.as_deref()?)?.as_ref().map(|vector| vector.to_vec());
+        Some(texts.iter().map(found).collect())
     }
 }
 
@@ -168,6 +208,24 @@ mod tests {
         }
         embedder.remembered.run_pending_tasks();
         assert!(embedder.remembered.entry_count() <= 5, "{}", embedder.remembered.entry_count());
+    }
+
+    #[test]
+    fn many_texts_are_encoded_at_once_and_a_bad_one_holds_up_no_other() {
+        let identity = ModelIdentity { name: "n".into(), version: "v".into(), dimensions: 2, tokens_max: 8 };
+        let encoder = Arc::new(Counting(identity, AtomicUsize::new(0)));
+        let embedder = TextEmbedder::new(Arc::clone(&encoder) as _, 1 << 20);
+        let titled =
+            |title: &str| Attributes::from([("title".to_owned(), AttributeValue::Text(title.to_owned()))]);
+        let some = ["car", "", "boat", "car"].map(titled);
+        let found = embedder.embed_each(&some.each_ref()).unwrap();
+        let expected = [Some(vec![3.0, 1.0]), None, Some(vec![4.0, 1.0]), Some(vec![3.0, 1.0])];
+        assert_eq!(found, expected);
+        assert_eq!(encoder.1.load(Ordering::SeqCst), 2, "each text once");
+        let some = ["bad", "car", "ship"].map(titled);
+        let found = embedder.embed_each(&some.each_ref()).unwrap();
+        assert_eq!(found, [None, Some(vec![3.0, 1.0]), Some(vec![4.0, 1.0])]);
+        assert_eq!(embedder.version(), "v");
     }
 
     #[test]

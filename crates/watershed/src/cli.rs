@@ -13,7 +13,7 @@ use kernel::Permission;
 
 pub(crate) use forecast::{EvaluateCurve, TrainCurve};
 pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
-pub(crate) use rollout::{Canary, Rollout};
+pub(crate) use rollout::{Canary, End, Outcome, Rollout, Service};
 pub(crate) use stream::{
     Backfill, Dlq, Projection, Quality, QualityBy, QualityReport, Reconcile, Sample, SampleMode, Stream,
 };
@@ -45,6 +45,15 @@ pub(crate) struct Common {
     pub tenant: Option<String>,
 }
 
+/// A running server that a command may ask.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AtServer {
+    /// Ask the server at this address, with the API key of the settings (API_KEY), in place of opening the data; that of the
+    /// setting client.server where missing
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -66,7 +75,7 @@ pub(crate) enum Command {
     History(History),
     /// Remove versions without an alias, deleted runs and broken uploads that are old
     CleanupArtifacts(CleanupArtifacts),
-    /// Try other recommendations on some of the users, and go back
+    /// Try other recommendations, or another version of a model, on some of the users, and go back
     #[command(subcommand)]
     Rollout(Rollout),
     /// Print recommendations for a user
@@ -117,6 +126,20 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+impl Command {
+    /// The server that it is told to ask; none of a command that asks none.
+    pub(crate) fn at(&self) -> Option<&AtServer> {
+        Some(match self {
+            Self::Promote(asked) => &asked.at,
+            Self::Rollback(asked) => &asked.at,
+            Self::History(asked) => &asked.at,
+            Self::CleanupArtifacts(asked) => &asked.at,
+            Self::Rollout(asked) => asked.at(),
+            _ => return None,
+        })
+    }
 }
 
 /// `serve`

@@ -113,6 +113,10 @@ impl Model for Served {
         &self.signature
     }
 
+    fn takes_rows_alone(&self) -> bool {
+        false
+    }
+
     fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let refused = |fault: &dyn std::fmt::Display| {
             Error::new(codes::VALIDATION_ERROR, fault.to_string()).with_field("inputs")

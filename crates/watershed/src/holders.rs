@@ -27,6 +27,14 @@ impl FeaturesOfUsers {
 
 #[async_trait]
 impl Holder for FeaturesOfUsers {
+    fn what(&self) -> &'static str {
+        "feature_rows"
+    }
+
+    async fn held(&self, scope: &Scope, user_id: &str) -> Result<u64> {
+        self.0.count_everywhere(scope, USER, user_id).await
+    }
+
     async fn forget(&self, scope: &Scope, user_id: &str) -> Result<u64> {
         self.0.forget_everywhere(scope, USER, user_id).await
     }

@@ -9,26 +9,35 @@ use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use edge::ApiError;
+use edge::dialect::Dialect;
 use kernel::{Error, codes};
 
 use crate::config::Part;
 
 /// Addresses that mean something else on the port of embeddings than on the server's own.
-const RENAMED: [(&str, &str); 5] = [
+const RENAMED: [(&str, &str); 4] = [
     ("/api/v1/batch", "/api/v1/embed/batch"),
     ("/api/v1/jobs", "/api/v1/embed/jobs"),
     ("/api/v1/models", "/api/v1/embed/models"),
     ("/api/v1/reindex", "/api/v1/embed/reindex"),
-    ("/live", "/health/live"),
+];
+
+/// How errors are told to clients of other protocols, on every port.
+pub(crate) const DIALECTS: &[Dialect] = &[
+    registry::mlflow::DIALECT,
+    runtime::http::DIALECT,
+    #[cfg(feature = "search")]
+    search::http::openai::DIALECT,
 ];
 
 /// On every port: probes, metrics, and the document of all addresses.
-const EVERYWHERE: [&str; 8] = [
+const EVERYWHERE: [&str; 9] = [
     "/api/docs",
     "/grpc.health.v1.Health/*",
     "/health",
     "/health/*",
     "/healthz",
+    "/live",
     "/metrics",
     "/ready",
     "/readyz",
@@ -42,6 +51,7 @@ fn addresses(part: Part) -> &'static [&'static str] {
             "/version",
             "/api/2.0/*",
             "/api/3.0/*",
+            "/api/v1/artifacts/cleanup",
             "/api/v1/models",
             "/api/v1/models/{name}",
             "/api/v1/models/{name}/history",
@@ -69,8 +79,9 @@ fn addresses(part: Part) -> &'static [&'static str] {
             "/api/v1/models/{name}/truths",
             "/api/v1/models/{name}/versions",
             "/api/v1/predict",
+            "/reload",
         ],
-        Part::Embedding => &["/api/v1/embed", "/api/v1/embed/*", "/v1/embeddings"],
+        Part::Embedding => &["/api/v1/embed", "/api/v1/embed/*", "/v1/embeddings", "/v1/models"],
         Part::Search => &["/api/v1/search", "/api/v1/search/*", "/index", "/index/*", "/search"],
     }
 }
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn a_part_has_its_routes_and_no_other() {
         let check = |part, of: &[&str], of_others: &[&str]| {
-            for route in of.iter().chain(&["/health", "/metrics", "/ready", "/api/docs"]) {
+            for route in of.iter().chain(&["/health", "/live", "/metrics", "/ready", "/api/docs"]) {
                 assert!(is_of(part, route), "{route} on the port of {}", part.name());
             }
             let of_none = ["/", "/api/v1/keys", "/api/v1/audit", "/api/config", "/debug/pprof/profile"];
@@ -170,7 +181,6 @@ mod tests {
         check("/api/v1/batch", Some("/api/v1/embed/batch"));
         check("/api/v1/jobs/j-1?tenant_id=a%20b", Some("/api/v1/embed/jobs/j-1?tenant_id=a%20b"));
         check("http://host:9006/api/v1/models", Some("http://host:9006/api/v1/embed/models"));
-        check("/live", Some("/health/live"));
         check("/api/v1/batches", None);
         check("/api/v1/embed/batch", None);
     }

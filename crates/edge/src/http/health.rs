@@ -1,5 +1,5 @@
 //! `GET /health`, `GET /ready`, `GET /metrics`: for probes and scrapers, without a credential. The probes answer to the
-//! other names that operators know too: `/healthz`, `/health/live`; `/readyz`, `/health/ready`; and to those of the Open
+//! other names that operators know too: `/healthz`, `/health/live`, `/live`; `/readyz`, `/health/ready`; and to those of the Open
 //! Inference Protocol, in its form: `/v2/health/live`, `/v2/health/ready`.
 
 use std::collections::BTreeMap;
@@ -83,6 +83,7 @@ pub fn routes(health: Health) -> Router {
         .route("/health", get(alive))
         .route("/healthz", get(alive))
         .route("/health/live", get(alive))
+        .route("/live", get(alive))
         .route("/v2/health/live", get(inference_live))
         .route(INFERENCE_READY, get(inference_ready))
         .route("/metrics", get(metrics))

@@ -330,19 +330,37 @@ impl Features {
         }
     }
 
+    /// Rows of a person in every set whose entities are of this type.
+    ///
+    /// # Errors
+    /// As [`Features::forget`].
+    pub async fn count_everywhere(&self, scope: &Scope, entity_type: &str, entity: &str) -> Result<u64> {
+        let mut count = 0;
+        for name in self.sets_of(scope, entity_type, entity).await? {
+            count += self.count(scope, &name, entity).await?;
+        }
+        Ok(count)
+    }
+
     /// Forgets a person in every set whose entities are of this type; how many rows went.
     ///
     /// # Errors
     /// As [`Features::forget`].
     pub async fn forget_everywhere(&self, scope: &Scope, entity_type: &str, entity: &str) -> Result<u64> {
         let mut gone = 0;
-        if documents::check_entity(entity).is_err() {
-            return Ok(gone);
-        }
-        for set in self.sets(scope).await?.iter().filter(|set| set.entity_type == entity_type) {
-            gone += self.forget(scope, &set.name, entity).await?;
+        for name in self.sets_of(scope, entity_type, entity).await? {
+            gone += self.forget(scope, &name, entity).await?;
         }
         Ok(gone)
+    }
+
+    /// The sets that may hold an entity; none where no set can.
+    async fn sets_of(&self, scope: &Scope, entity_type: &str, entity: &str) -> Result<Vec<String>> {
+        if documents::check_entity(entity).is_err() {
+            return Ok(Vec::new());
+        }
+        let of_type = |set: FeatureSet| (set.entity_type == entity_type).then_some(set.name);
+        Ok(self.sets(scope).await?.into_iter().filter_map(of_type).collect())
     }
 }
 

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use kernel::{Error, Permission, Result, Scope};
+use kernel::{Error, Permission, Result, Scope, codes};
 use serde::Serialize;
 use store::{Query, Selection};
 
 use super::{PAGE, RegisteredModel, RegisteredModels};
 use crate::files::Swept;
+use crate::limits::{INVALID_STATE, invalid};
+
+/// Older than anything is.
+const DAYS_MAX: u32 = 100_000;
 
 /// A version that was removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,9 +43,12 @@ impl RegisteredModels {
     /// that broke off; only tells of them in a `dry_run`.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; those of the engines.
+    /// `PERMISSION_DENIED`; `VALIDATION_ERROR` for more than 100,000 days; those of the engines.
     pub async fn clean_up(&self, scope: &Scope, days: u32, dry_run: bool) -> Result<CleanedUp> {
         scope.require(Permission::Admin)?;
+        if days > DAYS_MAX {
+            return Err(invalid("days", format!("must be at most {DAYS_MAX}, not {days}")));
+        }
         let age = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
         let before_ms = self.clock.now().checked_sub(age).map_err(Error::internal)?.as_millisecond();
         let mut done = CleanedUp { dry_run, ..CleanedUp::default() };
@@ -82,8 +89,14 @@ impl RegisteredModels {
                 continue;
             }
             // An alias that moved there meanwhile is looked at again in the transaction.
-            if !done.dry_run {
-                self.delete_version(scope, &model.name, version.version).await?;
+            if !done.dry_run
+                && let Err(error) = self.delete_version(scope, &model.name, version.version).await
+            {
+                // Another clean-up was first, or an alias has come to it.
+                if matches!(error.code(), codes::NOT_FOUND | INVALID_STATE) {
+                    continue;
+                }
+                return Err(error);
             }
             let bytes = version.size_bytes();
             done.versions.push(RemovedVersion { model: version.model, version: version.version, bytes });

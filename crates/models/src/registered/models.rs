@@ -254,9 +254,7 @@ impl RegisteredModels {
             Ok(found) => return Ok((found.document, None)),
             Err(error) => error,
         };
-        let number = |digits: &str| digits.parse().ok().filter(|version| *version > 0);
-        let split = name.rsplit_once("_v").and_then(|(model, digits)| Some((model, number(digits)?)));
-        match (split, whole.code()) {
+        match (name_and_version(name), whole.code()) {
             (Some((model, version)), codes::NOT_FOUND) => match self.found(scope, model).await {
                 Ok(found) => Ok((found.document, Some(version))),
                 Err(_) => Err(missing("registered model", name)),
@@ -264,4 +262,11 @@ impl RegisteredModels {
             _ => Err(whole),
         }
     }
+}
+
+/// The model and the version that a name such as `curve_v2` may mean, where there is no model of the whole name.
+#[must_use]
+pub fn name_and_version(name: &str) -> Option<(&str, u64)> {
+    let (model, digits) = name.rsplit_once("_v")?;
+    Some((model, digits.parse().ok().filter(|version| *version > 0)?))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernel::{Error, Permission, Result, Scope};
+use kernel::{Error, Permission, Result, Scope, codes};
 use store::{Expect, IndexValue, Query, Selection, Versioned};
 
 use super::documents::RUNS;
@@ -218,8 +218,11 @@ impl Tracking {
                 if !dry_run {
                     self.files.remove(scope, &run.root(), None).await?;
                     self.remove_points(scope, &run.id).await?;
-                    // A run that was restored meanwhile stays.
-                    self.runs.delete(scope, &run.id, Expect::Version(version)).await?;
+                    match self.runs.delete(scope, &run.id, Expect::Version(version)).await {
+                        // A run that was restored meanwhile stays; one that another clean-up removed is gone.
+                        Err(error) if matches!(error.code(), codes::CONFLICT | codes::NOT_FOUND) => continue,
+                        done => done?,
+                    };
                 }
                 removed.push(run.id);
             }

@@ -28,6 +28,9 @@ pub enum AlgorithmError {
         /// What to use instead.
         advice: &'static str,
     },
+    /// Nobody waits for it any more: there is nothing to do.
+    #[error("it was stopped")]
+    Stopped,
     /// The equations have no stable solution: raise the named regularisation.
     #[error("the equations are not positive definite: raise `{0}`")]
     Singular(&'static str),

@@ -1,5 +1,7 @@
 //! `DELETE /api/v1/users/{id}/data` forgets a person, `GET /api/v1/erasures` lists who was forgotten, without names.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use edge::{ApiResult, Caller, PageParams, Params, Path};
@@ -74,6 +76,8 @@ pub struct EraseResponse {
     keys_dropped: usize,
     /// Dead letters that were removed because they named the person.
     dead_letters_removed: usize,
+    /// What others held and removed, by what it is: `feature_rows`.
+    removed_elsewhere: BTreeMap<String, u64>,
     /// Whether events of the person stay in the log unsealed until its retention ends. They count no more.
     unsealed_events: bool,
     /// Kept answers are out of reach, and gone after so many seconds.
@@ -99,6 +103,7 @@ async fn erase(
         keys_dropped: forgotten.erasure.as_ref().map_or(0, |erasure| erasure.keys.len()),
         erasure_id: forgotten.erasure.map(|erasure| erasure.id),
         dead_letters_removed: forgotten.dead_letters,
+        removed_elsewhere: forgotten.elsewhere,
         unsealed_events: forgotten.unsealed,
         kept_answers_gone_within_secs: state.service.kept_for_secs(),
         models_replaced_within_hours: state.forgetting.models_within_hours(),

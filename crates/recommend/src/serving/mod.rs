@@ -15,7 +15,7 @@ use kernel::Timestamp;
 use parking_lot::RwLock;
 
 use crate::algorithms::blend::Blend;
-use crate::algorithms::content::ItemEmbedder;
+use crate::algorithms::content::{ContentModel, ContentVector, EMBEDDED_AT_ONCE, ItemEmbedder};
 use crate::algorithms::topk::{ItemSet, top_k};
 use crate::algorithms::{AlgorithmError, History, Recommender, Scratch};
 use crate::attributes::Attributes;
@@ -76,6 +76,26 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(work)
 }
 
+/// The vectors of some entities; none where the embedder gave up. What it fails at is known by its attributes alone.
+fn vectors_of(
+    content: &ContentModel,
+    some: &[(u32, Attributes)],
+    embedder: Option<&dyn ItemEmbedder>,
+) -> Option<Vec<ContentVector>> {
+    let attributes: Vec<&Attributes> = some.iter().map(|(_, attributes)| attributes).collect();
+    match content.vectors(&attributes, embedder) {
+        Ok(vectors) => return Some(vectors),
+        Err(AlgorithmError::Stopped) => return None,
+        Err(_) => {}
+    }
+    let alone = |attributes: &&Attributes| match content.vector(attributes, embedder) {
+        Err(AlgorithmError::Stopped) => None,
+        Err(_) => Some(content.vector(attributes, None).unwrap_or_default()),
+        Ok(vector) => Some(vector),
+    };
+    attributes.iter().map(alone).collect()
+}
+
 impl Recommenders {
     /// A snapshot over the view that `index` was made for.
     #[must_use]
@@ -112,7 +132,8 @@ impl Recommenders {
 
     /// The same model with what changed in the catalogue since; none when nothing did. New entities are known to
     /// content alone until the next training. The view is held only while its changes are copied. `embedder` is the one
-    /// of the training; one that gives vectors of another length waits for the next training, as does one that fails.
+    /// of the training; one of another version, or of vectors of another length, waits for the next training, as does one that
+    /// fails. Where it gives up nothing is taken in.
     #[must_use]
     pub fn with_catalogue(
         &self,
@@ -139,11 +160,14 @@ impl Recommenders {
         for part in &mut trained.parts {
             if let Part::Content(content) = &**part {
                 let mut content = content.clone();
-                let embedder = embedder.filter(|embedder| embedder.dimension() == content.dimension());
-                for (entity, attributes) in &changed {
-                    let vector =
-                        content.vector(attributes, embedder).or_else(|_| content.vector(attributes, None));
-                    if let Ok(vector) = vector {
+                let known = self.trained.embedder.as_deref();
+                let embedder = embedder.filter(|embedder| {
+                    embedder.dimension() == content.dimension()
+                        && known.is_none_or(|version| version == embedder.version())
+                });
+                for some in changed.chunks(EMBEDDED_AT_ONCE) {
+                    let vectors = vectors_of(&content, some, embedder)?;
+                    for ((entity, _), vector) in some.iter().zip(vectors) {
                         content.insert(index.entity_in_parts[*entity as usize], vector);
                     }
                 }

@@ -242,6 +242,7 @@ mod tests {
             users: Vec::new(),
             silent_items: Vec::new(),
             basis: Basis { interactions: 0, revision: 0, erasures: 0 },
+            embedder: None,
         };
         let places: Vec<u32> = (0..ITEMS).collect();
         let index = Index {

@@ -24,6 +24,8 @@ pub struct Trained {
     pub silent_items: Vec<u32>,
     /// What the view held when it was copied for the training.
     pub basis: Basis,
+    /// The version of the embedder that content learned with; none without one, and of models of earlier releases.
+    pub embedder: Option<String>,
 }
 
 impl Trained {

@@ -19,6 +19,8 @@ use crate::serving::Trained;
 pub const MODEL: &str = "recommender";
 /// The tag of a version that tells how many erasures it knows of.
 pub(crate) const ERASURES: &str = "erasures";
+/// The tag of a version that tells by which version of an encoder it knows what entities mean.
+const EMBEDDER: &str = "embedder";
 /// Raised when what an artifact holds changes its form or meaning.
 const FORMAT: &str = "2";
 
@@ -46,6 +48,7 @@ pub fn to_artifact(trained: &Trained, report: &TrainingReport) -> Result<Artifac
         (ERASURES.to_owned(), trained.basis.erasures.to_string()),
         ("report".to_owned(), serde_json::to_string(report).map_err(Error::internal)?),
     ]);
+    artifact.metadata.extend(trained.embedder.iter().map(|version| (EMBEDDER.to_owned(), version.clone())));
     Ok(artifact)
 }
 
@@ -81,6 +84,7 @@ pub fn from_artifact(mut artifact: Artifact) -> Result<Trained> {
         users: take(&mut artifact, "users")?,
         silent_items: artifact.take_u32("silent_items")?.1,
         basis,
+        embedder: artifact.metadata.remove(EMBEDDER),
     };
     trained.check().map_err(damaged)?;
     Ok(trained)

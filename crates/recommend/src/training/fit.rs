@@ -167,6 +167,11 @@ pub fn train(
         items: set.items.clone(),
         users: set.users.clone(),
         basis: set.basis,
+        embedder: set
+            .embedder
+            .as_ref()
+            .filter(|_| kinds.iter().any(|kind| matches!(kind, Kind::Content)))
+            .map(|embedder| embedder.version().to_owned()),
     };
     Ok((trained, report))
 }

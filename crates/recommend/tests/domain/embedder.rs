@@ -25,6 +25,10 @@ impl ItemEmbedder for Synonyms {
         2
     }
 
+    fn version(&self) -> &'static str {
+        "synonyms"
+    }
+
     fn embed(&self, attributes: &Attributes) -> Option<Vec<f32>> {
         let Some(AttributeValue::Text(title)) = attributes.get("title") else { return None };
         match title.as_str() {
@@ -44,9 +48,31 @@ impl ItemEmbedder for Counting {
         Synonyms.dimension()
     }
 
+    fn version(&self) -> &'static str {
+        "synonyms"
+    }
+
     fn embed(&self, attributes: &Attributes) -> Option<Vec<f32>> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Synonyms.embed(attributes)
+    }
+}
+
+/// Another embedder, whose vectors are as long.
+#[derive(Debug, Default)]
+struct Another(Counting);
+
+impl ItemEmbedder for Another {
+    fn dimension(&self) -> usize {
+        self.0.dimension()
+    }
+
+    fn version(&self) -> &'static str {
+        "another"
+    }
+
+    fn embed(&self, attributes: &Attributes) -> Option<Vec<f32>> {
+        self.0.embed(attributes)
     }
 }
 
@@ -120,6 +146,25 @@ async fn a_start_does_not_wait_for_an_embedder() {
     recommend.train(&scope, |_| ()).await.unwrap();
     recommend.stop().await;
     append(&["motor vehicle"]).await;
+    // One of another version says nothing until the next training.
+    let another = Arc::new(Another::default());
+    let mut recommend = open(another.clone()).await;
+    let stop = CancellationToken::new();
+    recommend.start(Duties { trains: false, answers: true }, stop.clone());
+    let knows_more = || recommend.service().served(&scope).unwrap().current().unwrap().catalogue().is_some();
+    for _ in 0..100 {
+        if knows_more() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(knows_more());
+    assert_eq!(
+        (like(&recommend, &scope, "car"), another.0.0.load(Ordering::SeqCst)),
+        (vec!["automobile".to_owned()], 0)
+    );
+    stop.cancel();
+    recommend.stop().await;
     let counting = Arc::new(Counting::default());
     let mut recommend = open(counting.clone()).await;
     assert_eq!(counting.0.load(Ordering::SeqCst), 0, "it answers before anything is embedded again");

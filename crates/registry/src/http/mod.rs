@@ -1,6 +1,7 @@
-//! `/api/v1/models`: promotion, rollback, history, versions; `/api/v1/feature-sets`. Reading needs `read`, writing features
-//! `write`, moving an alias and forgetting an entity `admin`.
+//! `/api/v1/models`: promotion, rollback, history, versions; `/api/v1/feature-sets`; `/api/v1/artifacts/cleanup`. Reading needs
+//! `read`, writing features `write`, moving an alias, forgetting an entity and cleaning up `admin`.
 
+pub mod cleanup;
 pub mod features;
 pub mod history;
 pub mod promotion;
@@ -18,6 +19,7 @@ pub fn routes(registry: ModelRegistry) -> OpenApiRouter {
         .merge(history::routes())
         .merge(promotion::routes())
         .merge(features::routes())
+        .merge(cleanup::routes())
         .with_state(registry)
 }
 

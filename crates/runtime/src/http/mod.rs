@@ -1,9 +1,9 @@
 //! The runtime over HTTP. Everything needs `read`, for an inference changes nothing, but to keep a prediction, to tell its
-//! truth, and to send or cancel a job: that needs `write`; and to begin or end a canary: that needs `admin`.
+//! truth, and to send or cancel a job: that needs `write`; and to begin or end a canary or to reload: that needs `admin`.
 //!
 //! - [`protocol`]: the Open Inference Protocol v2 (github.com/kserve/open-inference-protocol), with JSON tensors and the binary
 //!   tensor data extension.
-//! - [`predict`], [`jobs`] and [`models`]: what the clients of the operators' guide ask.
+//! - [`predict`], [`jobs`], [`models`] and [`reload`]: what the clients of the operators' guide ask.
 //! - [`drift`] and [`accuracy`]: what was seen of models that are served. [`canaries`]: versions that are tried.
 //!
 //! Probes of the protocol (`/v2/health/live`, `/v2/health/ready`) stand with the others, in `edge`.
@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod models;
 pub mod predict;
 pub mod protocol;
+pub mod reload;
 mod wire;
 
 use edge::dialect::Dialect;
@@ -34,6 +35,7 @@ pub fn routes(runtime: Runtime, jobs: Jobs) -> OpenApiRouter {
         .merge(protocol::routes())
         .merge(predict::routes())
         .merge(models::routes())
+        .merge(reload::routes())
         .merge(drift::routes())
         .merge(accuracy::routes())
         .merge(canaries::routes())

@@ -5,8 +5,8 @@
 //! part by part, and every part that is done is written down: who goes on after a crash repeats one part at most, and writes the
 //! same. [`upload`] takes the rows in.
 //!
-//! It refuses more open jobs of a tenant than the settings say, and rows that are no objects. It keeps what is done for a time,
-//! and then drops it.
+//! It refuses more open jobs of a tenant than the settings say, rows that are no objects, and models that read all rows of a
+//! request as one thing. It keeps what is done for a time, and then drops it.
 
 mod document;
 mod upload;
@@ -24,7 +24,7 @@ pub(crate) use self::document::{Job, Status};
 use self::document::{OPEN, TENANTS};
 pub(crate) use self::upload::{ROW_BYTES_MAX, Upload};
 use crate::metrics::JobMetrics;
-use crate::{JobSettings, Runtime, Selector};
+use crate::{Described, JobSettings, Runtime, Selector};
 
 /// Changes of a job are tried so often against others of the same moment.
 const TRIES: usize = 20;
@@ -91,10 +91,20 @@ impl Jobs {
     /// Begins a job; its rows follow.
     ///
     /// # Errors
-    /// Those of [`Runtime::describe`]; `OVERLOADED` where the tenant has as many open jobs as it may.
+    /// Those of [`Runtime::describe`]; `VALIDATION_ERROR` where the model has no answer for a row alone; `OVERLOADED` where the
+    /// tenant has as many open jobs as it may.
     pub(crate) async fn begin(&self, scope: &Scope, model: &str, selector: Selector) -> Result<Upload> {
         scope.require(Permission::Write)?;
-        let version = self.0.runtime.describe(scope, model, selector).await?.version;
+        let Described { version, takes_rows_alone, .. } =
+            self.0.runtime.describe(scope, model, selector).await?;
+        if !takes_rows_alone {
+            let message = format!(
+                "version {version} of `{}` reads the rows of a request as one, such as a history, and has no answer for each of \
+                 them; send the rows that belong together to POST /api/v1/predict",
+                model.escape_debug()
+            );
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("model_name"));
+        }
         let most = self.0.settings.max_open_per_tenant;
         if self.open(scope, most).await?.len() >= most {
             let message = format!(

@@ -14,6 +14,7 @@ mod bert;
 mod cross;
 mod files;
 mod kernels;
+mod shortening;
 mod table;
 mod vectorized;
 
@@ -28,6 +29,8 @@ use kernel::{Error, Result, codes};
 use tokenizers::Tokenizer;
 
 use self::bert::Bert;
+use self::shortening::Lengths;
+pub use self::shortening::shortened;
 use self::table::Table;
 
 /// What an encoder is.
@@ -64,6 +67,11 @@ pub trait Encoder: Send + Sync + Debug {
     /// # Errors
     /// `VALIDATION_ERROR` for a text that the model's tokenizer does not take.
     fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>>;
+
+    /// Whether so many first numbers of its vectors are a vector too; all of them are.
+    fn makes(&self, dimensions: usize) -> bool {
+        dimensions == self.identity().dimensions
+    }
 }
 
 /// The part of a model after its tokenizer.
@@ -91,6 +99,7 @@ pub struct SentenceEncoder {
     model: Box<dyn Forward>,
     /// The token of what is unknown, where the model is not to see it.
     left_out: Option<u32>,
+    lengths: Lengths,
     batch_tokens: usize,
     threads: NonZeroUsize,
 }
@@ -126,7 +135,8 @@ impl SentenceEncoder {
             tokens_max: files.tokens_max(),
         };
         let left_out = if model.takes_special_tokens() { None } else { files.unknown_token(&tokenizer) };
-        Ok(Self { identity, tokenizer, model, left_out, batch_tokens: batch_tokens.max(1), threads })
+        let (lengths, batch_tokens) = (files.config()?, batch_tokens.max(1));
+        Ok(Self { identity, tokenizer, model, left_out, lengths, batch_tokens, threads })
     }
 
     /// The tokens of a text, and whether it had more.
@@ -141,6 +151,10 @@ impl SentenceEncoder {
 impl Encoder for SentenceEncoder {
     fn identity(&self) -> &ModelIdentity {
         &self.identity
+    }
+
+    fn makes(&self, dimensions: usize) -> bool {
+        self.lengths.allow(dimensions, self.identity.dimensions)
     }
 
     fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>> {

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::check_tenant;
-use crate::encoder::Encoded;
+use crate::encoder::{Encoded, shortened};
 use crate::items::{TEXT_BYTES_MAX, invalid};
 use crate::service::Search;
 
@@ -63,12 +63,14 @@ pub struct EmbeddingsRequest {
     /// A text or up to 2,048; each at most 262,144 bytes. Of a text that the model does not read whole, the beginning
     /// counts, and the answer names it in `truncated`.
     input: Input,
-    /// The model, by its name or version.
+    /// The model, by its name or version; the last step of the name is enough, or the name of the folder that it is in.
     model: String,
     /// How vectors are written.
     #[serde(default)]
     encoding_format: Encoding,
-    /// The model's own, where given: vectors are not shortened.
+    /// So many first numbers of each vector, of length 1 again, where the model says that it was trained for that
+    /// (`matryoshka_dimensions` of its `config.json`); else all of them and nothing less.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
     /// Not looked at.
     #[expect(dead_code, reason = "clients send it")]
@@ -138,6 +140,20 @@ fn check_texts(texts: &[String], field: &str) -> Result<()> {
     Ok(())
 }
 
+/// Passes where the model makes vectors of so many numbers, and where there is no such model, which is refused later.
+fn check_dimensions(search: &Search, model: &str, wanted: Option<usize>) -> Result<()> {
+    let (Some(wanted), Ok(found)) = (wanted, search.model(Some(model))) else { return Ok(()) };
+    if search.makes(Some(model), wanted)? {
+        return Ok(());
+    }
+    let message = format!(
+        "the model's vectors have {}, and it does not say that it was trained for {wanted}; leave `dimensions` out, or take a \
+         model whose config.json names it in `matryoshka_dimensions`",
+        found.dimensions
+    );
+    Err(invalid("dimensions", message))
+}
+
 fn truncated(encoded: &[Encoded]) -> Vec<usize> {
     encoded.iter().enumerate().filter(|(_, one)| one.is_truncated).map(|(place, _)| place).collect()
 }
@@ -168,14 +184,7 @@ async fn create(
         Input::Many(texts) => texts,
     };
     check_texts(&texts, "input")?;
-    let own = search.model(Some(&request.model)).map(|model| model.dimensions);
-    if let (Some(asked), Ok(own)) = (request.dimensions, own)
-        && asked != own
-    {
-        return Err(
-            invalid("dimensions", format!("the model's vectors have {own}, and are not shortened")).into()
-        );
-    }
+    check_dimensions(&search, &request.model, request.dimensions)?;
     let (encoded, model) = search.embed(&scope, Some(&request.model), texts).await?;
     let tokens = encoded.iter().map(|one| one.tokens).sum();
     let data = encoded
@@ -184,7 +193,12 @@ async fn create(
         .map(|(index, one)| EmbeddingResponse {
             object: "embedding",
             index,
-            embedding: written(&one.vector, request.encoding_format),
+            embedding: match request.dimensions {
+                Some(wanted) if wanted < one.vector.len() => {
+                    written(&shortened(&one.vector, wanted), request.encoding_format)
+                }
+                _ => written(&one.vector, request.encoding_format),
+            },
         })
         .collect();
     let (model, model_version) = (model.name.clone(), model.version.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,10 +18,13 @@ use utoipa_axum::routes;
 
 use super::check_tenant;
 use crate::items::{Change, Item, ItemName, invalid};
+use crate::rebuilding::{Rebuild, RebuildState};
 use crate::service::Search;
 
 /// Items of one request, at most.
 const ITEMS_MAX: usize = 1_000;
+/// How long a caller waits for an index that is built again.
+const REBUILD_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Search>> {
     OpenApiRouter::new()
@@ -179,6 +183,9 @@ pub struct StatsResponse {
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<String>,
+    /// The index of words that this server built again last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuild: Option<RebuildResponse>,
 }
 
 /// Read what the index holds.
@@ -196,27 +203,49 @@ async fn stats(State(search): State<Arc<Search>>, Caller(scope): Caller) -> ApiR
         has_all_vectors: stats.vector_lag.map(|lag| lag == 0),
         model,
         model_version,
+        rebuild: stats.rebuild.map(RebuildResponse::from),
     }))
 }
 
-/// What was built again.
+/// An index that is built again.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SearchRebuilt)]
 pub struct RebuildResponse {
+    /// `rebuilt`; `rebuilding`, while it goes on; `failed`, where the index before answers on.
     status: &'static str,
     /// Changes that were taken in.
     changes: u64,
+    /// The part of the log that was read, 0 to 1.
+    progress: f64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+impl From<Rebuild> for RebuildResponse {
+    fn from(rebuild: Rebuild) -> Self {
+        let status = match rebuild.state {
+            RebuildState::Building => "rebuilding",
+            RebuildState::Rebuilt => "rebuilt",
+            RebuildState::Failed => "failed",
+        };
+        Self { status, changes: rebuild.changes, progress: rebuild.progress, fault: rebuild.fault }
+    }
 }
 
 /// Build the index of words again from the log. The one before answers until the new one is whole.
+///
+/// Where that takes longer than five seconds the answer is 202, and the statistics of the index say how far it is.
 #[utoipa::path(post, path = "/api/v1/search/index/rebuild", tag = "search", operation_id = "rebuild_search_index",
     responses((status = 200, body = RebuildResponse),
+        (status = 202, description = "It goes on.", body = RebuildResponse),
         (status = 409, description = "An index is being built again.", body = Problem,
         content_type = "application/problem+json")))]
 async fn rebuild(
     State(search): State<Arc<Search>>,
     Caller(scope): Caller,
-) -> ApiResult<Json<RebuildResponse>> {
-    let changes = search.rebuild(&scope).await?;
-    Ok(Json(RebuildResponse { status: "rebuilt", changes }))
+) -> ApiResult<(StatusCode, Json<RebuildResponse>)> {
+    let rebuild = search.rebuild(&scope, REBUILD_PATIENCE).await?;
+    let status = if rebuild.state == RebuildState::Building { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(rebuild.into())))
 }

@@ -6,6 +6,7 @@
 pub mod embeddings;
 pub mod fusion;
 pub mod items;
+pub mod openai;
 pub mod reindex;
 pub mod search;
 
@@ -21,6 +22,7 @@ pub fn routes(search: Arc<Search>) -> OpenApiRouter {
     search::routes()
         .merge(items::routes())
         .merge(embeddings::routes())
+        .merge(openai::routes())
         .merge(reindex::routes())
         .merge(fusion::routes())
         .with_state(search)

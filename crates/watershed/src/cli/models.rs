@@ -3,6 +3,8 @@
 
 use clap::Args;
 
+use super::AtServer;
+
 /// `promote`
 #[derive(Debug, Args)]
 pub(crate) struct Promote {
@@ -27,6 +29,8 @@ pub(crate) struct Promote {
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
+    #[command(flatten)]
+    pub at: AtServer,
 }
 
 /// `rollback`
@@ -41,6 +45,8 @@ pub(crate) struct Rollback {
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
+    #[command(flatten)]
+    pub at: AtServer,
 }
 
 /// `history`
@@ -52,6 +58,8 @@ pub(crate) struct History {
     /// How many, from the newest
     #[arg(long, default_value_t = 20)]
     pub count: usize,
+    #[command(flatten)]
+    pub at: AtServer,
 }
 
 /// `cleanup-artifacts`
@@ -63,4 +71,6 @@ pub(crate) struct CleanupArtifacts {
     /// Print what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub at: AtServer,
 }

@@ -20,6 +20,7 @@ mod projection;
 mod quality;
 mod recommend;
 mod reconcile;
+mod remote;
 mod restore;
 mod rollout;
 mod sample;
@@ -77,7 +78,8 @@ fn run_configured(
     telemetry: &Telemetry,
     last_work: Duration,
 ) -> Result<()> {
-    if needs_folder(&command) {
+    let asks_server = is_of_models(&command) && config.client.server.is_some();
+    if needs_folder(&command) && !asks_server {
         Engines::require_folder(&config.storage)?;
     }
     let runtime = runtime(&config)?;
@@ -127,13 +129,27 @@ fn run_configured(
     done
 }
 
+/// Whether a running server may be asked in its place.
+fn is_of_models(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Promote(_)
+            | Command::Rollback(_)
+            | Command::History(_)
+            | Command::CleanupArtifacts(_)
+            | Command::Rollout(_)
+    )
+}
+
 /// Whether it works with what others took in, so that a folder it would make were a mistyped one.
 fn needs_folder(command: &Command) -> bool {
     match command {
         Command::Promote(_) | Command::Rollback(_) | Command::History(_) | Command::CleanupArtifacts(_) => {
             true
         }
-        Command::Rollout(_) | Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
+        // Versions of models are tried by a server, whatever is here.
+        Command::Rollout(asked) => asked.model().is_none(),
+        Command::Recommend(_) | Command::Audit(_) | Command::Doctor(_) => true,
         Command::Train(train) => train.of.is_none(),
         Command::Evaluate(evaluate) => evaluate.data.is_none() && evaluate.of.is_none(),
         Command::Dlq(_) | Command::Projection(_) | Command::Stream(cli::Stream::Lag) => true,
@@ -159,6 +175,10 @@ fn load(common: &Common, command: &Command) -> Result<Config> {
         Command::Demo(demo) => Some(&demo.serve),
         _ => None,
     };
+    let at = command.at().and_then(|at| at.server.as_deref());
+    if let Some(server) = at {
+        overrides.push(("client.server", Value::String(server.to_owned())));
+    }
     if let Some(roles) = serve.and_then(|serve| serve.roles.clone()) {
         overrides.push(("server.roles", Value::Array(roles.into_iter().map(Value::String).collect())));
     }
@@ -173,6 +193,17 @@ fn load(common: &Common, command: &Command) -> Result<Config> {
     let mut config = Config::load(file, &Environment::of_process(), overrides)?;
     if serve.is_some_and(|serve| serve.all) {
         config.open_usual_ports()?;
+    }
+    // A folder that is named is meant, whatever the settings say.
+    if at.is_none() && common.data_dir.is_some() {
+        config.client.server = None;
+    }
+    let asks = command.at().is_some() && config.client.server.is_some();
+    let beside = [("--tenant", common.tenant.is_some()), ("--data-dir", common.data_dir.is_some())];
+    if let Some((flag, _)) = beside.into_iter().find(|(_, is_given)| asks && *is_given) {
+        let message =
+            "is not taken where a server is asked: the key decides the tenant, and the server has the data";
+        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(flag));
     }
     Ok(config)
 }

@@ -68,12 +68,12 @@ pub(crate) const IGNORED: &[(&str, &str, &str)] = &[
     (
         "ML_AB_TESTING_ENABLED",
         "false",
-        "canaries are begun one by one: of recommendations with `watershed rollout`, of models over HTTP",
+        "canaries are begun one by one, with `watershed rollout` or over HTTP",
     ),
     (
         "ML_MLFLOW_TRACKING_URI",
         "",
-        "the registry is this server; `ML_MLFLOW_PORT` gives it a port of its own",
+        "the registry is this server; `ML_MLFLOW_PORT` gives it a port of its own. Commands ask the server of `--server`",
     ),
     ("ML_MLFLOW_BACKEND_DSN", "", "the registry keeps its records where `storage.records` says"),
     ("ML_MLFLOW_ARTIFACT_URI", "", "artifacts lie where `storage.blobs` says"),

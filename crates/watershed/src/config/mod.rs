@@ -6,6 +6,7 @@
 
 mod backup;
 mod browsers;
+mod client;
 mod environment;
 mod jwt;
 mod ports;
@@ -30,6 +31,7 @@ use toml::{Table, Value};
 use webhooks::WebhookSettings;
 
 pub(crate) use backup::BackupSettings;
+use client::ClientSettings;
 pub(crate) use environment::Environment;
 #[cfg(feature = "s3")]
 pub(crate) use environment::aws_variables;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub storage: StorageSettings,
     /// Where backups go, and how often.
     pub backup: BackupSettings,
+    /// Which running server commands ask.
+    pub client: ClientSettings,
     /// What it tells of itself.
     pub log: LogSettings,
     /// Where traces of requests go.
@@ -117,6 +121,7 @@ impl Config {
         self.auth.validate()?;
         self.storage.validate()?;
         self.backup.validate()?;
+        self.client.validate()?;
         self.trace.validate()?;
         self.recommend.validate()?;
         self.registry.validate()?;
@@ -320,6 +325,7 @@ mod tests {
         check("", &[("ML_MODEL_SERVING_PORT", "8080")], "server.ports.serving: must be another port than");
         check("", &[("ML_MLFLOW_PORT", "70000")], "server.ports.registry");
         check("", &[("ML_ENV", "moon")], "server.environment");
+        check("[client]\nserver = \"localhost:8080\"", &[], "client.server: is the address of a server");
         check(
             "",
             &[("ML_ENV", "prod"), ("ML_JWT_SECRET_KEY", "dev-secret-key-change-in-production")],

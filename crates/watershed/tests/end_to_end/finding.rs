@@ -51,6 +51,68 @@ fn what_search_finds_is_recommended_and_what_entities_mean_is_trained() {
     let best = &alike["recommendations"][0];
     assert_eq!((&best["entity_id"], &alike["fallback"]), (&json!("b"), &Value::Null), "{alike}");
     assert_eq!(best["reason"], "similar to `gas`", "no word is shared: {alike}");
+    // The version of the recommender says by which version of the encoder.
+    let versions = server.read("/api/v1/models/recommender/versions");
+    let encoder = server.read("/api/v1/embed/models")[0]["version"].clone();
+    assert_eq!(versions["versions"][0]["tags"]["embedder"], encoder, "{versions}");
+}
+
+#[test]
+fn openais_clients_name_the_model_and_are_told_of_errors_in_their_form() {
+    let server = Home::with_settings(&format!("{SETTINGS}\n[search]\nmodel_path = '{ENCODER}'\n")).serve();
+    let name = "sentence-transformers/all-MiniLM-L6-v2";
+    let listed = server.read("/v1/models");
+    assert_eq!((&listed["object"], &listed["data"][0]["id"]), (&json!("list"), &json!(name)), "{listed}");
+    let ask = |body: Value| server.post("/v1/embeddings", &body);
+    let (_, expected) = ask(json!({"model": name, "input": "gas prices", "user": "u"}));
+    let vector = expected["data"][0]["embedding"].as_array().unwrap();
+    // The last step of the name, the folder's name, the version.
+    for known in ["all-MiniLM-L6-v2", "encoder", expected["model_version"].as_str().unwrap()] {
+        let (status, found) = ask(json!({"model": known, "input": "gas prices", "dimensions": vector.len()}));
+        assert_eq!(
+            (status, &found["data"], &found["model"]),
+            (200, &expected["data"], &json!(name)),
+            "{known}"
+        );
+    }
+    let check = |body: Value, status: u16, code: &str, param: &str| {
+        let (found, told) = ask(body);
+        let error = &told["error"];
+        assert_eq!((found, &error["code"], &error["param"]), (status, &json!(code), &json!(param)), "{told}");
+        assert_eq!((&error["type"], &error["message"]), (&json!("invalid_request_error"), &told["detail"]));
+    };
+    check(json!({"model": "text-embedding-3-small", "input": "x"}), 404, "model_not_found", "model");
+    check(json!({"model": name, "input": "x", "dimensions": 1}), 400, "VALIDATION_ERROR", "dimensions");
+    check(json!({"model": name, "input": []}), 400, "VALIDATION_ERROR", "input");
+    let reply = server.send("GET", "/v1/models", &[], None);
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+}
+
+#[test]
+fn a_model_that_was_trained_for_it_gives_shorter_vectors() {
+    let home = Home::new();
+    for name in ["tokenizer.json", "model.safetensors"] {
+        home.write(&format!("nested/{name}"), std::fs::read(format!("{ENCODER}/{name}")).unwrap());
+    }
+    home.write("nested/config.json", r#"{"model_type": "model2vec", "matryoshka_dimensions": [2]}"#);
+    home.append_settings("\n[search]\nmodel_path = 'nested'\n");
+    let server = home.serve();
+    let ask = |dimensions: Value| {
+        let body = json!({"model": "nested", "input": "gas prices", "dimensions": dimensions});
+        let (status, answer) = server.post("/v1/embeddings", &body);
+        let vector: Vec<f64> =
+            serde_json::from_value(answer["data"][0]["embedding"].clone()).unwrap_or_default();
+        (status, vector)
+    };
+    let (_, whole) = ask(Value::Null);
+    let (status, short) = ask(json!(2));
+    let norm = whole[0].hypot(whole[1]);
+    assert_eq!((status, short.len(), whole.len() > 2), (200, 2, true));
+    assert!(
+        short.iter().zip(&whole).all(|(short, whole)| (short * norm - whole).abs() < 1e-6),
+        "{short:?} of {whole:?}"
+    );
+    assert_eq!((ask(json!(1)).0, ask(json!(whole.len() + 1)).0), (400, 400));
 }
 
 #[test]

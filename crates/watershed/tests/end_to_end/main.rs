@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "the log of a failed test's server is shown")]
 
 mod access;
+mod asked;
 #[cfg(all(feature = "postgres", feature = "redis", feature = "s3"))]
 mod away;
 mod backup;

@@ -25,7 +25,7 @@ fn upload(server: &Server, run: &str, path: &str, bytes: &[u8]) -> (u16, Value) 
 }
 
 /// A model with so many versions.
-fn model(server: &Server, name: &str, versions: usize) {
+pub(crate) fn model(server: &Server, name: &str, versions: usize) {
     assert_eq!(server.post(&format!("{API}/registered-models/create"), &json!({"name": name})).0, 200);
     for version in 1..=versions {
         let run = run(server);

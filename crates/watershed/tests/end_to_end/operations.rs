@@ -14,7 +14,7 @@ fn probes_and_metrics_need_no_credential() {
     let server = Server::new();
     let health = server.send("GET", "/health", &[], None);
     assert_eq!((health.status, health.text()), (200, "OK"));
-    for path in ["/healthz", "/health/live", "/readyz", "/health/ready"] {
+    for path in ["/healthz", "/health/live", "/live", "/readyz", "/health/ready"] {
         assert_eq!(server.send("GET", path, &[], None).status, 200, "{path}");
     }
     let ready = server.send("GET", "/ready", &[], None);

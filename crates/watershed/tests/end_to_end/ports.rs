@@ -34,13 +34,13 @@ fn is_expected(part: &str, path: &str) -> bool {
     let of_model = path.strip_prefix("/api/v1/models/{name}");
     match part {
         "registry" => {
-            path == "/api/v1/models"
+            is(&["/api/v1/models", "/api/v1/artifacts/cleanup"])
                 || of_model.is_some_and(|step| {
                     ["", "/history", "/promote", "/rollback", "/versions"].contains(&step)
                 })
         }
         "serving" => {
-            is(&["/api/v1/batch", "/api/v1/models", "/api/v1/predict"])
+            is(&["/api/v1/batch", "/api/v1/models", "/api/v1/predict", "/reload"])
                 || begins(&["/v2", "/api/v1/feature-sets", "/api/v1/jobs"])
                 || of_model.is_some_and(|step| {
                     ["", "/accuracy", "/drift", "/truths", "/versions"].contains(&step)
@@ -49,7 +49,8 @@ fn is_expected(part: &str, path: &str) -> bool {
         }
         // The first of these are those of embeddings there.
         "embedding" => {
-            is(&["/api/v1/batch", "/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/models", "/v1/embeddings"])
+            is(&["/api/v1/batch", "/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/models"])
+                || begins(&["/v1"])
                 || begins(&["/api/v1/embed"])
         }
         _ => begins(&["/api/v1/search"]),
@@ -81,7 +82,7 @@ fn every_address_is_on_the_ports_of_its_parts_alone_and_needs_a_credential() {
     for part in parts() {
         let address = server.of_part(part);
         assert_ne!(address, server.of_all());
-        for path in ["/health", "/ready", "/metrics"] {
+        for path in ["/health", "/live", "/ready", "/metrics"] {
             assert_eq!(server.send_to(&address, "GET", path, &[], None).status, 200, "{path} on {part}");
         }
         // In no document.

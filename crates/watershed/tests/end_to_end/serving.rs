@@ -84,6 +84,11 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     assert_eq!((&drift["reference_features"], &drift["fault"]), (&json!(4), &Value::Null), "{drift}");
     let short = server.post("/api/v1/predict", &json!({"inputs": rows[..3]}));
     refused(&short, 400, "VALIDATION_ERROR", Some("inputs"));
+    // A day of its own has no forecast: the whole history is one request.
+    let job = server.post("/api/v1/batch", &json!({"inputs": rows}));
+    refused(&job, 400, "VALIDATION_ERROR", Some("model_name"));
+    assert!(job.1["detail"].as_str().unwrap().contains("/api/v1/predict"), "{}", job.1);
+    assert_eq!(server.read("/api/v1/jobs")["jobs"], json!([]));
 }
 
 /// The answer was kept; its first day comes true as 1 more than was said.
@@ -138,7 +143,14 @@ fn features_are_read_as_of_a_time_and_forgotten_with_the_user() {
     refused(&unknown, 400, "VALIDATION_ERROR", Some("rows[0].entity"));
     refused(&server.get("/api/v1/feature-sets/none/features?entity=ada"), 404, "NOT_FOUND", None);
     // Nothing else is known of her.
-    assert_eq!(server.delete("/api/v1/users/ada/data").0, 200);
+    let (status, outcome) = server.delete("/api/v1/users/ada/data");
+    assert_eq!((status, &outcome["removed_elsewhere"]), (200, &json!({"feature_rows": 2})), "{outcome}");
+    let entry = &server.read("/api/v1/audit?limit=1")["entries"][0];
+    assert_eq!((&entry["action"], &entry["details"]["feature_rows"]), (&json!("person.erased"), &json!("2")));
+    assert_eq!(entry["subject"], "without_erasure", "nobody is named: {entry}");
+    // Again there is nothing, and nothing to note.
+    assert_eq!(server.delete("/api/v1/users/ada/data").1["removed_elsewhere"], json!({"feature_rows": 0}));
+    assert_eq!(server.read("/api/v1/audit?limit=1")["entries"][0]["sequence"], entry["sequence"]);
     let found = server.read(&format!("{path}?entity=ada&as_of=2026-01-31T12:30:00Z"));
     assert_eq!(found["missing"], json!(["age"]), "{found}");
 }

@@ -306,6 +306,33 @@ fn aliases_move_under_load_and_nothing_fails() {
 }
 
 #[test]
+fn a_reload_follows_aliases_at_once() {
+    let settings = format!("{SETTINGS}[runtime]\nrefresh_ms = 60000\n");
+    let server = Home::with_settings(&settings).serve();
+    let (linear, halves) = (fixture("linear.onnx"), fixture("halves.onnx"));
+    registered(&server, "churn", &[&[("model.onnx", &linear)], &[("model.onnx", &halves)]]);
+    promote(&server, "churn", 1);
+    let rows = json!({"model_name": "churn", "inputs": [{"x": [1.0, 2.0]}]});
+    let version = || server.post("/api/v1/predict", &rows).1["model_version"].clone();
+    let reload = || server.post("/reload", &Value::Null).1;
+    assert_eq!(version(), "1");
+    promote(&server, "churn", 2);
+    let expected = json!({"status": "reloaded",
+        "models": [{"name": "churn", "alias": "champion", "serving_version": 2}]});
+    assert_eq!(reload(), expected);
+    assert_eq!(version(), "2");
+    // What was deleted is let go.
+    let headers = [("x-api-key", KEY), ("content-type", "application/json")];
+    let mlflow = "/api/2.0/mlflow/registered-models";
+    let gone = |path: &str, body: Value| {
+        let body = body.to_string();
+        server.send("DELETE", &format!("{mlflow}/{path}"), &headers, Some(body.as_bytes())).status
+    };
+    assert_eq!(gone("alias", json!({"name": "churn", "alias": "champion"})), 200);
+    assert_eq!(reload(), json!({"status": "reloaded", "models": []}));
+}
+
+#[test]
 fn a_file_that_is_cut_off_leaves_the_old_version_serving() {
     let home = quick()
         .allowing("a version of a model cannot be served")

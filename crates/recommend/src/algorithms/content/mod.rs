@@ -33,7 +33,8 @@ use crate::attributes::Attributes;
 use encoder::Encoder;
 use index::Index;
 
-pub use embedder::ItemEmbedder;
+pub(crate) use embedder::EMBEDDED_AT_ONCE;
+pub use embedder::{ItemEmbedder, Stoppable};
 pub use explain::AttributeMatch;
 pub use settings::{ContentSettings, FamilyWeights};
 pub use vector::ContentVector;
@@ -69,7 +70,7 @@ impl ContentModel {
     ///
     /// # Errors
     /// [`AlgorithmError::Setting`] for a setting out of its range, or an embedding that is not what its
-    /// embedder promised.
+    /// embedder promised; [`AlgorithmError::Stopped`] where the embedder gave up.
     pub fn fit(
         catalogue: &[Attributes],
         embedder: Option<&dyn ItemEmbedder>,
@@ -77,8 +78,10 @@ impl ContentModel {
     ) -> Result<Self, AlgorithmError> {
         settings.validate()?;
         let encoder = Encoder::fit(catalogue, settings);
-        let vectors = catalogue.iter().map(|attributes| encode(&encoder, attributes, embedder));
-        let vectors: Vec<ContentVector> = vectors.collect::<Result<_, _>>()?;
+        let mut vectors = Vec::with_capacity(catalogue.len());
+        for some in catalogue.chunks(EMBEDDED_AT_ONCE) {
+            vectors.extend(encode(&encoder, &some.iter().collect::<Vec<_>>(), embedder)?);
+        }
         Ok(Self::over(encoder, vectors))
     }
 
@@ -109,7 +112,19 @@ impl ContentModel {
         attributes: &Attributes,
         embedder: Option<&dyn ItemEmbedder>,
     ) -> Result<ContentVector, AlgorithmError> {
-        encode(&self.encoder, attributes, embedder)
+        Ok(encode(&self.encoder, &[attributes], embedder)?.pop().unwrap_or_default())
+    }
+
+    /// The vectors of some, in their order.
+    ///
+    /// # Errors
+    /// As [`ContentModel::vector`], of the first that has one.
+    pub fn vectors(
+        &self,
+        some: &[&Attributes],
+        embedder: Option<&dyn ItemEmbedder>,
+    ) -> Result<Vec<ContentVector>, AlgorithmError> {
+        encode(&self.encoder, some, embedder)
     }
 
     /// The vector of an item of the model.
@@ -244,9 +259,13 @@ impl Recommender for ContentModel {
 
 fn encode(
     encoder: &Encoder,
-    attributes: &Attributes,
+    some: &[&Attributes],
     embedder: Option<&dyn ItemEmbedder>,
-) -> Result<ContentVector, AlgorithmError> {
-    let embedding = embedder.map(|embedder| embedder::checked(embedder, attributes)).transpose()?.flatten();
-    Ok(encoder.vector(attributes, embedding.as_deref()))
+) -> Result<Vec<ContentVector>, AlgorithmError> {
+    let embeddings = match embedder {
+        Some(embedder) => embedder::checked(embedder, some)?,
+        None => vec![None; some.len()],
+    };
+    let both = some.iter().zip(&embeddings);
+    Ok(both.map(|(attributes, embedding)| encoder.vector(attributes, embedding.as_deref())).collect())
 }

@@ -135,6 +135,10 @@ impl ItemEmbedder for Lengths {
         2
     }
 
+    fn version(&self) -> &'static str {
+        "lengths"
+    }
+
     fn embed(&self, attributes: &Attributes) -> Option<Vec<f32>> {
         match attributes.get("title")? {
             AttributeValue::Text(title) if title == "bad" => Some(vec![f32::NAN; 2]),
@@ -159,6 +163,17 @@ fn embeddings_are_part_of_the_cosine() {
         let error = ContentModel::fit(&[attributes(title)], Some(&Lengths), settings.clone()).unwrap_err();
         assert!(matches!(error, AlgorithmError::Setting { name: "embedder", .. }), "{error}");
     }
+}
+
+#[test]
+fn an_embedder_that_is_told_to_stop_gives_up() {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let embedder = Stoppable::new(std::sync::Arc::new(Lengths), stop.clone());
+    let fit = || ContentModel::fit(&books(), Some(&embedder), ContentSettings::default());
+    let plain = ContentModel::fit(&books(), Some(&Lengths), ContentSettings::default()).unwrap();
+    assert_eq!(fit().unwrap().item_vector(0), plain.item_vector(0));
+    stop.cancel();
+    assert_eq!(fit().unwrap_err(), AlgorithmError::Stopped);
 }
 
 #[test]

@@ -1,0 +1,160 @@
+//! Commands that ask a running server, which has the folder: of registered models, and of canaries.
+
+use serde_json::{Value, json};
+
+use crate::models::model;
+use crate::support::{Home, Ran, Server};
+
+fn words(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
+}
+
+/// Runs a command against a server, in its folder.
+fn ask(server: &Server, command: &str) -> Ran {
+    server.home().run(&words(&format!("{command} --server {}", server.of_all())))
+}
+
+#[test]
+fn a_folder_that_a_server_has_is_asked_for_at_the_server() {
+    let server = Server::new();
+    for (command, call) in [
+        ("promote --model curve", "POST /api/v1/models/curve/promote"),
+        ("rollback --model curve", "POST /api/v1/models/curve/rollback"),
+        ("history --model curve", "GET /api/v1/models/curve/history"),
+        ("cleanup-artifacts", "POST /api/v1/artifacts/cleanup"),
+        ("rollout status", "GET /api/v1/canaries"),
+        ("rollout canary recommend popular", "POST /api/v1/canaries"),
+    ] {
+        let ran = server.home().run(&words(command)).failed_with("is open in another process");
+        assert!(ran.stderr.contains("--server URL") && ran.stderr.contains(call), "{}", ran.stderr);
+    }
+    let of_model = ["rollout", "status", "--model", "curve"];
+    for home in [server.home(), &Home::new()] {
+        home.run(&of_model).failed_with("tried by the server that answers for it");
+    }
+}
+
+#[test]
+fn registered_models_are_moved_by_the_server() {
+    let server = Server::new();
+    model(&server, "curve_forecaster", 3);
+    let promoted = ask(&server, "promote --model curve_forecaster --stage Production").succeeded();
+    assert_eq!(promoted.stdout, "champion of curve_forecaster is version 3 (Production)\n");
+    let named = ask(&server, "promote --model curve_forecaster_v2 --reason calmer").succeeded();
+    assert!(named.stdout.contains("version 2"), "{}", named.stdout);
+    assert_eq!(server.read("/api/v1/models/curve_forecaster")["aliases"], json!({"champion": 2}));
+    for (arguments, said) in [
+        ("promote --model curve_forecaster --expect 1", "another promotion was first"),
+        ("promote --model unknown", "there is no registered model"),
+        ("promote --model unknown_v2", "`unknown_v2`"),
+        ("promote --model curve_forecaster --stage Gone", "Production, Staging"),
+        ("promote --model curve_forecaster_v1 --run-id x", "ends in a version"),
+        ("history --model ..", "nothing named `..`"),
+        ("cleanup-artifacts --days 100001", "at most 100000"),
+    ] {
+        ask(&server, arguments).failed_with(said);
+    }
+    let rolled = ask(&server, "rollback --model curve_forecaster").succeeded().stdout;
+    assert!(rolled.contains("version 3 (Production)"), "{rolled}");
+    let (history, clean) =
+        ("history --model curve_forecaster --count 4", "cleanup-artifacts --days 0 --dry-run");
+    let json = |ran: Ran| serde_json::from_str::<Value>(&ran.succeeded().stdout).unwrap();
+    let (told, cleaned) = (ask(&server, history).succeeded().stdout, json(ask(&server, clean)));
+    assert_eq!(cleaned["versions"][0]["version"], 1, "{cleaned}");
+    let home = server.stop();
+    assert_eq!(told, home.run(&words(history)).succeeded().stdout, "as the store tells");
+    assert_eq!(cleaned, json(home.run(&words(clean))));
+}
+
+#[test]
+fn a_server_is_named_by_the_settings_and_must_be_one() {
+    let server = Server::new();
+    model(&server, "curve", 1);
+    // A machine without any data.
+    let named = |address: &str| {
+        let home = Home::new();
+        home.append_settings(&format!("[client]\nserver = \"{address}\"\n"));
+        home
+    };
+    let home = named(&server.of_all());
+    let ran = home.run(&words("promote --model curve")).succeeded();
+    assert!(
+        ran.stdout.contains("version 1") && ran.stderr.contains("asking http://127.0.0.1"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!home.path("data").exists());
+    let history = "history --model curve";
+    // The key decides the tenant, and a folder that is named is meant.
+    home.run(&words(&format!("{history} --tenant other"))).failed_with("--tenant: is not taken");
+    home.run(&words(&format!("{history} --data-dir data"))).failed_with("there are no data");
+    let at = |address: &str| format!("{history} --server {address}");
+    home.run(&words(&format!("{} --data-dir data", at(&server.of_all()))))
+        .failed_with("--data-dir: is not taken");
+    let away = named("http://127.0.0.1:1");
+    away.run(&words(history)).failed_with("http://127.0.0.1:1/ does not answer");
+    away.run(&words(&at(&server.of_all()))).succeeded();
+    away.run(&words(&at("localhost:8080"))).failed_with("client.server");
+    let stranger = Home::new().environment("API_KEY", "wrong-key-of-length");
+    stranger.run(&words(&at(&server.of_all()))).failed_with("401");
+    // Variables of MLflow and of the platform may name a server that is none of ours, which is not to see the key.
+    for name in ["MLFLOW_TRACKING_URI", "ML_MLFLOW_TRACKING_URI"] {
+        let home = Home::new().environment(name, server.of_all());
+        home.run(&words(history)).failed_with("there are no data");
+    }
+}
+
+#[test]
+fn canaries_of_recommendations_are_begun_and_ended_by_the_server() {
+    let server = Server::new();
+    for id in ["a", "b"] {
+        server.create("/api/v1/entities", &json!({"entity_id": id, "attributes": {"kind": "k"}}));
+    }
+    let begin = "rollout canary recommend popular --name one --steps 10,25,50,100";
+    assert_eq!(ask(&server, begin).succeeded().stdout, "one  running  10 %\n");
+    ask(&server, begin).failed_with("is running");
+    let foreign = "rollout canary recommend popular --shadow";
+    ask(&server, foreign).failed_with("`rollout canary models/NAME` alone");
+    let status = ask(&server, "rollout status").succeeded().stdout;
+    let nothing = "now  loss: candidate 0.0000 of 0, control 0.0000 of 0; difference ";
+    assert!(status.contains(nothing), "{status}");
+    let back = ask(&server, "rollout rollback --reason enough").succeeded().stdout;
+    assert!(back.starts_with("one  rolled back  0 %") && back.contains("enough"), "{back}");
+    let home = server.stop();
+    assert_eq!(back, home.run(&words("rollout status")).succeeded().stdout, "as the store tells");
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn versions_of_a_model_are_tried_from_the_command_line() {
+    use crate::models::registered;
+    use crate::serving::{fixture, promote};
+    let server = Server::new();
+    let (linear, halves) = (fixture("linear.onnx"), fixture("halves.onnx"));
+    registered(&server, "churn", &[&[("model.onnx", &linear)], &[("model.onnx", &halves)]]);
+    promote(&server, "churn", 1);
+    let begin = |flags: &str| ask(&server, &format!("rollout canary models/churn 2 {flags}"));
+    let of_model = |what: &str| ask(&server, &format!("rollout {what} --model churn"));
+    begin("--diversity 0.5").failed_with("--diversity");
+    begin("--steps 100").failed_with("steps");
+    let begun = begin("--steps 10,100 --outcome answer --slow-ms 500").succeeded().stdout;
+    assert_eq!(begun, "churn 1  running  10 %  canary: version 2 beside 1\n");
+    begin("--ab").failed_with("end it first");
+    let status = of_model("status").succeeded().stdout;
+    assert!(status.contains("now  errors: candidate 0.0000 of 0"), "{status}");
+    of_model("promote").failed_with("promoted by its gates");
+    let back = of_model("rollback --reason enough").succeeded().stdout;
+    assert!(back.starts_with("churn 1  rolled back  0 %") && back.contains("enough"), "{back}");
+    begin("--shadow").succeeded();
+    let inputs = json!({"model_name": "churn", "inputs": [{"x": [1.0, 2.0]}]});
+    assert_eq!(server.post("/api/v1/predict", &inputs).0, 200);
+    let canary = || server.read("/api/v1/models/churn/canaries/2");
+    assert!(crate::support::wait(|| canary()["shadow"]["compared"] == 1), "{}", canary());
+    let status = of_model("status").succeeded().stdout;
+    assert!(status.contains("1 answers compared"), "{status}");
+    of_model("rollback 2").succeeded();
+    begin("--ab --outcome answer").succeeded();
+    let promoted = of_model("promote").succeeded().stdout;
+    assert!(promoted.starts_with("churn 3  complete  100 %  ab: version 2"), "{promoted}");
+    assert_eq!(server.read("/api/v1/models/churn")["aliases"]["champion"], 2);
+}
