@@ -23,6 +23,9 @@ def measure(workbench):
         figures.append(Figure(f"MAE, {name}", of["mae"], peer=of["published_lear"], peer_name="LEAR as published"))
         for interval in of["intervals"]:
             figures.append(Figure(f"coverage of the {interval['nominal']:.0%} intervals, {name}", interval["covered"]))
+        loss, covered = _forecast.quantiles_of(of["quantiles"], f", {name}", "quantiles of the naive forecast")
+        figures += loss
+        notes += covered
         parts = f"our LEAR {of['lear']:.3f}, kernel {of['kernel']:.3f}, naive {of['naive']:.3f}"
         notes.append(
             f"{name}: {of['mae']:.3f}; published LEAR {of['published_lear']:.3f} ({_forecast.test_of(of['against_lear'])}), "

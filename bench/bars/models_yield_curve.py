@@ -36,6 +36,9 @@ def measure(workbench):
         f"chosen on 1994-2017 by the lowest Diebold-Mariano statistic: {chosen['name']}; "
         f"origins {' to '.join(chosen['origins'])}"
     ]
+    loss, covered = _forecast.quantiles_of(chosen["quantiles"], "", "quantiles of persistence")
+    figures += loss
+    notes += covered
     for tried in told["candidates"]:
         ratio = tried["validation"] / tried["validation_persistence"]
         notes.append(

@@ -36,7 +36,8 @@ use crate::config::{Config, JwtSettings, Part, Role, Roles};
 use crate::crew::Crew;
 use crate::engine_metrics::EngineMetrics;
 use crate::engines::Engines;
-use crate::forecasters::CurveForecasters;
+use crate::forecasters::curve::CurveForecasters;
+use crate::forecasters::power::PowerForecasters;
 use crate::guard::{self, Guarded};
 use crate::holders::FeaturesOfUsers;
 use crate::process_metrics::ProcessMetrics;
@@ -487,6 +488,7 @@ async fn engines_of_models(config: &Config) -> Result<Vec<Arc<dyn runtime::model
     let open = move || runtime::engines::open(&settings);
     let mut engines = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
     engines.push(Arc::new(CurveForecasters));
+    engines.push(Arc::new(PowerForecasters));
     Ok(engines)
 }
 

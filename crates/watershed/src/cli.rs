@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kernel::Permission;
 
-pub(crate) use forecast::{EvaluateCurve, TrainCurve};
+pub(crate) use forecast::{EvaluateCurve, EvaluatePower, TrainCurve, TrainPower};
 pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
 pub(crate) use rollout::{Canary, End, Outcome, Rollout, Service};
 pub(crate) use stream::{
@@ -227,6 +227,8 @@ pub(crate) struct Train {
 pub(crate) enum TrainOf {
     /// Forecast the next days of a curve, compare with persistence, write the model to a file
     CurveForecaster(TrainCurve),
+    /// Forecast the 24 power prices of tomorrow, compare with the naive forecast, write the model to a file
+    PowerForecaster(TrainPower),
 }
 
 const EVALUATE_HELP: &str = "\
@@ -317,6 +319,8 @@ pub(crate) struct Evaluate {
 pub(crate) enum EvaluateOf {
     /// Score a curve forecaster on days that it did not learn from, beside persistence
     CurveForecaster(EvaluateCurve),
+    /// Score a forecaster of power prices on days that it did not learn from, beside the naive forecast
+    PowerForecaster(EvaluatePower),
 }
 
 /// What a search for settings may cost for each algorithm.

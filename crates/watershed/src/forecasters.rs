@@ -1,229 +1,53 @@
-//! Curve forecasters, as `watershed train curve-forecaster` writes them, for the runtime: a column of the table is an input, a
-//! target an output of as many values as there are days ahead. Each request is one history; none are put together.
+//! Forecasters, as `watershed train` writes them, for the runtime: of curves and of power prices. Each request is one history; none
+//! are put together.
 //!
-//! An answer is made by the code that `watershed evaluate` runs, of the same text: it is the same to the bit. Half widths of
-//! its intervals are outputs beside it, such as `rate_2y.half_width_80`.
+//! An answer is made by the code that `watershed evaluate` runs: it is the same to the bit. Intervals and quantiles are outputs
+//! beside what is forecast, such as `rate_2y.half_width_80` and `rate_2y.quantile_05`. To add a forecaster: a file with an
+//! [`runtime::model::Engine`], and its file among [`FILES`], so that no other engine claims it.
 
-use std::fmt::Write;
+pub(crate) mod curve;
+pub(crate) mod power;
 
-use jiff::civil::Date;
-use kernel::{Error, Result, codes};
-use market::algorithms::forecasting::curve::CurveForecaster;
-use market::algorithms::forecasting::{COVERAGES, Panel};
+use kernel::{Error, codes};
 use rollout::drift::document;
-use runtime::model::{Engine, Model, Package, Signature, TensorSpec, unusable};
-use runtime::tensor::{DataType, Tensor, Values};
+use runtime::model::{Package, TensorSpec};
+use runtime::tensor::DataType;
 
-const DATE: &str = "date";
-pub(crate) const FILE: &str = "curve_forecaster.json";
+/// The usual names of the model files, each of another engine.
+const FILES: [&str; 2] = [curve::FILE, power::FILE];
 /// What stands beside a model: written by MLflow's client, and what it learned from.
 const BESIDE: [&str; 4] =
     ["input_example.json", "serving_input_example.json", "metadata.json", document::FILE];
 
-/// Loads curve forecasters.
-#[derive(Debug)]
-pub(crate) struct CurveForecasters;
-
-impl Engine for CurveForecasters {
-    fn platform(&self) -> &'static str {
-        "watershed_curve_forecaster"
-    }
-
-    fn claims(&self, paths: &[&str]) -> bool {
-        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let is_model = |path: &&&str| path.ends_with(".json") && !BESIDE.contains(&name(path).as_str());
-        // Of another maker: its one JSON file, if it has one, is no curve forecaster.
-        let is_foreign = |path: &&str| {
-            path.ends_with(".onnx") || path.ends_with(".safetensors") || name(path) == "MLmodel"
-        };
-        let is_alone = paths.iter().filter(is_model).count() == 1 && !paths.iter().any(is_foreign);
-        is_alone
-            || paths.iter().any(|path| name(path) == FILE)
-                && !paths.iter().any(|path| path.ends_with(".onnx"))
-    }
-
-    fn load(&self, mut package: Package) -> Result<Box<dyn Model>> {
-        package.files.retain(|path, _| !BESIDE.contains(&path.rsplit('/').next().unwrap_or_default()));
-        let (_, bytes) = package.only(".json", FILE)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| unusable("it is not text"))?;
-        let forecaster = CurveForecaster::from_json(text).map_err(|fault| unusable(fault.to_string()))?;
-        Ok(Box::new(Served::new(forecaster)))
-    }
-}
-
-#[derive(Debug)]
-struct Served {
-    forecaster: CurveForecaster,
-    signature: Signature,
-    has_intervals: bool,
-}
-
-fn half_width(target: &str, coverage: f64) -> String {
+/// The output of the half width of the interval around another.
+pub(crate) fn half_width(target: &str, coverage: f64) -> String {
     format!("{target}.half_width_{:.0}", coverage * 100.0)
 }
 
-impl Served {
-    fn new(forecaster: CurveForecaster) -> Self {
-        let spec = |name: &str, kind, length| TensorSpec { name: name.to_owned(), kind, shape: vec![length] };
-        let mut inputs = vec![spec(DATE, DataType::Bytes, None)];
-        let columns = forecaster.targets.iter().chain(&forecaster.features);
-        inputs.extend(columns.map(|name| spec(name, DataType::Fp64, None)));
-        let has_intervals = forecaster.has_intervals();
-        let days = Some(forecaster.settings.forecast_horizon);
-        let mut outputs = Vec::new();
-        for target in &forecaster.targets {
-            outputs.push(spec(target, DataType::Fp64, days));
-            let widths = COVERAGES.into_iter().filter(|_| has_intervals);
-            outputs.extend(widths.map(|coverage| spec(&half_width(target, coverage), DataType::Fp64, days)));
-        }
-        Self { signature: Signature { inputs, outputs, has_batch_axis: false }, forecaster, has_intervals }
-    }
-
-    /// The table that the inputs are columns of, as text.
-    fn table(&self, inputs: &[Tensor]) -> Result<String> {
-        let refused = |field: &str, message: &str| {
-            Error::new(codes::VALIDATION_ERROR, message).with_field(format!("inputs.{field}"))
-        };
-        let Some(Values::Bytes(dates)) = inputs.first().map(|tensor| &tensor.values) else {
-            return Err(refused(DATE, "is missing"));
-        };
-        let mut text = String::from(DATE);
-        let mut columns = Vec::new();
-        for tensor in &inputs[1..] {
-            let Values::Fp64(values) = &tensor.values else { return Err(refused(&tensor.name, "is FP64")) };
-            if values.len() != dates.len() {
-                return Err(refused(&tensor.name, "has a value for each date"));
-            }
-            write!(text, ",\"{}\"", tensor.name.replace('"', "\"\"")).map_err(Error::internal)?;
-            columns.push(values);
-        }
-        for (row, date) in dates.iter().enumerate() {
-            let date: Date = date.parse().map_err(|_| refused(DATE, "has days, as 2026-01-31"))?;
-            write!(text, "\n{date}").map_err(Error::internal)?;
-            for column in &columns {
-                write!(text, ",{}", column[row]).map_err(Error::internal)?;
-            }
-        }
-        Ok(text)
-    }
+/// The output of a quantile of what another forecasts.
+pub(crate) fn quantile(target: &str, level: f64) -> String {
+    format!("{target}.quantile_{:02.0}", level * 100.0)
 }
 
-impl Model for Served {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn takes_rows_alone(&self) -> bool {
-        false
-    }
-
-    fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let refused = |fault: &dyn std::fmt::Display| {
-            Error::new(codes::VALIDATION_ERROR, fault.to_string()).with_field("inputs")
-        };
-        let text = self.table(inputs)?;
-        let panel = Panel::parse(&text, self.forecaster.curve_type).map_err(|fault| refused(&fault))?;
-        let last = panel
-            .dates
-            .len()
-            .checked_sub(1)
-            .ok_or_else(|| refused(&"there is no day that has a value in every column"))?;
-        let forecast = self.forecaster.predict(&panel, last).map_err(|fault| refused(&fault))?;
-        let days = forecast.values.len();
-        let mut outputs = Vec::new();
-        let mut put = |name: String, values: Vec<f64>| {
-            Tensor::new(name, vec![days], Values::Fp64(values)).map(|tensor| outputs.push(tensor))
-        };
-        for (number, target) in self.forecaster.targets.iter().enumerate() {
-            put(target.clone(), forecast.values.iter().map(|step| step[number]).collect())?;
-            for (which, coverage) in COVERAGES.into_iter().enumerate().filter(|_| self.has_intervals) {
-                let widths = forecast.half_widths.iter().map(|step| step[number][which]).collect();
-                put(half_width(target, coverage), widths)?;
-            }
-        }
-        Ok(outputs)
-    }
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+/// Whether a version has this model file, and none of another maker or engine.
+fn claims(paths: &[&str], file: &str) -> bool {
+    let is_other = |path: &&str| path.ends_with(".onnx") || FILES.contains(&name(path)) && name(path) != file;
+    paths.iter().any(|path| name(path) == file) && !paths.iter().any(is_other)
+}
 
-    use market::algorithms::forecasting::CurveType;
-    use market::algorithms::forecasting::curve::{CurveSettings, ModelType};
+/// Leaves the files that may be the model.
+fn without_beside(package: &mut Package) {
+    package.files.retain(|path, _| !BESIDE.contains(&name(path)));
+}
 
-    use super::*;
+fn spec(name: &str, kind: DataType, length: Option<usize>) -> TensorSpec {
+    TensorSpec { name: name.to_owned(), kind, shape: vec![length] }
+}
 
-    fn table() -> String {
-        let mut text = String::from("date,rate_1,rate_10");
-        let first: Date = "2020-01-01".parse().unwrap();
-        for day in 0..320_i32 {
-            let date = first.checked_add(jiff::Span::new().days(day)).unwrap();
-            let wave = f64::from(day * day % 17) / 7.0;
-            write!(text, "\n{date},{},{}", 1.0 + wave / 3.0, 2.0 + wave / 9.0).unwrap();
-        }
-        text
-    }
-
-    fn inputs(text: &str) -> Vec<Tensor> {
-        let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
-        let column = |at: usize| rows.iter().map(|row| row[at].parse().unwrap()).collect();
-        let dates = rows.iter().map(|row| row[0].to_owned()).collect();
-        vec![
-            Tensor::new(DATE, vec![rows.len()], Values::Bytes(dates)).unwrap(),
-            Tensor::new("rate_1", vec![rows.len()], Values::Fp64(column(1))).unwrap(),
-            Tensor::new("rate_10", vec![rows.len()], Values::Fp64(column(2))).unwrap(),
-        ]
-    }
-
-    fn load(json: &str) -> Result<Box<dyn Model>> {
-        let files = BTreeMap::from([(FILE.to_owned(), json.as_bytes().to_vec().into())]);
-        CurveForecasters.load(Package { files })
-    }
-
-    #[test]
-    fn it_answers_as_it_does_offline() {
-        let settings =
-            CurveSettings { model_type: ModelType::Ridge, lookback_days: 5, ..CurveSettings::default() };
-        let panel = Panel::parse(&table(), CurveType::Yield).unwrap();
-        let trained = CurveForecaster::train(&panel, 320, CurveType::Yield, settings).unwrap();
-        let served = load(&trained.to_json().unwrap()).unwrap();
-        let offline = trained.predict(&panel, 319).unwrap();
-        let found = served.infer(&inputs(&table())).unwrap();
-        let names: Vec<_> = found.iter().map(|tensor| tensor.name.as_str()).collect();
-        let expected = ["rate_1", "rate_1.half_width_80", "rate_1.half_width_95", "rate_10"];
-        assert_eq!(names[..4], expected);
-        let specs = &served.signature().outputs;
-        assert!(
-            specs.len() == found.len()
-                && specs.iter().zip(&found).all(|(spec, tensor)| spec.name == tensor.name)
-        );
-        for (number, at) in [(0, 0), (1, 3)] {
-            let Values::Fp64(values) = &found[at].values else { panic!("{found:?}") };
-            let bits: Vec<u64> = offline.values.iter().map(|step| step[number].to_bits()).collect();
-            assert_eq!(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), bits);
-        }
-        let mut short = inputs(&table());
-        short.iter_mut().for_each(|tensor| {
-            let values = match &tensor.values {
-                Values::Bytes(values) => Values::Bytes(values[..3].to_vec()),
-                Values::Fp64(values) => Values::Fp64(values[..3].to_vec()),
-                other => other.clone(),
-            };
-            *tensor = Tensor::new(tensor.name.clone(), vec![3], values).unwrap();
-        });
-        assert_eq!(served.infer(&short).unwrap_err().field(), Some("inputs"));
-        short[0] = Tensor::new(DATE, vec![3], Values::Bytes(vec!["a\",1".to_owned(); 3])).unwrap();
-        assert_eq!(served.infer(&short).unwrap_err().field(), Some("inputs.date"));
-    }
-
-    #[test]
-    fn what_is_no_forecaster_is_refused() {
-        for text in ["", "{}", "[1]", r#"{"format":"other","version":1,"blake3":"","model":{}}"#] {
-            assert_eq!(load(text).unwrap_err().code(), runtime::model::MODEL_UNUSABLE, "{text}");
-        }
-        assert!(CurveForecasters.claims(&["MLmodel", "a/curve_forecaster.json"]));
-        assert!(!CurveForecasters.claims(&["model.onnx", "input_example.json"]));
-        assert!(!CurveForecasters.claims(&["drift_reference.json"]));
-    }
+fn refused(field: &str, message: &str) -> Error {
+    Error::new(codes::VALIDATION_ERROR, message).with_field(format!("inputs.{field}"))
 }

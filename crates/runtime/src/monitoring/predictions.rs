@@ -32,7 +32,7 @@ pub const TOO_MANY_PREDICTIONS: ErrorCode = ErrorCode {
 };
 
 /// Values of one prediction.
-pub(crate) const VALUES_MAX: usize = 1_000;
+pub(crate) const VALUES_MAX: usize = 4_000;
 /// Truths that are sent at once.
 pub(crate) const TRUTHS_MAX: usize = 1_000;
 /// Values of one truth and of its error.

@@ -1,5 +1,5 @@
-//! `train curve-forecaster` and `evaluate curve-forecaster`, with the flags of the ML platform's scripts. One more: its flags
-//! here, its work in `commands::forecast`.
+//! `train` and `evaluate` of forecasters of curves, with the flags of the ML platform's scripts, and of day-ahead power prices.
+//! One more: its flags here, its work in `commands::forecast`.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use clap::Args;
 use jiff::civil::Date;
 use market::algorithms::forecasting::CurveType;
 use market::algorithms::forecasting::curve::ModelType;
+use market::algorithms::forecasting::power::PowerSettings;
 
 /// `train curve-forecaster`
 #[derive(Debug, Args)]
@@ -18,7 +19,8 @@ pub(crate) struct TrainCurve {
     #[arg(long, default_value = "yield", value_name = "NAME")]
     pub curve_type: CurveType,
     /// What learns: ridge, random_forest, gradient_boosting, ensemble, nelson_siegel, nelson_siegel_var,
-    /// ets, mstl
+    /// ets, mstl. On daily yields random_forest is worse than persistence; nelson_siegel with --alpha 10 is what beat it
+    /// (docs/forecasting.md)
     #[arg(long, default_value = "random_forest", value_name = "NAME")]
     pub model_type: ModelType,
     /// Days whose changes are looked at
@@ -78,6 +80,71 @@ pub(crate) struct EvaluateCurve {
     /// What the curve is of: yield, commodity, fx
     #[arg(long, default_value = "yield", value_name = "NAME")]
     pub curve_type: CurveType,
+    /// Write evaluation_report.json to this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub output_dir: Option<PathBuf>,
+    /// Write every forecast to this file, as CSV, to the last bit: what a server answers for the same days
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// Also draw evaluation_report.svg there
+    #[arg(long, requires = "output_dir")]
+    pub create_plots: bool,
+}
+
+/// `train power-forecaster`
+#[derive(Debug, Args)]
+pub(crate) struct TrainPower {
+    /// A CSV file with a time, a price and two forecasts known the day before, an hour a row, whole days
+    #[arg(long, value_name = "FILE")]
+    pub data_path: PathBuf,
+    /// Learn from the days up to this one, and compare on those after it; without it the model learns from all days, and
+    /// is compared by one that learned without the last --held-out-days
+    #[arg(long, value_name = "DATE")]
+    pub train_until: Option<Date>,
+    /// Days at the end that the comparison is made on where no date is given
+    #[arg(long, default_value_t = 91, value_name = "DAYS", conflicts_with = "train_until")]
+    pub held_out_days: usize,
+    /// Days that each LEAR is calibrated on; their forecasts are averaged
+    #[arg(long, value_name = "DAYS", value_delimiter = ',', default_values_t = PowerSettings::default().lear_windows_days)]
+    pub lear_windows_days: Vec<usize>,
+    /// Days that the kernel regression is calibrated on
+    #[arg(long, default_value_t = PowerSettings::default().kernel_window_days, value_name = "DAYS")]
+    pub kernel_window_days: usize,
+    /// The part of the kernel regression in the mean, 0 to 1
+    #[arg(long, default_value_t = PowerSettings::default().kernel_weight, value_name = "PART")]
+    pub kernel_weight: f64,
+    /// Days whose errors intervals and quantiles are made of, with a fit for each 28 of them; 0 for none
+    #[arg(long, default_value_t = PowerSettings::default().calibration_days, value_name = "DAYS")]
+    pub calibration_days: usize,
+    /// In the comparison, also tell what fitting anew after so many days gives; a fit takes some seconds
+    #[arg(long, value_name = "DAYS")]
+    pub refit_days: Option<usize>,
+    /// Write the model to this file
+    #[arg(long, default_value = "power_forecaster.json", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
+    #[arg(long, value_name = "NAME")]
+    pub register: Option<String>,
+    /// Write the comparison as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw the comparison as SVG to this file
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// `evaluate power-forecaster`
+#[derive(Debug, Args)]
+pub(crate) struct EvaluatePower {
+    /// The file that `train power-forecaster` wrote
+    #[arg(long, value_name = "FILE")]
+    pub model_path: PathBuf,
+    /// A CSV file as that of the training; prices of the last day may be empty
+    #[arg(long, value_name = "FILE")]
+    pub test_data_path: PathBuf,
+    /// Also tell what fitting anew after so many days gives; that needs the history before them, and a fit takes some seconds
+    #[arg(long, value_name = "DAYS")]
+    pub refit_days: Option<usize>,
     /// Write evaluation_report.json to this folder
     #[arg(long, value_name = "FOLDER")]
     pub output_dir: Option<PathBuf>,

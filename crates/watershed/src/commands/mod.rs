@@ -86,14 +86,22 @@ fn run_configured(
     let done = match command {
         Command::Config(_) => settings::effective(&config),
         Command::Evaluate(evaluate) => match *evaluate {
-            Evaluate { of: Some(EvaluateOf::CurveForecaster(asked)), .. } => forecast::evaluate(&asked),
+            Evaluate { of: Some(EvaluateOf::CurveForecaster(asked)), .. } => {
+                forecast::curve::evaluate(&asked)
+            }
+            Evaluate { of: Some(EvaluateOf::PowerForecaster(asked)), .. } => {
+                forecast::power::evaluate(&asked)
+            }
             evaluate => runtime.block_on(evaluate::run(evaluate, config)),
         },
         Command::Serve(serve) => runtime.block_on(serve::run(serve, config, telemetry)),
         Command::Demo(demo) => runtime.block_on(demo::run(demo, config, telemetry)),
         Command::Import(import) => runtime.block_on(import::run(import, config)),
         Command::Train(Train { of: Some(TrainOf::CurveForecaster(asked)), .. }) => {
-            runtime.block_on(forecast::train(&asked, &config))
+            runtime.block_on(forecast::curve::train(&asked, &config))
+        }
+        Command::Train(Train { of: Some(TrainOf::PowerForecaster(asked)), .. }) => {
+            runtime.block_on(forecast::power::train(&asked, &config))
         }
         Command::Train(train) => runtime.block_on(train::run(train, config)),
         Command::Promote(promote) => runtime.block_on(models::promote(promote, config)),

@@ -341,3 +341,71 @@ fn a_curve_forecaster_is_trained_compared_and_scored_again_from_its_file() {
     home.run(&[&evaluate[..], &["--test-data-path", "curve.csv"]].concat())
         .failed_with("model file is damaged");
 }
+
+/// Hourly prices of so many days of 2020 that follow the first of two forecasts; those of the last day are left out where asked.
+pub(crate) fn power(days: i32, with_last: bool) -> String {
+    let first: jiff::civil::Date = "2020-01-06".parse().unwrap();
+    let mut text = "time,price,load,wind\n".to_owned();
+    for day in 0..days {
+        let date = first.checked_add(jiff::Span::new().days(day)).unwrap();
+        for hour in 0..24 {
+            let load = 100.0 + f64::from((day * 31 + hour * 7) % 41);
+            let wind = f64::from((day * 17 + hour) % 23);
+            let price = load / 3.0 - wind / 7.0 + f64::from(day * day % 5);
+            let price = if with_last || day + 1 < days { price.to_string() } else { String::new() };
+            let _ = writeln!(text, "{date} {hour:02}:00:00,{price},{load},{wind}");
+        }
+    }
+    text
+}
+
+/// Settings with which a model is learned in no time.
+pub(crate) const POWER: [&str; 6] =
+    ["--lear-windows-days", "28", "--kernel-window-days", "40", "--calibration-days", "63"];
+
+#[test]
+fn a_power_forecaster_is_trained_compared_and_scored_again_from_its_file() {
+    let home = Home::new();
+    home.write("power.csv", power(121, false));
+    let train = [&["train", "power-forecaster", "--data-path", "power.csv"], &POWER[..]].concat();
+    let more =
+        ["--train-until", "2020-04-25", "--refit-days", "5", "--json", "train.json", "--plot", "train.svg"];
+    let trained = home.run(&[&train[..], &more].concat()).succeeded();
+    for part in ["rmae", "naive", "refitted each 5 days", "intervals of 80%", "quantiles: mean pinball loss"]
+    {
+        assert!(trained.stdout.contains(part), "{part}: {}", trained.stdout);
+    }
+    let evaluate = ["evaluate", "power-forecaster", "--model-path", "power_forecaster.json"];
+    let told = ["--test-data-path", "power.csv", "--refit-days", "5", "--predictions", "told.csv"];
+    let drawn = ["--output-dir", "out", "--create-plots"];
+    let scored = home.run(&[&evaluate[..], &told[..], &drawn].concat()).succeeded();
+    // The model of the file is the one of the comparison: the same table to the last digit.
+    assert_eq!(scored.stdout, trained.stdout);
+    let predictions = std::fs::read_to_string(home.path("told.csv")).unwrap();
+    let lines: Vec<&str> = predictions.lines().collect();
+    assert!(lines[0].starts_with("date,hour,day_ahead_price,day_ahead_price.half_width_80,"), "{}", lines[0]);
+    assert!(lines[0].ends_with("day_ahead_price.quantile_95") && lines[1].starts_with("2020-04-26,0,"));
+    // The day without prices is forecast too.
+    assert!(lines.len() == 1 + 10 * 24 && lines[240].starts_with("2020-05-05,23,"), "{}", lines.len());
+    let read = |name: &str| std::fs::read_to_string(home.path(name)).unwrap();
+    assert!(read("train.svg").contains("</svg>") && read("out/evaluation_report.svg").contains("</svg>"));
+    let json: serde_json::Value = serde_json::from_str(&read("out/evaluation_report.json")).unwrap();
+    assert_eq!(
+        (&json["day_count"], json["quantiles"]["levels"].as_array().map(Vec::len)),
+        (&9.into(), Some(7))
+    );
+
+    let wrong = |more: &[&str], told: &str| home.run(&[&train[..], more].concat()).failed_with(told);
+    wrong(&["--kernel-weight", "2"], "kernel_weight must be from 0 to 1");
+    wrong(&["--train-until", "2020-01-20"], "days of 24 hours are needed");
+    wrong(&["--held-out-days", "0"], "held-out-days must be at least 1");
+    home.write("bad.csv", power(60, true).replace("2020-02-01 05:00:00,", "2020-02-01 05:00:00,NaN"));
+    home.run(&["train", "power-forecaster", "--data-path", "bad.csv"])
+        .failed_with("a price and two forecasts");
+    home.write("early.csv", power(100, true));
+    home.run(&[&evaluate[..], &["--test-data-path", "early.csv"]].concat())
+        .failed_with("no day is after 2020-04-25");
+    home.write("power_forecaster.json", "{}");
+    home.run(&[&evaluate[..], &["--test-data-path", "power.csv"]].concat())
+        .failed_with("model file is damaged");
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::cli::{POWER, power};
 use crate::models::registered;
 use crate::support::{Home, SETTINGS, Server, refused};
 
@@ -79,6 +80,7 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
         assert_eq!(written.collect::<Vec<_>>(), offline, "{name}");
     }
     assert!(answer["predictions"][0]["rate_1.half_width_80"].is_number(), "{answer}");
+    assert!(answer["predictions"][4]["rate_10.quantile_95"].is_number(), "{answer}");
     is_joined_with_its_truth(&server, &answer);
     let drift = server.read("/api/v1/models/curve_forecaster/drift");
     assert_eq!((&drift["reference_features"], &drift["fault"]), (&json!(4), &Value::Null), "{drift}");
@@ -89,6 +91,52 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     refused(&job, 400, "VALIDATION_ERROR", Some("model_name"));
     assert!(job.1["detail"].as_str().unwrap().contains("/api/v1/predict"), "{}", job.1);
     assert_eq!(server.read("/api/v1/jobs")["jobs"], json!([]));
+}
+
+#[test]
+fn a_power_forecaster_answers_as_it_does_offline() {
+    let home = Home::with_settings(&format!("{SETTINGS}[server]\nmax_request_size_mb = 4\n"));
+    let table = power(121, true);
+    home.write("power.csv", &table);
+    let train = ["train", "power-forecaster", "--data-path", "power.csv", "--train-until", "2020-04-25"];
+    home.run(&[&train[..], &POWER, &["--register", "prices"]].concat()).succeeded();
+    home.run(&["promote", "--model", "prices", "--version", "1"]).succeeded();
+    let evaluate = ["evaluate", "power-forecaster", "--model-path", "power_forecaster.json"];
+    home.run(&[&evaluate[..], &["--test-data-path", "power.csv", "--predictions", "told.csv"]].concat())
+        .succeeded();
+    let told = std::fs::read_to_string(home.path("told.csv")).unwrap();
+    let server = home.serve();
+    let version = &server.read("/api/v1/models/prices/versions")["versions"][0];
+    assert_eq!(version["lineage"]["data"].as_array().map(Vec::len), Some(1), "{version}");
+    // The seven days before the last and the last, whose prices stand for nothing.
+    let rows: Vec<Value> =
+        table.lines().rev().take(8 * 24).collect::<Vec<_>>().into_iter().rev().map(row_of).collect();
+    let asked =
+        |rows: &[Value]| server.post("/api/v1/predict", &json!({"model_name": "prices", "inputs": rows}));
+    let (status, answer) = asked(&rows);
+    assert_eq!(status, 200, "{answer}");
+    let hours = answer["predictions"].as_array().unwrap();
+    let names: Vec<&str> = told.lines().next().unwrap().split(',').skip(2).collect();
+    let written: Vec<&str> = told.lines().filter(|line| line.starts_with("2020-05-05,")).collect();
+    assert_eq!((hours.len(), written.len(), names.len()), (24, 24, 10));
+    for (hour, line) in hours.iter().zip(written) {
+        assert_eq!(hour["date"], "2020-05-05");
+        for (name, field) in names.iter().zip(line.split(',').skip(2)) {
+            let (served, offline) = (hour[*name].as_f64().unwrap(), field.parse::<f64>().unwrap());
+            assert_eq!(served.to_bits(), offline.to_bits(), "{name}: {line}");
+        }
+    }
+    refused(&asked(&rows[24..]), 400, "VALIDATION_ERROR", Some("inputs"));
+    refused(&asked(&rows[1..]), 400, "VALIDATION_ERROR", Some("inputs.date"));
+}
+
+/// A line of a table of prices as a row that is asked.
+fn row_of(line: &str) -> Value {
+    let fields: Vec<&str> = line.split(',').collect();
+    let (date, time) = fields[0].split_once(' ').unwrap();
+    let number = |at: usize| fields[at].parse::<f64>().unwrap();
+    let hour: i64 = time[..2].parse().unwrap();
+    json!({"date": date, "hour": hour, "price": number(1), "forecast_1": number(2), "forecast_2": number(3)})
 }
 
 /// The answer was kept; its first day comes true as 1 more than was said.

@@ -35,6 +35,9 @@ struct Arguments {
     /// Forecast so many days before the test in place of it, for choosing settings
     #[arg(long)]
     validation_days: Option<usize>,
+    /// Also tell what the power forecast is worth where it is fitted anew only after so many days
+    #[arg(long, value_delimiter = ',')]
+    refit_days: Vec<usize>,
     /// Settings of the power forecast as JSON; what is not named is as by default
     #[arg(long, default_value = "{}")]
     settings: String,

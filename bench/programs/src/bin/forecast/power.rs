@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use market::algorithms::forecasting::power::{
-    HOURS, PowerForecast, PowerMarket, PowerSettings, forecast_days, half_widths, naive,
+    Calibration, CoverageReport, HOURS, PowerForecast, PowerForecaster, PowerMarket, PowerSettings,
+    forecast_days, half_widths, mean_errors, naive,
 };
-use market::algorithms::forecasting::{COVERAGES, diebold_mariano};
+use market::algorithms::forecasting::{QuantileCase, QuantileReport, diebold_mariano};
 use serde_json::{Value, json};
 
 use crate::{Arguments, Fault, Told, read};
@@ -16,6 +17,8 @@ const TEST_DAYS: usize = 728;
 const QUICK_DAYS: usize = 14;
 /// Days whose errors the intervals are made of; days of the test before that many have none.
 const INTERVAL_DAYS: usize = 182;
+/// Days after which quantiles are learned anew, from the errors of `calibration_days` before.
+const QUANTILE_DAYS: usize = 7;
 
 type Days = Vec<[f64; HOURS]>;
 
@@ -46,6 +49,11 @@ fn one(arguments: &Arguments, name: &str, settings: &PowerSettings) -> Told {
     let truth: Days = (first..first + count).map(|day| market.prices(day)).collect();
     let seasonal: Days = (first..first + count).map(|day| naive(&market, day)).collect();
     let mut told = ours(&forecast, &truth, settings);
+    told["quantiles"] = json!(quantiles(&market, first, &forecast, settings));
+    if !arguments.refit_days.is_empty() {
+        let of = |days: &usize| aged(&market, first..first + count, settings, *days);
+        told["by_refit_days"] = arguments.refit_days.iter().map(of).collect::<Result<Value, _>>()?;
+    }
     told["days"] = json!(count);
     told["naive"] = json!(error(&seasonal, &truth));
     if arguments.validation_days.is_none() {
@@ -57,8 +65,9 @@ fn one(arguments: &Arguments, name: &str, settings: &PowerSettings) -> Told {
         let (lear, network) = (published("LEAR Ensemble")?, published("DNN Ensemble")?);
         told["published_lear"] = json!(error(&lear, &truth));
         told["published_dnn"] = json!(error(&network, &truth));
-        let against =
-            |other: &Days| diebold_mariano(&losses(&forecast.mean, &truth), &losses(other, &truth), 1);
+        let against = |other: &Days| {
+            diebold_mariano(&mean_errors(&forecast.mean, &truth), &mean_errors(other, &truth), 1)
+        };
         told["against_lear"] = json!(against(&lear));
         told["against_dnn"] = json!(against(&network));
     }
@@ -84,27 +93,39 @@ fn ours(forecast: &PowerForecast, truth: &Days, settings: &PowerSettings) -> Val
         "kernel": error(&forecast.kernel, truth),
         "lear_windows": windows,
         "by_tenths_of_kernel": mixes,
-        "intervals": covered(&forecast.mean, truth),
+        "intervals": CoverageReport::of(&forecast.mean, truth, &half_widths(&forecast.mean, truth, INTERVAL_DAYS)),
     })
 }
 
-/// How often prices were within their intervals.
-fn covered(told: &Days, truth: &Days) -> Vec<Value> {
-    let widths = half_widths(told, truth, INTERVAL_DAYS);
-    let of = |(index, nominal): (usize, f64)| {
-        let (mut count, mut within, mut sum) = (0_usize, 0_usize, 0.0);
-        for ((told, truth), widths) in told.iter().zip(truth).zip(&widths) {
-            for (hour, width) in widths.iter().flatten().enumerate() {
-                count += 1;
-                sum += width[index];
-                within += usize::from((told[hour] - truth[hour]).abs() <= width[index]);
-            }
-        }
-        let rows = count as f64;
-        (count > 0)
-            .then(|| json!({ "nominal": nominal, "covered": within as f64 / rows, "half_width": sum / rows }))
-    };
-    COVERAGES.into_iter().enumerate().filter_map(of).collect()
+/// Quantiles of the walk, each from the days before it, beside those of the naive forecast.
+fn quantiles(
+    market: &PowerMarket,
+    first: usize,
+    forecast: &PowerForecast,
+    settings: &PowerSettings,
+) -> Option<QuantileReport> {
+    let told = Calibration::walk(market, first, forecast, (settings.calibration_days, QUANTILE_DAYS));
+    let days =
+        told.into_iter().enumerate().filter_map(|(day, told)| Some((market.prices(first + day), told?)));
+    QuantileReport::of(days.flat_map(|(truth, (quantiles, naive))| {
+        (0..HOURS).map(move |hour| QuantileCase {
+            truth: truth[hour],
+            quantiles: quantiles[hour],
+            naive: naive[hour],
+        })
+    }))
+}
+
+/// The error where everything is fitted anew only after so many days.
+fn aged(
+    market: &PowerMarket,
+    days: std::ops::Range<usize>,
+    settings: &PowerSettings,
+    refit_days: usize,
+) -> Told {
+    let truth: Days = days.clone().map(|day| market.prices(day)).collect();
+    let told = PowerForecaster::walk(market, days, settings, refit_days, &|| ())?;
+    Ok(json!({ "refit_days": refit_days, "mae": error(&told.mean, &truth) }))
 }
 
 fn published(path: &Path, column: &str, count: usize) -> Result<Days, Fault> {
@@ -116,14 +137,6 @@ fn published(path: &Path, column: &str, count: usize) -> Result<Days, Fault> {
     Ok(values.as_chunks::<HOURS>().0[..count].to_vec())
 }
 
-/// Mean absolute error of each day.
-fn losses(told: &Days, truth: &Days) -> Vec<f64> {
-    let day = |(told, truth): (&[f64; HOURS], &[f64; HOURS])| {
-        told.iter().zip(truth).map(|(told, truth)| (told - truth).abs()).sum::<f64>() / HOURS as f64
-    };
-    told.iter().zip(truth).map(day).collect()
-}
-
 fn error(told: &Days, truth: &Days) -> f64 {
-    losses(told, truth).iter().sum::<f64>() / truth.len() as f64
+    mean_errors(told, truth).iter().sum::<f64>() / truth.len() as f64
 }

@@ -51,12 +51,13 @@ fn report(panel: &Panel, rows: Range<usize>, settings: &CurveSettings) -> Result
     let name = format!("{}, alpha {}", settings.model_type, settings.alpha);
     let intervals = Intervals::learn(panel, rows.start, settings)?;
     let half_widths: Vec<_> = rows.clone().map(|row| intervals.at(panel, row)).collect();
-    Ok(Report::new(&name, panel, rows.start, &forecasts).with_intervals(
-        panel,
-        rows.start,
-        &forecasts,
-        &half_widths,
-    ))
+    let both = |(row, values): (usize, &Vec<Vec<f64>>)| {
+        (intervals.quantiles_at(panel, row, values), intervals.persistence_at(panel, row))
+    };
+    let quantiles: Vec<_> = rows.clone().zip(&forecasts).map(both).collect();
+    let report = Report::new(&name, panel, rows.start, &forecasts);
+    let report = report.with_intervals(panel, rows.start, &forecasts, &half_widths);
+    Ok(report.with_quantiles(panel, rows.start, &quantiles))
 }
 
 pub(crate) fn run(folder: &Path, quick: bool) -> Told {

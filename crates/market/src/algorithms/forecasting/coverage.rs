@@ -1,9 +1,9 @@
-//! How often the truth was within the intervals, beside how often they promised it.
+//! How often the truth was within the intervals, beside how often they promised it; and how good quantiles were.
 
 use serde::Serialize;
 
-use super::curve::HalfWidths;
-use super::{COVERAGES, Panel};
+use super::curve::{CurveQuantiles, HalfWidths};
+use super::{COVERAGES, Panel, QuantileCase, QuantileReport};
 
 /// Intervals of one nominal coverage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,6 +56,28 @@ pub(super) fn score(
     COVERAGES.into_iter().enumerate().filter_map(of).collect()
 }
 
+/// Compares quantiles and those of persistence (by origin) with what came and was quoted. None where there are none.
+pub(super) fn quantiles(
+    panel: &Panel,
+    first: usize,
+    told: &[(CurveQuantiles, CurveQuantiles)],
+) -> Option<QuantileReport> {
+    let cases =
+        told.iter().enumerate().flat_map(|(origin, (told, naive))| {
+            told.iter().zip(naive).enumerate().flat_map(move |(step, (told, naive))| {
+                let row = first + origin + step + 1;
+                let truth = panel.values.get(row).zip(panel.quoted.get(row));
+                truth.into_iter().flat_map(move |(truth, quoted)| {
+                    let all = truth.iter().zip(quoted).zip(told.iter().zip(naive));
+                    all.filter(|((_, quoted), _)| **quoted).map(|((truth, _), (quantiles, naive))| {
+                        QuantileCase { truth: *truth, quantiles: *quantiles, naive: *naive }
+                    })
+                })
+            })
+        });
+    QuantileReport::of(cases)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +95,9 @@ mod tests {
         assert_eq!(found[0].covered_by_step, [0.5]);
         assert!(score(&panel, 0, &forecasts, &[]).is_empty());
         assert!(score(&panel, 0, &forecasts, &vec![Vec::new(); 4]).is_empty());
+        let told = vec![(vec![vec![[2.0; 7]]], vec![vec![[1.0; 7]]]); 4];
+        let found = quantiles(&panel, 0, &told).unwrap();
+        assert_eq!((found.count, found.levels[0].covered, found.levels[0].naive_covered), (2, 0.5, 0.0));
+        assert_eq!(quantiles(&panel, 0, &vec![(Vec::new(), Vec::new()); 4]), None);
     }
 }

@@ -15,6 +15,16 @@ pub enum ForecastFault {
         /// Rows that there are.
         found: usize,
     },
+    /// Too few days for what is asked.
+    #[error(
+        "{needed} days of 24 hours are needed, {found} are there; give more history, or use shorter windows"
+    )]
+    TooFewDays {
+        /// Days that the settings need.
+        needed: usize,
+        /// Days that there are.
+        found: usize,
+    },
     /// A value that is not a number.
     #[error("row {row} of {column} is not a finite number; leave a field empty where there is no value")]
     NotFinite {

@@ -29,8 +29,15 @@ impl Default for KernelSettings {
     }
 }
 
+impl KernelSettings {
+    /// The kernel, of a distance and a product.
+    fn of(&self, distance: f64, product: f64) -> f64 {
+        (-distance / self.length).exp() + self.linear * product + 1.0
+    }
+}
+
 /// A fitted regression: it keeps its rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KernelRegression {
     settings: KernelSettings,
     rows: Mat<f64>,
@@ -56,6 +63,36 @@ impl KernelRegression {
         Ok(Self { settings, rows, weights })
     }
 
+    /// One that was fitted before, on the same rows. `None` where the weights (rows × targets) are not of them.
+    pub(super) fn again(rows: Mat<f64>, weights: Mat<f64>, settings: KernelSettings) -> Option<Self> {
+        (weights.nrows() == rows.nrows()).then_some(Self { settings, rows, weights })
+    }
+
+    /// How much each row says of each target (rows × targets).
+    pub(super) fn weights(&self) -> MatRef<'_, f64> {
+        self.weights.as_ref()
+    }
+
+    /// The targets at one row, in sums of a fixed order: the same bits whoever asks.
+    pub(super) fn at(&self, row: &[f64]) -> Vec<f64> {
+        let mut squares = vec![0.0; self.rows.nrows()];
+        let mut products = vec![0.0; self.rows.nrows()];
+        for (column, value) in row.iter().enumerate() {
+            let known = self.rows.col_as_slice(column).iter();
+            for ((square, product), known) in squares.iter_mut().zip(&mut products).zip(known) {
+                *square += (known - value) * (known - value);
+                *product += known * value;
+            }
+        }
+        for (product, square) in products.iter_mut().zip(&squares) {
+            *product = self.settings.of(square.sqrt(), *product);
+        }
+        let target = |target: usize| {
+            products.iter().zip(self.weights.col_as_slice(target)).map(|(near, weight)| near * weight).sum()
+        };
+        (0..self.weights.ncols()).map(target).collect()
+    }
+
     /// Targets (rows × targets) at these rows.
     pub(super) fn predict(&self, rows: MatRef<'_, f64>) -> Mat<f64> {
         matrix::product(kernel(rows, self.rows.as_ref(), self.settings).as_ref(), self.weights.as_ref())
@@ -77,7 +114,7 @@ fn kernel(left: MatRef<'_, f64>, right: MatRef<'_, f64>, settings: KernelSetting
     for (column, right_square) in right_squares.iter().enumerate() {
         for (value, left_square) in out.col_as_slice_mut(column).iter_mut().zip(&left_squares) {
             let distance = (left_square + right_square - 2.0 * *value).max(0.0).sqrt();
-            *value = (-distance / settings.length).exp() + settings.linear * *value + 1.0;
+            *value = settings.of(distance, *value);
         }
     }
     out
@@ -97,6 +134,13 @@ mod tests {
         let worst = (0..80).map(|row| (predicted[(row, 0)] - targets[(row, 0)]).abs()).fold(0.0, f64::max);
         assert!(worst < 0.1, "{worst}");
         assert!((predicted[(40, 1)] - 5.0).abs() < 0.05);
+        for row in 0..80 {
+            let at = fitted.at(&[rows[(row, 0)]]);
+            assert!((at[0] - predicted[(row, 0)]).abs() < 1e-6 && (at[1] - predicted[(row, 1)]).abs() < 1e-6);
+        }
+        let again = |weights: Mat<f64>| KernelRegression::again(rows.clone(), weights, settings);
+        assert_eq!(again(fitted.weights().to_owned()).unwrap().at(&[0.5]), fitted.at(&[0.5]));
+        assert!(again(Mat::zeros(79, 2)).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! - [`Panel`]: a table of daily curves. [`curve`]: its next days by ridge, trees, Nelson-Siegel factors, or all of them,
 //!   or by [`smoothing`] of each tenor.
-//! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression.
+//! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression, with quantiles by quantile regression.
 //! - [`Report`]: scores by step and target, with persistence and the seasonal naive forecast beside them, and the
 //!   [`diebold_mariano`] test of whether the difference is more than luck.
 //!
@@ -17,6 +17,7 @@ mod conformal;
 mod coverage;
 pub mod curve;
 mod diebold_mariano;
+mod envelope;
 mod fault;
 mod kernel;
 mod lasso;
@@ -24,17 +25,21 @@ mod matrix;
 mod nelson_siegel;
 mod panel;
 pub mod power;
+mod quantile_regression;
+mod quantile_report;
 mod report;
 mod ridge;
 mod scores;
 pub mod smoothing;
 mod trees;
 
-pub use conformal::COVERAGES;
+pub use conformal::{COVERAGES, LEVELS, Quantiles};
 pub use coverage::IntervalReport;
 pub use diebold_mariano::{DieboldMariano, diebold_mariano};
+pub use envelope::snapshot_of;
 pub use fault::ForecastFault;
 pub use kernel::KernelSettings;
 pub use panel::{CurveType, Panel};
+pub use quantile_report::{LevelReport, QuantileCase, QuantileReport};
 pub use report::{Report, StepReport, TargetReport};
 pub use scores::Scores;

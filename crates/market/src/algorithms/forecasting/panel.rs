@@ -11,7 +11,7 @@ use std::str::FromStr;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::ForecastFault;
+use super::{ForecastFault, snapshot_of};
 
 /// The tenors of the guide and the Treasury's names of them.
 const TREASURY: [(&str, f64); 10] = [
@@ -149,7 +149,7 @@ impl Panel {
             quoted: Vec::new(),
             features: names(&features),
             extras: Vec::new(),
-            snapshot: blake3::hash(text.as_bytes()).to_hex().to_string(),
+            snapshot: snapshot_of(text),
         };
         for (index, record) in reader.records().enumerate() {
             let record = record.map_err(|cause| ForecastFault::Format(cause.to_string()))?;

@@ -7,9 +7,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::curve::HalfWidths;
+use super::chart::{self, Chart, Line};
+use super::curve::{CurveQuantiles, HalfWidths};
 use super::scores::Case;
-use super::{DieboldMariano, ForecastFault, IntervalReport, Panel, Scores, chart, coverage, diebold_mariano};
+use super::{
+    DieboldMariano, ForecastFault, IntervalReport, Panel, QuantileReport, Scores, coverage, diebold_mariano,
+};
 
 const SEASON_ROWS: usize = 5;
 
@@ -62,6 +65,8 @@ pub struct Report {
     pub slope_rmse: [f64; 2],
     /// Of each nominal coverage; empty where there were no intervals.
     pub intervals: Vec<IntervalReport>,
+    /// None where there were no quantiles.
+    pub quantiles: Option<QuantileReport>,
     /// By step.
     pub steps: Vec<StepReport>,
     /// By target.
@@ -186,6 +191,7 @@ impl Report {
             diebold_mariano: trial.test(None),
             slope_rmse: [trial.slope_rmse(Who::Model), trial.slope_rmse(Who::Persistence)],
             intervals: Vec::new(),
+            quantiles: None,
             steps: steps.collect(),
             targets: targets.collect(),
         }
@@ -201,6 +207,18 @@ impl Report {
         half_widths: &[HalfWidths],
     ) -> Self {
         self.intervals = coverage::score(panel, first, forecasts, half_widths);
+        self
+    }
+
+    /// With how good quantiles were, beside those of persistence: one of each for each origin.
+    #[must_use]
+    pub fn with_quantiles(
+        mut self,
+        panel: &Panel,
+        first: usize,
+        told: &[(CurveQuantiles, CurveQuantiles)],
+    ) -> Self {
+        self.quantiles = coverage::quantiles(panel, first, told);
         self
     }
 
@@ -250,6 +268,9 @@ impl Report {
                 of.half_width
             );
         }
+        if let Some(quantiles) = &self.quantiles {
+            text.push_str(&quantiles.to_text());
+        }
         text
     }
 
@@ -258,7 +279,20 @@ impl Report {
     /// # Errors
     /// [`ForecastFault::Chart`].
     pub fn to_svg(&self) -> Result<String, ForecastFault> {
-        chart::render(self)
+        let of = |rmse: fn(&StepReport) -> f64| -> Vec<(f64, f64)> {
+            self.steps.iter().map(|step| (step.step as f64, rmse(step))).collect()
+        };
+        let line = |name, places, colour| Line { name, places, colour };
+        chart::render(&Chart {
+            caption: format!("root mean squared error, {} to {}", self.origins[0], self.origins[1]),
+            across: "steps ahead",
+            places: (1.0, self.steps.len().max(2) as f64),
+            lines: vec![
+                line(&self.name, of(|step| step.model.rmse), chart::OURS),
+                line("persistence", of(|step| step.persistence.rmse), chart::FIRST_PEER),
+                line("seasonal naive", of(|step| step.seasonal_naive.rmse), chart::SECOND_PEER),
+            ],
+        })
     }
 }
 

@@ -5,50 +5,50 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kernel::{Error, Result, Scope, codes};
-use market::algorithms::forecasting::Report;
 use models::ALREADY_EXISTS;
 use models::registered::NewVersion;
 use models::tracking::{Batch, DEFAULT_EXPERIMENT, DatasetInput, MetricPoint, NewRun, RunChange, RunStatus};
 use registry::ModelRegistry;
 
 use crate::app::Ambient;
-use crate::cli::TrainCurve;
 use crate::commands::models as registered;
 use crate::config::Config;
-use crate::{forecasters, terminal};
+use crate::terminal;
 
 /// The folder of the model's files among those of its run.
 const FOLDER: &str = "model";
 
-/// What was trained.
-pub(super) struct Trained {
-    pub(super) report: Report,
-    pub(super) model: String,
-    pub(super) drift_reference: String,
+/// What is registered, and what is told of it.
+pub(super) struct Registration<'a> {
+    /// What made it.
+    pub(super) command: &'static str,
+    /// Its settings.
+    pub(super) params: Vec<(&'static str, String)>,
+    /// Its scores.
+    pub(super) metrics: Vec<(&'static str, f64)>,
+    /// The table that it learned from.
+    pub(super) data: &'a Path,
+    /// BLAKE3 of that, in hexadecimal.
+    pub(super) snapshot: &'a str,
+    /// The files of the model, by name.
+    pub(super) files: Vec<(&'static str, String)>,
 }
 
 /// Makes a version of the model `name` and says which.
-pub(super) async fn register(
-    config: &Config,
-    name: &str,
-    asked: &TrainCurve,
-    trained: &Trained,
-) -> Result<()> {
+pub(super) async fn register(config: &Config, name: &str, made: Registration<'_>) -> Result<()> {
     let (registry, scope) = registered::open(config).await?;
-    let source = "watershed train curve-forecaster";
     let tags = BTreeMap::from([
-        ("mlflow.source.name".to_owned(), source.to_owned()),
+        ("mlflow.source.name".to_owned(), made.command.to_owned()),
         ("watershed.code_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
     ]);
     let new = NewRun { experiment_id: DEFAULT_EXPERIMENT.to_owned(), tags, ..NewRun::default() };
     let run = registry.tracking.create_run(&scope, new).await?;
-    let (params, metrics) = (params(asked), metrics(&trained.report, run.start_ms));
+    let params = made.params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let metrics = made.metrics.into_iter().map(|(key, value)| point(key, value, run.start_ms)).collect();
     let batch = Batch { params, metrics, ..Batch::default() };
     registry.tracking.log(&scope, &run.id, &batch).await?;
-    registry.tracking.log_inputs(&scope, &run.id, &[data(&asked.data_path, &trained.report)], &[]).await?;
-    let files =
-        [(forecasters::FILE, &trained.model), (rollout::drift::document::FILE, &trained.drift_reference)];
-    for (file, text) in files {
+    registry.tracking.log_inputs(&scope, &run.id, &[data(made.data, made.snapshot)], &[]).await?;
+    for (file, text) in made.files {
         let mut upload = registry.files.begin(&run.root(), &format!("{FOLDER}/{file}"), None)?;
         upload.push(&scope, text.as_bytes()).await?;
         upload.finish(&scope).await?;
@@ -75,48 +75,15 @@ async fn make_version(registry: &ModelRegistry, scope: &Scope, name: &str, run_i
     Ok(registry.models.create_version(scope, new).await?.version)
 }
 
-fn params(asked: &TrainCurve) -> Vec<(String, String)> {
-    let until = asked.train_until.map_or_else(|| "all".to_owned(), |date| date.to_string());
-    [
-        ("curve_type", asked.curve_type.to_string()),
-        ("model_type", asked.model_type.name().to_owned()),
-        ("lookback_days", asked.lookback_days.to_string()),
-        ("forecast_horizon", asked.forecast_horizon.to_string()),
-        ("n_estimators", asked.n_estimators.to_string()),
-        ("max_depth", asked.max_depth.to_string()),
-        ("learning_rate", asked.learning_rate.to_string()),
-        ("alpha", asked.alpha.to_string()),
-        ("seed", asked.seed.to_string()),
-        ("train_until", until),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+fn point(key: &str, value: f64, timestamp_ms: i64) -> MetricPoint {
+    MetricPoint { key: key.to_owned(), value, timestamp_ms, step: 0, model_id: None, dataset: None }
 }
 
-fn metrics(report: &Report, timestamp_ms: i64) -> Vec<MetricPoint> {
-    let p = report.diebold_mariano.as_ref().map(|test| ("diebold_mariano_p", test.p_value));
-    let scores = [
-        ("rmse", report.model.rmse),
-        ("mae", report.model.mae),
-        ("persistence_rmse", report.persistence.rmse),
-        ("seasonal_naive_rmse", report.seasonal_naive.rmse),
-    ];
-    let point = |(key, value): (&str, f64)| MetricPoint {
-        key: key.to_owned(),
-        value,
-        timestamp_ms,
-        step: 0,
-        model_id: None,
-        dataset: None,
-    };
-    scores.into_iter().chain(p).map(point).collect()
-}
-
-fn data(path: &Path, report: &Report) -> DatasetInput {
+fn data(path: &Path, snapshot: &str) -> DatasetInput {
     let name = path.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());
     DatasetInput {
         name: name.into_owned(),
-        digest: report.snapshot.chars().take(16).collect(),
+        digest: snapshot.chars().take(16).collect(),
         source_type: "local".to_owned(),
         source: path.display().to_string(),
         schema: None,

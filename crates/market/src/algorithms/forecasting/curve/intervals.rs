@@ -2,14 +2,15 @@
 //! weighted, so that they are wide where the curve has lately moved much.
 //!
 //! Errors of the same settings on the last fifth of the history, fitted without it, are measured in deviations of the
-//! recent changes of their tenor; the quantile of those is what an interval is made of. They promise their coverage where
-//! errors over deviations stay as they were. Where the fifth is too short for a coverage there is no interval at all.
+//! recent changes of their tenor; the quantile of those is what an interval is made of. Quantiles are of the errors with their
+//! sign, so that they may lie further on one side. They promise their coverage where errors over deviations stay as they were.
+//! Where the fifth is too short for a coverage there is neither.
 
 use serde::{Deserialize, Serialize};
 
 use super::fitted::{Fitted, Shape};
 use super::{CurveSettings, levels};
-use crate::algorithms::forecasting::conformal::{COVERAGES, half_widths};
+use crate::algorithms::forecasting::conformal::{self, COVERAGES, Quantiles, half_widths};
 use crate::algorithms::forecasting::{ForecastFault, Panel};
 
 /// The part of the history that is held out to learn from.
@@ -23,6 +24,9 @@ const LEAST: f64 = 1e-12;
 /// Half widths by step, then target; empty where nothing is known.
 pub type HalfWidths = Vec<Vec<[f64; COVERAGES.len()]>>;
 
+/// Quantiles by step, then target; empty where nothing is known.
+pub type CurveQuantiles = Vec<Vec<Quantiles>>;
+
 /// What is known of the errors of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +35,16 @@ pub struct Intervals {
     deviations: Vec<f64>,
     /// In deviations of the recent changes.
     widths: HalfWidths,
+    /// Of errors with their sign, in the same. Files of version 1 have none.
+    #[serde(default)]
+    quantiles: CurveQuantiles,
+    /// Of the errors of persistence over the same rows, in the unit of the values.
+    #[serde(default)]
+    persistence: CurveQuantiles,
 }
+
+/// Errors by step, then target.
+type Errors = Vec<Vec<Vec<f64>>>;
 
 impl Intervals {
     /// Whether the history was too short for any.
@@ -40,37 +53,64 @@ impl Intervals {
         self.widths.is_empty()
     }
 
+    /// Whether there are quantiles.
+    #[must_use]
+    pub fn has_quantiles(&self) -> bool {
+        !self.quantiles.is_empty()
+    }
+
     /// Learns from the rows before `until`.
     ///
     /// # Errors
     /// As [`super::CurveForecaster::train`], except that too short a history is no fault: there are no intervals then.
     pub fn learn(panel: &Panel, until: usize, settings: &CurveSettings) -> Result<Self, ForecastFault> {
-        let none = Self { deviations: Vec::new(), widths: Vec::new() };
+        let none = || Self {
+            deviations: Vec::new(),
+            widths: Vec::new(),
+            quantiles: Vec::new(),
+            persistence: Vec::new(),
+        };
         let split = until - (until as f64 * HELD_OUT) as usize;
         let earlier = match Fitted::train(panel, split, settings) {
             Ok(earlier) => earlier,
-            Err(ForecastFault::TooShort { .. }) => return Ok(none),
+            Err(ForecastFault::TooShort { .. }) => return Ok(none()),
             Err(fault) => return Err(fault),
         };
         let targets = panel.targets.len();
         let deviations = (0..targets).map(|target| deviation(panel, 0..until - 1, target)).collect();
-        let mut known = Self { deviations, widths: Vec::new() };
+        let mut known = Self { deviations, ..none() };
+        let rows = split..until.saturating_sub(settings.forecast_horizon);
+        let (mut errors, mut naive) = known.errors(&earlier, panel, rows, settings)?;
+        known.quantiles = by_cell(&mut errors, conformal::quantiles);
+        known.persistence = by_cell(&mut naive, conformal::quantiles);
+        errors.iter_mut().flatten().flatten().for_each(|error| *error = error.abs());
+        known.widths = by_cell(&mut errors, half_widths);
+        Ok(known)
+    }
+
+    /// What was quoted less what was forecast, in deviations; and less what was quoted before.
+    fn errors(
+        &self,
+        earlier: &Fitted,
+        panel: &Panel,
+        rows: std::ops::Range<usize>,
+        settings: &CurveSettings,
+    ) -> Result<(Errors, Errors), ForecastFault> {
+        let targets = panel.targets.len();
         let shape = Shape::of(panel, settings);
         let mut errors = vec![vec![Vec::new(); targets]; settings.forecast_horizon];
-        for row in split..until.saturating_sub(settings.forecast_horizon) {
-            let scales: Vec<f64> = (0..targets).map(|target| known.scale(panel, row, target)).collect();
-            for (step, values) in levels(&earlier, &shape, panel, row)?.iter().enumerate() {
+        let mut naive = errors.clone();
+        for row in rows {
+            let scales: Vec<f64> = (0..targets).map(|target| self.scale(panel, row, target)).collect();
+            for (step, values) in levels(earlier, &shape, panel, row)?.iter().enumerate() {
                 let (truth, quoted) = (&panel.values[row + step + 1], &panel.quoted[row + step + 1]);
                 for target in (0..targets).filter(|target| quoted[*target]) {
-                    errors[step][target].push((truth[target] - values[target]).abs() / scales[target]);
+                    errors[step][target].push((truth[target] - values[target]) / scales[target]);
+                    naive[step][target].push(truth[target] - panel.values[row][target]);
                 }
             }
         }
-        let step = |step: &mut Vec<Vec<f64>>| -> Option<Vec<_>> {
-            step.iter_mut().map(|errors| half_widths(errors)).collect()
-        };
-        known.widths = errors.iter_mut().map(step).collect::<Option<_>>().unwrap_or_default();
-        Ok(known)
+        Ok((errors, naive))
     }
 
     /// Half widths around the forecast that is made of a row.
@@ -83,18 +123,53 @@ impl Intervals {
         self.widths.iter().map(|step| step.iter().enumerate().map(of).collect()).collect()
     }
 
+    /// Quantiles around the values that were forecast of a row.
+    #[must_use]
+    pub fn quantiles_at(&self, panel: &Panel, row: usize, values: &[Vec<f64>]) -> CurveQuantiles {
+        let step = |(step, values): (&Vec<Quantiles>, &Vec<f64>)| -> Vec<Quantiles> {
+            let of = |(target, (errors, value)): (usize, (&Quantiles, &f64))| {
+                let scale = self.scale(panel, row, target);
+                errors.map(|error| value + error * scale)
+            };
+            step.iter().zip(values).enumerate().map(of).collect()
+        };
+        self.quantiles.iter().zip(values).map(step).collect()
+    }
+
+    /// What persistence and its errors say of a row, to compare with.
+    #[must_use]
+    pub fn persistence_at(&self, panel: &Panel, row: usize) -> CurveQuantiles {
+        let of = |(errors, today): (&Quantiles, &f64)| errors.map(|error| today + error);
+        let step = |step: &Vec<Quantiles>| step.iter().zip(&panel.values[row]).map(of).collect();
+        self.persistence.iter().map(step).collect()
+    }
+
     /// Whether its arrays fit together.
     pub(super) fn is_sound(&self, targets: usize, steps: usize) -> bool {
-        self.widths.is_empty()
-            || (self.widths.len() == steps
-                && self.deviations.len() == targets
-                && self.widths.iter().all(|step| step.len() == targets))
+        let is_empty = self.widths.is_empty() && self.quantiles.is_empty() && self.persistence.is_empty();
+        is_empty
+            || (self.deviations.len() == targets
+                && fits(&self.widths, steps, targets)
+                && fits(&self.quantiles, steps, targets)
+                && fits(&self.persistence, steps, targets))
     }
 
     fn scale(&self, panel: &Panel, row: usize, target: usize) -> f64 {
         let recent = deviation(panel, row.saturating_sub(RECENT_ROWS)..row, target);
         recent.max(FLOOR * self.deviations[target]).max(LEAST)
     }
+}
+
+/// Whether it is empty or of so many steps and targets.
+fn fits<T>(table: &[Vec<T>], steps: usize, targets: usize) -> bool {
+    table.is_empty() || (table.len() == steps && table.iter().all(|step| step.len() == targets))
+}
+
+/// What the errors of each step and target say; nothing at all where they are too few for one of them.
+fn by_cell<T>(errors: &mut [Vec<Vec<f64>>], of: impl Fn(&mut [f64]) -> Option<T>) -> Vec<Vec<T>> {
+    let step =
+        |step: &mut Vec<Vec<f64>>| -> Option<Vec<T>> { step.iter_mut().map(|errors| of(errors)).collect() };
+    errors.iter_mut().map(step).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// The root of the mean squared change after each of these rows.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{CurveType, ForecastFault, Panel};
 use fitted::{Fitted, Shape};
 use intervals::HELD_OUT;
-pub use intervals::{HalfWidths, Intervals};
+pub use intervals::{CurveQuantiles, HalfWidths, Intervals};
 pub use settings::{CurveSettings, ModelType};
 
 /// A trained model.
@@ -52,6 +52,10 @@ pub struct CurveForecast {
     pub values: Vec<Vec<f64>>,
     /// The half width of the interval of each coverage around them; empty where nothing is known.
     pub half_widths: HalfWidths,
+    /// The quantile of each level; empty where nothing is known.
+    pub quantiles: CurveQuantiles,
+    /// What persistence and its past errors say, to compare with; empty where nothing is known.
+    pub persistence_quantiles: CurveQuantiles,
 }
 
 impl CurveForecaster {
@@ -87,6 +91,12 @@ impl CurveForecaster {
         !self.intervals.is_empty()
     }
 
+    /// Whether its forecasts have quantiles, which those of earlier releases have not.
+    #[must_use]
+    pub fn has_quantiles(&self) -> bool {
+        self.intervals.has_quantiles()
+    }
+
     /// What follows after a row, from that row and those before it.
     ///
     /// # Errors
@@ -105,7 +115,12 @@ impl CurveForecaster {
         }
         let shape = Shape { tenors_years: self.tenors_years.clone(), settings: self.settings };
         let values = levels(&self.fitted, &shape, panel, row)?;
-        Ok(CurveForecast { values, half_widths: self.intervals.at(panel, row) })
+        Ok(CurveForecast {
+            half_widths: self.intervals.at(panel, row),
+            quantiles: self.intervals.quantiles_at(panel, row, &values),
+            persistence_quantiles: self.intervals.persistence_at(panel, row),
+            values,
+        })
     }
 }
 

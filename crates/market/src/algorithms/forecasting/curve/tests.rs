@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::algorithms::forecasting::Report;
+use crate::algorithms::forecasting::{Report, envelope};
 
 const TENORS: [&str; 5] = ["0.25", "1", "2", "5", "10"];
 
@@ -57,6 +57,24 @@ fn what_is_read_back_predicts_the_same_bits() {
 }
 
 #[test]
+fn a_file_of_the_release_before_is_read_and_has_no_quantiles() {
+    let panel = table(400, |_, _| 0.0);
+    let model = CurveForecaster::train(&panel, 390, CurveType::Yield, settings(ModelType::Ridge)).unwrap();
+    assert!(model.has_intervals() && model.has_quantiles());
+    let mut old = serde_json::to_value(&model).unwrap();
+    for name in ["quantiles", "persistence"] {
+        assert!(old["intervals"].as_object_mut().unwrap().remove(name).is_some());
+    }
+    let text = envelope::write("watershed-curve-forecaster", 1, &old).unwrap();
+    let read = CurveForecaster::from_json(&text).unwrap();
+    assert!(read.has_intervals() && !read.has_quantiles());
+    let (old, new) = (read.predict(&panel, 395).unwrap(), model.predict(&panel, 395).unwrap());
+    assert_eq!((&old.values, &old.half_widths), (&new.values, &new.half_widths));
+    assert!(old.quantiles.is_empty() && old.persistence_quantiles.is_empty());
+    assert!(CurveForecaster::from_json(&text.replacen("\"version\":1", "\"version\":3", 1)).is_err());
+}
+
+#[test]
 fn a_constant_curve_stays_and_has_no_width() {
     let mut panel = table(160, |_, _| 0.0);
     panel.values.iter_mut().for_each(|row| row.fill(3.0));
@@ -65,6 +83,7 @@ fn a_constant_curve_stays_and_has_no_width() {
         let forecast = model.predict(&panel, 159).unwrap();
         assert!(forecast.values.iter().flatten().all(|value| (value - 3.0).abs() < 1e-9), "{kind}");
         assert!(forecast.half_widths.iter().flatten().flatten().all(|width| *width < 1e-9));
+        assert!(forecast.quantiles.iter().flatten().flatten().all(|value| (value - 3.0).abs() < 1e-9));
     }
 }
 
@@ -79,6 +98,15 @@ fn intervals_are_wide_where_the_curve_has_lately_moved_and_hold_what_they_promis
     let widths: Vec<_> = (400..480).map(|row| known.at(&panel, row)).collect();
     let told = Report::new("", &panel, 400, &forecasts).with_intervals(&panel, 400, &forecasts, &widths);
     assert!((told.intervals[0].covered - 0.8).abs() < 0.1, "{:?}", told.intervals);
+    let both = |row: usize| {
+        (known.quantiles_at(&panel, row, &forecasts[row - 400]), known.persistence_at(&panel, row))
+    };
+    let both: Vec<_> = (400..480).map(both).collect();
+    assert!(both.iter().flat_map(|(told, _)| told.iter().flatten()).all(|cell| cell.is_sorted()));
+    let told = told.with_quantiles(&panel, 400, &both).quantiles.unwrap();
+    for level in &told.levels {
+        assert!((level.covered - level.level).abs() < 0.1, "{told:?}");
+    }
     let short = Intervals::learn(&panel, 100, &settings(ModelType::NelsonSiegel)).unwrap();
     assert!(short.at(&panel, 300).is_empty());
 }

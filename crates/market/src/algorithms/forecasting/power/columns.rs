@@ -5,6 +5,7 @@
 //! calibration window, then by `asinh`, so that spikes are large and not ruinous (Uniejewski, Weron and Ziel 2018).
 
 use faer::Mat;
+use serde::{Deserialize, Serialize};
 
 use super::market::{HOURS, PowerMarket};
 use crate::algorithms::forecasting::matrix::median;
@@ -23,7 +24,8 @@ pub(super) const GROUPS: [(usize, usize); 10] =
 pub(super) const COLUMNS: usize = GROUPS.len() * HOURS + WEEKDAYS;
 
 /// How one series is scaled.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Scale {
     median: [f64; HOURS],
     deviation: [f64; HOURS],
@@ -57,7 +59,7 @@ impl Scale {
 }
 
 /// The scales of a calibration window.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Scales([Scale; SERIES]);
 
 impl Scales {

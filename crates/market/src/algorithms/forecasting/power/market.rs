@@ -1,12 +1,16 @@
 //! Whole days of hourly prices with two forecasts for each hour.
 
-use jiff::civil::Date;
+use jiff::Span;
+use jiff::civil::{Date, DateTime, Time, date};
 
 use crate::algorithms::forecasting::ForecastFault;
 
 /// Hours of a day; clock changes are settled by whoever publishes the table.
 pub const HOURS: usize = 24;
 const PRICE_MAX: f64 = 1e6;
+/// Days are counted from here where the part of the year is told, so that it is the same for any first day of a table.
+const EPOCH: Date = date(2000, 1, 1);
+const DAYS_OF_YEAR: f64 = 365.25;
 
 /// Prices and two exogenous forecasts, by day and hour. Forecasts may go further than prices.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +21,9 @@ pub struct PowerMarket {
 }
 
 impl PowerMarket {
+    /// Days before the first one that has all its columns.
+    pub const LAG_DAYS: usize = 7;
+
     /// Puts whole days together.
     ///
     /// # Errors
@@ -30,6 +37,10 @@ impl PowerMarket {
             let message = "both forecasts need the same days, and at least those of the prices";
             return Err(ForecastFault::Format(message.to_owned()));
         }
+        let days = Span::new().try_days(i64::try_from(exogenous[0].len()).unwrap_or(i64::MAX));
+        if days.and_then(|days| first_day.checked_add(days)).is_err() {
+            return Err(ForecastFault::Format("the days go beyond the calendar".to_owned()));
+        }
         for (column, days) in
             [("price", &prices), ("forecast 1", &exogenous[0]), ("forecast 2", &exogenous[1])]
         {
@@ -41,7 +52,8 @@ impl PowerMarket {
         Ok(Self { first_day, prices, exogenous })
     }
 
-    /// Reads rows of `time, price, forecast, forecast` with a head, an hour each, from midnight on without a gap.
+    /// Reads rows of `time, price, forecast, forecast` with a head, an hour each, from midnight on without a gap. Prices that are
+    /// not known yet, at the end, are empty.
     ///
     /// # Errors
     /// [`ForecastFault::Format`] naming the line.
@@ -52,19 +64,27 @@ impl PowerMarket {
         for (index, record) in reader.records().enumerate() {
             let wrong = |what: &str| ForecastFault::Format(format!("line {}: {what}", index + 2));
             let record = record.map_err(|cause| wrong(&cause.to_string()))?;
-            let time: jiff::civil::DateTime = record
+            let time: DateTime = record
                 .get(0)
                 .and_then(|field| field.parse().ok())
                 .ok_or_else(|| wrong("the time is not a time"))?;
             let first = *first_day.get_or_insert_with(|| time.date());
-            let expected = first.to_datetime(jiff::civil::Time::midnight())
-                + jiff::Span::new().hours(i64::try_from(index).unwrap_or(i64::MAX));
-            if time != expected {
+            let expected = hour_of(first, index);
+            if Some(time) != expected {
+                let expected = expected.map_or_else(|| "no more".to_owned(), |time| time.to_string());
                 return Err(wrong(&format!("{expected} was expected, every hour once from midnight on")));
             }
             for (column, field) in columns.iter_mut().zip(1..) {
-                let value = record.get(field).and_then(|field| field.parse().ok());
-                column.push(value.ok_or_else(|| wrong("a price and two forecasts are needed"))?);
+                match record.get(field) {
+                    Some("") if field == 1 => {}
+                    Some(_) if field == 1 && column.len() < index => {
+                        return Err(wrong("a price after an hour without one"));
+                    }
+                    text => {
+                        let value = text.and_then(|text| text.parse().ok());
+                        column.push(value.ok_or_else(|| wrong("a price and two forecasts are needed"))?);
+                    }
+                }
             }
         }
         let first_day = first_day.ok_or_else(|| ForecastFault::Format("the table has no rows".to_owned()))?;
@@ -93,6 +113,39 @@ impl PowerMarket {
         self.prices[day]
     }
 
+    /// One of the two forecasts of a day, from 0.
+    ///
+    /// # Panics
+    /// For a day without forecasts, and a third of them.
+    #[must_use]
+    pub fn exogenous(&self, which: usize, day: usize) -> [f64; HOURS] {
+        self.exogenous[which][day]
+    }
+
+    /// The date of a day, from 0, which need not be in the table.
+    #[must_use]
+    pub fn date(&self, day: usize) -> Date {
+        let days = Span::new().try_days(i64::try_from(day).unwrap_or(i64::MAX));
+        days.map_or(Date::MAX, |days| self.first_day.saturating_add(days))
+    }
+
+    /// How many days with both forecasts are not after a date.
+    #[must_use]
+    pub fn days_until(&self, date: Date) -> usize {
+        let days = days_between(self.first_day, date) + 1;
+        usize::try_from(days).unwrap_or(0).min(self.exogenous_days())
+    }
+
+    /// Some of the days; prices as far as there are any.
+    pub(super) fn part(&self, days: std::ops::Range<usize>) -> Self {
+        let of = |all: &[[f64; HOURS]]| all[days.start.min(all.len())..days.end.min(all.len())].to_vec();
+        Self {
+            first_day: self.date(days.start),
+            prices: of(&self.prices),
+            exogenous: [of(&self.exogenous[0]), of(&self.exogenous[1])],
+        }
+    }
+
     /// All days of prices, or of a forecast.
     pub(super) fn series(&self) -> [&[[f64; HOURS]]; 3] {
         [&self.prices, &self.exogenous[0], &self.exogenous[1]]
@@ -105,9 +158,19 @@ impl PowerMarket {
         (usize::from(first.unsigned_abs()) + day) % 7
     }
 
-    /// The part of the year that has passed, 0 to 1.
+    /// The part of a year that has passed since some day, 0 to 1.
     pub(super) fn season(&self, day: usize) -> f64 {
-        let first = f64::from(self.first_day.day_of_year());
-        ((first + day as f64) / 365.25).fract()
+        let since = i64::from(days_between(EPOCH, self.first_day)) + i64::try_from(day).unwrap_or(i64::MAX);
+        (since as f64 / DAYS_OF_YEAR).rem_euclid(1.0)
     }
+}
+
+/// The hour so many after the midnight of a day.
+fn hour_of(first: Date, hours: usize) -> Option<DateTime> {
+    let span = Span::new().try_hours(i64::try_from(hours).ok()?).ok()?;
+    first.to_datetime(Time::midnight()).checked_add(span).ok()
+}
+
+fn days_between(from: Date, until: Date) -> i32 {
+    (until - from).get_days()
 }

@@ -7,24 +7,33 @@
 //!   247 columns, fitted each day, averaged over calibration windows.
 //! - Kernel regression on the same columns, which bends where LEAR is straight; it is fitted anew every few days.
 //!
-//! The answer is their weighted mean; [`half_widths`] tells how far from it prices may be. It refuses hours that are
+//! The answer is their weighted mean; [`half_widths`] tells how far from it prices may be, [`Calibration`] in which part of the
+//! cases. [`PowerForecaster`] is both as of one day, in a file; [`PowerReport`] says how good it was. It refuses hours that are
 //! missing: a market has whole days, or no forecast.
 
+mod averaging;
+mod calibration;
 mod columns;
+mod fitted;
+mod forecaster;
 mod intervals;
 mod kernels;
 mod lear;
 mod market;
+mod report;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{ForecastFault, KernelSettings};
+pub use averaging::DayQuantiles;
+pub use calibration::Calibration;
+pub use forecaster::{CALIBRATION_REFIT_DAYS, DayAhead, PowerForecaster};
 pub use intervals::half_widths;
 pub use market::{HOURS, PowerMarket};
+pub use report::{CoverageReport, HourReport, PowerReport, PriceScores, RefittedReport, mean_errors};
 
-/// Days before the first one that has all its columns.
-const LAG_DAYS: usize = 7;
+const LAG_DAYS: usize = PowerMarket::LAG_DAYS;
 
 /// How the price of a day is forecast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +51,9 @@ pub struct PowerSettings {
     pub kernel: KernelSettings,
     /// The part of the kernel regression in the mean, 0 to 1.
     pub kernel_weight: f64,
+    /// Days whose errors intervals and quantiles are made of; 0 for none. Two thirds of them teach the quantiles, the rest
+    /// correct them.
+    pub calibration_days: usize,
 }
 
 impl Default for PowerSettings {
@@ -53,6 +65,7 @@ impl Default for PowerSettings {
             kernel_days: 1,
             kernel: KernelSettings::default(),
             kernel_weight: 0.6,
+            calibration_days: 273,
         }
     }
 }
@@ -85,6 +98,9 @@ impl PowerSettings {
         }
         if !(0.0..=1.0).contains(&self.kernel_weight) {
             return refused("kernel_weight", "from 0 to 1");
+        }
+        if self.calibration_days != 0 && !calibration::DAYS.contains(&self.calibration_days) {
+            return refused("calibration_days", "0, or from 63 to 1456");
         }
         Ok(())
     }
@@ -119,10 +135,10 @@ pub fn forecast_days(
     settings.validate()?;
     let needed = settings.days_needed();
     if first < needed {
-        return Err(ForecastFault::TooShort { needed, found: first });
+        return Err(ForecastFault::TooFewDays { needed, found: first });
     }
     if first + count > market.exogenous_days() || first > market.price_days() || count == 0 {
-        return Err(ForecastFault::TooShort { needed: first + count, found: market.exogenous_days() });
+        return Err(ForecastFault::TooFewDays { needed: first + count, found: market.exogenous_days() });
     }
     let mut windows = settings.lear_windows_days.clone();
     windows.push(0);
@@ -134,19 +150,55 @@ pub fn forecast_days(
         })
         .collect::<Result<_, _>>()?;
     let kernel = parts.pop().unwrap_or_default();
-    let lear = mean(&parts);
-    let mix = |day: usize, hour: usize| {
-        settings.kernel_weight * kernel[day][hour] + (1.0 - settings.kernel_weight) * lear[day][hour]
-    };
-    let mean = (0..count).map(|day| std::array::from_fn(|hour| mix(day, hour))).collect();
-    Ok(PowerForecast { lear_windows: parts, lear, kernel, mean })
+    Ok(PowerForecast::of(parts, kernel, settings.kernel_weight))
 }
 
-fn mean(parts: &[Vec<[f64; HOURS]>]) -> Vec<[f64; HOURS]> {
-    let days = parts.first().map_or(0, Vec::len);
-    let hour =
-        |day: usize, hour: usize| parts.iter().map(|part| part[day][hour]).sum::<f64>() / parts.len() as f64;
-    (0..days).map(|day| std::array::from_fn(|h| hour(day, h))).collect()
+impl PowerForecast {
+    fn of(lear_windows: Vec<Vec<[f64; HOURS]>>, kernel: Vec<[f64; HOURS]>, kernel_weight: f64) -> Self {
+        let windows = lear_windows.len() as f64;
+        let average = |day: usize, hour: usize| {
+            lear_windows.iter().map(|window| window[day][hour]).sum::<f64>() / windows
+        };
+        let days = 0..kernel.len();
+        let lear: Vec<[f64; HOURS]> =
+            days.clone().map(|day| std::array::from_fn(|hour| average(day, hour))).collect();
+        let mix = |day: usize, hour: usize| {
+            kernel_weight * kernel[day][hour] + (1.0 - kernel_weight) * lear[day][hour]
+        };
+        let mean = days.map(|day| std::array::from_fn(|hour| mix(day, hour))).collect();
+        Self { lear_windows, lear, kernel, mean }
+    }
+
+    /// What quantiles are made of: each window of LEAR, then the kernel regression.
+    fn components(&self) -> Vec<&[[f64; HOURS]]> {
+        self.lear_windows.iter().chain([&self.kernel]).map(Vec::as_slice).collect()
+    }
+
+    /// The same of one day.
+    fn parts_of(&self, day: usize) -> Vec<[f64; HOURS]> {
+        self.components().into_iter().map(|part| part[day]).collect()
+    }
+
+    /// Some of the days.
+    fn part(&self, days: std::ops::Range<usize>) -> Self {
+        let of = |all: &Vec<[f64; HOURS]>| all[days.clone()].to_vec();
+        Self {
+            lear_windows: self.lear_windows.iter().map(of).collect(),
+            lear: of(&self.lear),
+            kernel: of(&self.kernel),
+            mean: of(&self.mean),
+        }
+    }
+
+    /// Puts the days of another behind its own.
+    fn append(&mut self, mut more: Self) {
+        for (window, more) in self.lear_windows.iter_mut().zip(&mut more.lear_windows) {
+            window.append(more);
+        }
+        self.lear.append(&mut more.lear);
+        self.kernel.append(&mut more.kernel);
+        self.mean.append(&mut more.mean);
+    }
 }
 
 /// The prices of the same hour one day before, on Tuesday to Friday, and one week before on other days: the seasonal
