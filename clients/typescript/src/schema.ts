@@ -4,6 +4,27 @@
  */
 
 export interface paths {
+    "/api/v1/artifacts/cleanup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove versions without an alias and deleted runs that are old, and uploads that broke off.
+         * @description Never what an alias points at, the newest version of a model, or the one that a rollback would go to. Where it takes longer
+         *     than a request may, it goes on: ask again to see what is left.
+         */
+        post: operations["clean_up_artifacts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -1513,7 +1534,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Build the index of words again from the log. The one before answers until the new one is whole. */
+        /**
+         * Build the index of words again from the log. The one before answers until the new one is whole.
+         * @description Where that takes longer than five seconds the answer is 202, and the statistics of the index say how far it is.
+         */
         post: operations["rebuild_search_index"];
         delete?: never;
         options?: never;
@@ -1767,6 +1791,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Look now at where the aliases of models point, and try versions again that could not be served. */
+        post: operations["reload_models"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/embeddings": {
         parameters: {
             query?: never;
@@ -1778,6 +1819,23 @@ export interface paths {
         put?: never;
         /** Embed texts, as OpenAI's clients ask. */
         post: operations["create_embeddings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the encoders, as OpenAI's clients ask. */
+        get: operations["list_openai_models"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2000,6 +2058,36 @@ export interface components {
              * @description How much variety counts against score, 0 to 1.
              */
             diversity?: number | null;
+        };
+        /**
+         * @description What may go.
+         * @example {
+         *       "days": 30,
+         *       "dry_run": true
+         *     }
+         */
+        ArtifactCleanup: {
+            /**
+             * Format: int32
+             * @description Leave what is younger than so many days; 30 where missing.
+             * @default 30
+             */
+            days: number;
+            /**
+             * @description Tell what would be removed, and remove nothing.
+             * @default false
+             */
+            dry_run: boolean;
+        };
+        /** @description What was removed, or would be. */
+        ArtifactsCleanedUp: {
+            /** @description Whether nothing was removed. */
+            dry_run: boolean;
+            /** @description Runs that were deleted before, with their metrics and artifacts. */
+            runs: string[];
+            uploads: components["schemas"]["RemovedUploads"];
+            /** @description Versions without an alias. */
+            versions: components["schemas"]["RemovedModelVersion"][];
         };
         /** @description A truth, a number, a text, or a list of tags. */
         AttributeValue: boolean | number | string | string[];
@@ -2496,7 +2584,10 @@ export interface components {
          *     }
          */
         EmbeddingsRequest: {
-            /** @description The model's own, where given: vectors are not shortened. */
+            /**
+             * @description So many first numbers of each vector, of length 1 again, where the model says that it was trained for that
+             *     (`matryoshka_dimensions` of its `config.json`); else all of them and nothing less.
+             */
             dimensions?: number | null;
             /** @description How vectors are written. */
             encoding_format?: components["schemas"]["EmbeddingsEncoding"];
@@ -2505,7 +2596,7 @@ export interface components {
              *     counts, and the answer names it in `truncated`.
              */
             input: components["schemas"]["EmbeddingsInput"];
-            /** @description The model, by its name or version. */
+            /** @description The model, by its name or version; the last step of the name is enough, or the name of the folder that it is in. */
             model: string;
             /** @description Not looked at. */
             user?: string | null;
@@ -2672,6 +2763,10 @@ export interface components {
              * @description Models that learned from the person are trained anew, and earlier versions removed, after so many hours.
              */
             models_replaced_within_hours: number;
+            /** @description What others held and removed, by what it is: `feature_rows`. */
+            removed_elsewhere: {
+                [key: string]: number;
+            };
             /** @description Whether events of the person stay in the log unsealed until its retention ends. They count no more. */
             unsealed_events: boolean;
         };
@@ -3246,6 +3341,23 @@ export interface components {
             reason: string;
             /** Format: date-time */
             refused_at: string;
+        };
+        /** @description An encoder, as OpenAI's API has it. */
+        ListedModel: {
+            /**
+             * Format: int64
+             * @description Seconds since 1970; 0, for nobody says when it was made.
+             */
+            created: number;
+            /** @description The name that `/v1/embeddings` takes. */
+            id: string;
+            object: string;
+            owned_by: string;
+        };
+        /** @description The encoders. */
+        ListedModels: {
+            data: components["schemas"]["ListedModel"][];
+            object: string;
         };
         /** @description A curve through quotes. */
         MarketCurve: {
@@ -4590,6 +4702,40 @@ export interface components {
              */
             updated_at: string;
         };
+        /** @description What answers on this server. */
+        Reloaded: {
+            /** @description By name and alias; those that somebody asked this server for lately. */
+            models: components["schemas"]["ReloadedModel"][];
+            /** @description `reloaded`, or `degraded` where a version does not answer. */
+            status: string;
+        };
+        /** @description What answers for an alias that somebody asked for lately. */
+        ReloadedModel: {
+            alias: string;
+            /** @description Why the version that the alias points at does not. */
+            fault?: string | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description The version that answers, where it is in memory.
+             */
+            serving_version?: number | null;
+        };
+        /** @description A version that was removed, or would be. */
+        RemovedModelVersion: {
+            /** Format: int64 */
+            bytes: number;
+            model: string;
+            /** Format: int64 */
+            version: number;
+        };
+        /** @description Uploads that broke off and that no file names. */
+        RemovedUploads: {
+            /** Format: int64 */
+            bytes: number;
+            /** Format: int64 */
+            uploads: number;
+        };
         /** @description Where a score comes from. */
         SearchExplanation: {
             /**
@@ -4663,13 +4809,21 @@ export interface components {
             /** @description `indexed` where searches show them; `stored` where they will. */
             status: string;
         };
-        /** @description What was built again. */
+        /** @description An index that is built again. */
         SearchRebuilt: {
             /**
              * Format: int64
              * @description Changes that were taken in.
              */
             changes: number;
+            /** @description Why it failed. */
+            fault?: string | null;
+            /**
+             * Format: double
+             * @description The part of the log that was read, 0 to 1.
+             */
+            progress: number;
+            /** @description `rebuilt`; `rebuilding`, while it goes on; `failed`, where the index before answers on. */
             status: string;
         };
         /**
@@ -4767,6 +4921,7 @@ export interface components {
             items: number;
             model?: string | null;
             model_version?: string | null;
+            rebuild?: components["schemas"]["SearchRebuilt"] | null;
             /** @description Segments that they are in. */
             segments: number;
             /**
@@ -5410,6 +5565,39 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    clean_up_artifacts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ArtifactCleanup"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ArtifactsCleanedUp"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+            507: components["responses"]["StorageFull"];
+        };
+    };
     list_audit: {
         parameters: {
             query?: {
@@ -9801,6 +9989,15 @@ export interface operations {
                     "application/json": components["schemas"]["SearchRebuilt"];
                 };
             };
+            /** @description It goes on. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchRebuilt"];
+                };
+            };
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
@@ -10514,6 +10711,32 @@ export interface operations {
             504: components["responses"]["TimedOut"];
         };
     };
+    reload_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reloaded"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
     create_embeddings: {
         parameters: {
             query?: never;
@@ -10554,6 +10777,32 @@ export interface operations {
             503: components["responses"]["Unavailable"];
             504: components["responses"]["TimedOut"];
             507: components["responses"]["StorageFull"];
+        };
+    };
+    list_openai_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedModels"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
         };
     };
     get_inference_server: {

@@ -70,6 +70,27 @@ class ArmSettings(TypedDict):
     diversity: NotRequired[float | None]
     """How much variety counts against score, 0 to 1."""
 
+
+class ArtifactCleanup(TypedDict):
+    """What may go."""
+
+    days: NotRequired[int]
+    """Leave what is younger than so many days; 30 where missing."""
+    dry_run: NotRequired[bool]
+    """Tell what would be removed, and remove nothing."""
+
+
+class ArtifactsCleanedUp(TypedDict):
+    """What was removed, or would be."""
+
+    dry_run: bool
+    """Whether nothing was removed."""
+    runs: list[str]
+    """Runs that were deleted before, with their metrics and artifacts."""
+    uploads: RemovedUploads
+    versions: list[RemovedModelVersion]
+    """Versions without an alias."""
+
 AttributeValue: TypeAlias = "bool | float | str | list[str]"
 
 
@@ -495,14 +516,16 @@ class EmbeddingsRequest(TypedDict):
     """What to embed, as OpenAI's API has it."""
 
     dimensions: NotRequired[int | None]
-    """The model's own, where given: vectors are not shortened."""
+    """So many first numbers of each vector, of length 1 again, where the model says that it was trained for that
+    (`matryoshka_dimensions` of its `config.json`); else all of them and nothing less."""
     encoding_format: NotRequired[EmbeddingsEncoding]
     """How vectors are written."""
     input: EmbeddingsInput
     """A text or up to 2,048; each at most 262,144 bytes. Of a text that the model does not read whole, the beginning
     counts, and the answer names it in `truncated`."""
     model: str
-    """The model, by its name or version."""
+    """The model, by its name or version; the last step of the name is enough, or the name of the folder that it is
+    in."""
     user: NotRequired[str | None]
     """Not looked at."""
 
@@ -613,6 +636,8 @@ class ErasureOutcome(TypedDict):
     """Keys that were dropped; what was sealed under them can be read by nobody."""
     models_replaced_within_hours: int
     """Models that learned from the person are trained anew, and earlier versions removed, after so many hours."""
+    removed_elsewhere: dict[str, int]
+    """What others held and removed, by what it is: `feature_rows`."""
     unsealed_events: bool
     """Whether events of the person stay in the log unsealed until its retention ends. They count no more."""
 
@@ -1078,6 +1103,24 @@ class LetterRow(TypedDict):
     id: str
     reason: str
     refused_at: str
+
+
+class ListedModel(TypedDict):
+    """An encoder, as OpenAI's API has it."""
+
+    created: int
+    """Seconds since 1970; 0, for nobody says when it was made."""
+    id: str
+    """The name that `/v1/embeddings` takes."""
+    object: str
+    owned_by: str
+
+
+class ListedModels(TypedDict):
+    """The encoders."""
+
+    data: list[ListedModel]
+    object: str
 
 
 class MarketCurve(TypedDict):
@@ -1930,6 +1973,41 @@ class ReindexJob(TypedDict):
     """When a server last wrote how far it is."""
 
 
+class Reloaded(TypedDict):
+    """What answers on this server."""
+
+    models: list[ReloadedModel]
+    """By name and alias; those that somebody asked this server for lately."""
+    status: str
+    """`reloaded`, or `degraded` where a version does not answer."""
+
+
+class ReloadedModel(TypedDict):
+    """What answers for an alias that somebody asked for lately."""
+
+    alias: str
+    fault: NotRequired[str | None]
+    """Why the version that the alias points at does not."""
+    name: str
+    serving_version: NotRequired[int | None]
+    """The version that answers, where it is in memory."""
+
+
+class RemovedModelVersion(TypedDict):
+    """A version that was removed, or would be."""
+
+    bytes: int
+    model: str
+    version: int
+
+
+class RemovedUploads(TypedDict):
+    """Uploads that broke off and that no file names."""
+
+    bytes: int
+    uploads: int
+
+
 class SearchExplanation(TypedDict):
     """Where a score comes from."""
 
@@ -1988,11 +2066,16 @@ class SearchItemsTaken(TypedDict):
 
 
 class SearchRebuilt(TypedDict):
-    """What was built again."""
+    """An index that is built again."""
 
     changes: int
     """Changes that were taken in."""
+    fault: NotRequired[str | None]
+    """Why it failed."""
+    progress: float
+    """The part of the log that was read, 0 to 1."""
     status: str
+    """`rebuilt`; `rebuilding`, while it goes on; `failed`, where the index before answers on."""
 
 
 class SearchRequest(TypedDict):
@@ -2068,6 +2151,7 @@ class SearchStats(TypedDict):
     """Items that can be found."""
     model: NotRequired[str | None]
     model_version: NotRequired[str | None]
+    rebuild: NotRequired[SearchRebuilt | None]
     segments: int
     """Segments that they are in."""
     terms: int

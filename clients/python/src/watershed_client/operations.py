@@ -12,6 +12,10 @@ from ._request import AsyncCaller, Caller, Request, new_key, quoted
 class Operations(Caller):
     """Every operation of the server."""
 
+    def clean_up_artifacts(self, body: models.ArtifactCleanup) -> models.ArtifactsCleanedUp:
+        """Remove versions without an alias and deleted runs that are old, and uploads that broke off."""
+        return self._call(Request[models.ArtifactsCleanedUp]("POST", "/api/v1/artifacts/cleanup", body=body))
+
     def list_audit(self, *, limit: int | None = None, cursor: str | None = None) -> models.AuditPage:
         """List who changed what, newest first."""
         return self._call(Request[models.AuditPage]("GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor}))
@@ -732,9 +736,17 @@ class Operations(Caller):
         """Send a webhook a message of the type `webhook.test`."""
         return self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
 
+    def reload_models(self) -> models.Reloaded:
+        """Look now at where the aliases of models point, and try versions again that could not be served."""
+        return self._call(Request[models.Reloaded]("POST", "/reload"))
+
     def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
         """Embed texts, as OpenAI's clients ask."""
         return self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))
+
+    def list_openai_models(self) -> models.ListedModels:
+        """List the encoders, as OpenAI's clients ask."""
+        return self._call(Request[models.ListedModels]("GET", "/v1/models"))
 
     def get_inference_server(self) -> models.InferenceServer:
         """Say what the inference server is."""
@@ -775,6 +787,10 @@ class Operations(Caller):
 
 class AsyncOperations(AsyncCaller):
     """Every operation of the server."""
+
+    async def clean_up_artifacts(self, body: models.ArtifactCleanup) -> models.ArtifactsCleanedUp:
+        """Remove versions without an alias and deleted runs that are old, and uploads that broke off."""
+        return await self._call(Request[models.ArtifactsCleanedUp]("POST", "/api/v1/artifacts/cleanup", body=body))
 
     async def list_audit(self, *, limit: int | None = None, cursor: str | None = None) -> models.AuditPage:
         """List who changed what, newest first."""
@@ -1518,9 +1534,17 @@ class AsyncOperations(AsyncCaller):
         """Send a webhook a message of the type `webhook.test`."""
         return await self._call(Request[models.WebhookDelivery]("POST", f"/api/v1/webhooks/{quoted(id)}/test"))
 
+    async def reload_models(self) -> models.Reloaded:
+        """Look now at where the aliases of models point, and try versions again that could not be served."""
+        return await self._call(Request[models.Reloaded]("POST", "/reload"))
+
     async def create_embeddings(self, body: models.EmbeddingsRequest) -> models.Embeddings:
         """Embed texts, as OpenAI's clients ask."""
         return await self._call(Request[models.Embeddings]("POST", "/v1/embeddings", body=body))
+
+    async def list_openai_models(self) -> models.ListedModels:
+        """List the encoders, as OpenAI's clients ask."""
+        return await self._call(Request[models.ListedModels]("GET", "/v1/models"))
 
     async def get_inference_server(self) -> models.InferenceServer:
         """Say what the inference server is."""

@@ -29,7 +29,7 @@ fn broken(what: impl ToString) -> ForecastFault {
 /// A model file.
 ///
 /// # Errors
-/// [`ForecastFault::Artifact`] where a number is not finite.
+/// [`ForecastFault::Artifact`] where it cannot be written.
 pub(super) fn write<T: Serialize>(format: &str, version: u32, model: &T) -> Result<String, ForecastFault> {
     let model = serde_json::value::to_raw_value(model).map_err(broken)?;
     let blake3 = blake3::hash(model.get().as_bytes()).to_hex().to_string();

@@ -65,6 +65,9 @@ fn make(asked: &TrainPower) -> Result<(PowerReport, String)> {
     let all = table.market.price_days();
     let until = asked.train_until.map_or(all, |date| table.market.days_until(date).min(all));
     let test = if until < all { until..all } else { all.saturating_sub(asked.held_out_days)..all };
+    if all == 0 {
+        return Err(refused(ForecastFault::TooFewDays { needed: settings.days_needed() + 1, found: 0 }));
+    }
     if test.is_empty() {
         return Err(refused(ForecastFault::Setting { name: "held-out-days", bounds: "at least 1" }));
     }

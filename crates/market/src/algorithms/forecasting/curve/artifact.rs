@@ -13,7 +13,7 @@ impl CurveForecaster {
     /// The model file.
     ///
     /// # Errors
-    /// [`ForecastFault::Artifact`] where a number is not finite.
+    /// [`ForecastFault::Artifact`] where it cannot be written.
     pub fn to_json(&self) -> Result<String, ForecastFault> {
         envelope::write(FORMAT, VERSION, self)
     }

@@ -106,7 +106,7 @@ impl Intervals {
                 let (truth, quoted) = (&panel.values[row + step + 1], &panel.quoted[row + step + 1]);
                 for target in (0..targets).filter(|target| quoted[*target]) {
                     errors[step][target].push((truth[target] - values[target]) / scales[target]);
-                    naive[step][target].push(truth[target] - panel.values[row][target]);
+                    naive[step][target].push((truth[target] - panel.values[row][target]) / scales[target]);
                 }
             }
         }
@@ -136,11 +136,14 @@ impl Intervals {
         self.quantiles.iter().zip(values).map(step).collect()
     }
 
-    /// What persistence and its errors say of a row, to compare with.
+    /// What persistence and its errors, in deviations as those of the model, say of a row, to compare with.
     #[must_use]
     pub fn persistence_at(&self, panel: &Panel, row: usize) -> CurveQuantiles {
-        let of = |(errors, today): (&Quantiles, &f64)| errors.map(|error| today + error);
-        let step = |step: &Vec<Quantiles>| step.iter().zip(&panel.values[row]).map(of).collect();
+        let of = |(target, (errors, today)): (usize, (&Quantiles, &f64))| {
+            let scale = self.scale(panel, row, target);
+            errors.map(|error| today + error * scale)
+        };
+        let step = |step: &Vec<Quantiles>| step.iter().zip(&panel.values[row]).enumerate().map(of).collect();
         self.persistence.iter().map(step).collect()
     }
 

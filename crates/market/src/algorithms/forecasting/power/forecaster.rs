@@ -131,7 +131,7 @@ impl PowerForecaster {
     /// The model file.
     ///
     /// # Errors
-    /// [`ForecastFault::Artifact`] where a number is not finite.
+    /// [`ForecastFault::Artifact`] where it cannot be written.
     pub fn to_json(&self) -> Result<String, ForecastFault> {
         envelope::write(FORMAT, VERSION, self)
     }

@@ -8,6 +8,8 @@ use crate::algorithms::forecasting::ForecastFault;
 /// Hours of a day; clock changes are settled by whoever publishes the table.
 pub const HOURS: usize = 24;
 const PRICE_MAX: f64 = 1e6;
+/// Of the two forecasts: megawatts, or whatever they are in.
+const FORECAST_MAX: f64 = 1e9;
 /// Days are counted from here where the part of the year is told, so that it is the same for any first day of a table.
 const EPOCH: Date = date(2000, 1, 1);
 const DAYS_OF_YEAR: f64 = 365.25;
@@ -44,7 +46,8 @@ impl PowerMarket {
         for (column, days) in
             [("price", &prices), ("forecast 1", &exogenous[0]), ("forecast 2", &exogenous[1])]
         {
-            let wrong = |value: &f64| !value.is_finite() || (column == "price" && value.abs() > PRICE_MAX);
+            let most = if column == "price" { PRICE_MAX } else { FORECAST_MAX };
+            let wrong = |value: &f64| !value.is_finite() || value.abs() > most;
             if let Some(row) = days.as_flattened().iter().position(wrong) {
                 return Err(ForecastFault::NotFinite { row, column: column.to_owned() });
             }
@@ -88,6 +91,13 @@ impl PowerMarket {
             }
         }
         let first_day = first_day.ok_or_else(|| ForecastFault::Format("the table has no rows".to_owned()))?;
+        for (column, name) in columns.iter().zip(["prices", "forecasts", "forecasts"]) {
+            let rest = column.len() % HOURS;
+            if rest != 0 {
+                let message = format!("the last day has {rest} of {HOURS} {name}; days are whole");
+                return Err(ForecastFault::Format(message));
+            }
+        }
         let [prices, one, two] = columns.map(|column| column.as_chunks::<HOURS>().0.to_vec());
         Self::new(first_day, prices, [one, two])
     }

@@ -137,8 +137,9 @@ fn fitted_once_is_on_the_first_day_what_the_walk_is() {
 #[test]
 fn the_future_changes_no_model() {
     let (calm, wild) = (market(130, |_| 0.0), market(130, |day| if day >= 126 { 900.0 } else { 0.0 }));
-    let settings = PowerSettings { calibration_days: 0, ..calibrated() };
+    let settings = calibrated();
     let train = |market: &PowerMarket| PowerForecaster::train(market, 126, &settings, "", &|| ()).unwrap();
+    assert!(train(&calm).has_intervals());
     assert_eq!(train(&calm).to_json().unwrap(), train(&wild).to_json().unwrap());
     let walk = |market: &PowerMarket| {
         let told = PowerForecaster::walk(market, 60..129, &settings, 40, &|| ()).unwrap();
