@@ -1,7 +1,8 @@
 //! A worker: runs the tasks of a topology that this process can have, each on its own.
 //!
 //! A lease for each partition keeps processes from taking tasks from each other; that no two of them commit is
-//! the task's own care. A worker holds at most `most_partitions`, so that several share a topic.
+//! the task's own care. A worker holds at most `most_partitions`, so that several share a topic. A step that takes long keeps
+//! its lease meanwhile: what one process is slow at, another would begin again and be as slow at.
 //!
 //! Code of a topology that panics where that cannot be laid on one event (a key, a partial) stops its partition,
 //! which is then tried again and told in [`Worker::standings`].
@@ -241,12 +242,28 @@ impl Worker {
         Err(Error::new(FENCED, "another process has the lease"))
     }
 
+    /// Makes the lease last while something is done. Where another process has it all the same, what is done ends as it
+    /// would: its commit decides.
+    async fn keeping<T>(&self, partition: u32, doing: impl Future<Output = T>) -> T {
+        let mut doing = std::pin::pin!(doing);
+        loop {
+            if let Ok(done) = tokio::time::timeout(self.settings.lease / 3, &mut doing).await {
+                return done;
+            }
+            // Records that do not answer now may do so before the lease ends.
+            if self.renew(partition).await.is_err_and(|error| error.code() == FENCED) {
+                return doing.await;
+            }
+        }
+    }
+
     /// Opens the task and feeds it until something fails.
     async fn follow(&self, partition: u32, pause: &mut Duration) -> Result<()> {
         self.renew(partition).await?;
         let mut renewed = self.clock.elapsed();
         let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
-        let mut task = Task::open(topology, parts, partition, self.settings.task.clone()).await?;
+        let opening = Task::open(topology, parts, partition, self.settings.task.clone());
+        let mut task = self.keeping(partition, opening).await?;
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
         let (mut silence, mut told) = (Silence::default(), Told::default());
         let (mut end, mut before) = (End::default(), task.totals());
@@ -255,7 +272,7 @@ impl Worker {
                 self.renew(partition).await?;
                 renewed = self.clock.elapsed();
             }
-            let step = task.step().await;
+            let step = self.keeping(partition, task.step()).await;
             // Also where the commit stands and the delivery failed.
             let totals = if task.is_committed() { task.totals() } else { before };
             self.counted.lock().add(&totals.since(&std::mem::replace(&mut before, totals)));

@@ -17,8 +17,9 @@ use store::{
 use store_embedded::{EmbeddedStore, Options};
 use stream::{
     Backfill, Deduplication, Emission, EventTime, FENCED, HISTORY_GONE, KeyedFold, Letter, LogSink,
-    LogSource, Partial, Punctuation, Rejection, Selected, Source, Step, TOO_FAR_AHEAD, Task, TaskParts,
-    TaskSettings, Topology, Windows, Worker, WorkerSettings, backfill, decode, identity, read, replay,
+    LogSource, Output, Partial, Punctuation, Rejection, Selected, Sink, Source, Step, TOO_FAR_AHEAD, Task,
+    TaskParts, TaskSettings, Topology, Windows, Worker, WorkerSettings, backfill, decode, identity, read,
+    replay,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -534,6 +535,56 @@ async fn a_worker_waits_for_its_source_takes_what_is_added_and_tells_the_group()
         told += house.log.committed("sums", &IN, extent.partition).await.unwrap();
     }
     assert!(told > 0, "the group was told");
+}
+
+/// Takes longer than a lease lasts, each time.
+#[derive(Debug)]
+struct SlowSink(LogSink, AtomicUsize);
+
+#[async_trait]
+impl Sink for SlowSink {
+    async fn deliver(&self, outputs: Vec<Output>) -> kernel::Result<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.0.deliver(outputs).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_outlasts_its_lease_is_not_begun_again_elsewhere() {
+    let mut house = House::new(1);
+    house.send(&[(0, "a", "1"), (30, "a", "1"), (60, "a", "1")]).await;
+    let sink = Arc::new(SlowSink(LogSink::new(Arc::clone(&house.log)), AtomicUsize::new(0)));
+    let worker = |name: &str| {
+        let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
+        let task = TaskSettings {
+            batch: ReadLimit { events: 1, ..ReadLimit::default() },
+            ..TaskSettings::default()
+        };
+        let settings =
+            WorkerSettings { task, lease: Duration::from_millis(300), ..WorkerSettings::default() };
+        let leases = Leases::new(Arc::clone(&house.records), clock.clone(), name.to_owned());
+        let parts = TaskParts { sink: sink.clone(), ..house.parts() };
+        Arc::new(Worker::new(Arc::new(sums()), parts, Arc::clone(&house.log), leases, clock, settings))
+    };
+    let workers = [worker("one"), worker("two")];
+    let stop = CancellationToken::new();
+    let running = workers.clone().map(|worker| tokio::spawn(worker.run(stop.clone())));
+    for _ in 0..1_000 {
+        if workers.iter().map(|worker| worker.counted().taken).sum::<u64>() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut taken = workers.each_ref().map(|worker| worker.counted().taken);
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 3], "who has it keeps it");
+    let outputs = house.data(&OUT).await;
+    assert!(!outputs.is_empty() && sink.1.load(Ordering::Relaxed) <= 3, "{outputs:?}");
+    stop.cancel();
+    for worker in running {
+        worker.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
