@@ -54,7 +54,7 @@ fn what_search_finds_is_recommended_and_what_entities_mean_is_trained() {
     // The version of the recommender says by which version of the encoder.
     let versions = server.read("/api/v1/models/recommender/versions");
     let encoder = server.read("/api/v1/embed/models")[0]["version"].clone();
-    assert_eq!(versions["versions"][0]["tags"]["embedder"], encoder, "{versions}");
+    assert_eq!(versions["versions"][0]["tags"]["watershed.embedder"], encoder, "{versions}");
 }
 
 #[test]

@@ -105,8 +105,8 @@ impl Home {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watershed"));
-        command.args(arguments).args(["--data-dir", "data"]);
-        command.env_clear().env("API_KEY", KEY).envs(self.environment.iter().cloned());
+        command.args(arguments).env_clear().env("API_KEY", KEY).env("WATERSHED_DATA_DIR", "data");
+        command.envs(self.environment.iter().cloned());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
