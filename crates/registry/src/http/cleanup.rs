@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use edge::{ApiResult, Body, Caller};
-use kernel::{Error, Permission};
+use kernel::{Error, ErrorKind, Permission};
 use models::registered::CleanedUp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -97,7 +97,9 @@ async fn clean_up(
     // A caller that gives up leaves nothing half done.
     let work = tokio::spawn(async move {
         let done = registry.models.clean_up(&scope, asked.days, asked.dry_run).await;
-        if let Err(error) = &done {
+        if let Err(error) = &done
+            && error.kind() != ErrorKind::Invalid
+        {
             // The caller may have gone.
             warn!(error = %error.chain(), "a clean-up of artifacts ended early; what it removed stays removed");
         }
