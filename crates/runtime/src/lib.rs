@@ -24,8 +24,8 @@ mod declared;
 pub mod engines;
 #[cfg(test)]
 mod fake;
-#[cfg(feature = "grpc")]
 mod gate;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod http;
 pub mod jobs;
