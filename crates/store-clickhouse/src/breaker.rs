@@ -5,12 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{Clock, Entropy, Error, Result, codes};
+use kernel::{Clock, Error, Result, codes};
 use parking_lot::Mutex;
 
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Counts failures in a row.
 #[derive(Debug)]
@@ -69,18 +67,9 @@ impl Breaker {
     }
 }
 
-/// How long to wait before the attempt after `attempts` failed ones: doubling to a limit, and half of it drawn by lot, so
-/// that replicas do not come back all at once.
-pub(crate) fn backoff(attempts: u32, entropy: &dyn Entropy) -> Duration {
-    let full = FIRST_WAIT.saturating_mul(1 << attempts.min(8)).min(LONGEST_WAIT);
-    let half = full / 2;
-    let lot_ms = entropy.next_u64() % (u64::try_from(half.as_millis()).unwrap_or(1) + 1);
-    half + Duration::from_millis(lot_ms)
-}
-
 #[cfg(test)]
 mod tests {
-    use kernel::{ManualClock, SeededEntropy, Timestamp};
+    use kernel::{ManualClock, Timestamp};
 
     use super::*;
 
@@ -102,16 +91,5 @@ mod tests {
         assert!(breaker.check().is_ok());
         breaker.succeeded();
         assert!(!breaker.is_open() && breaker.check().is_ok() && breaker.check().is_ok());
-    }
-
-    #[test]
-    fn waits_grow_to_a_second_and_differ() {
-        let entropy = SeededEntropy::new(1);
-        for attempts in 0..100 {
-            let full = FIRST_WAIT.saturating_mul(1 << attempts.min(8)).min(LONGEST_WAIT);
-            let wait = backoff(attempts, &entropy);
-            assert!((full / 2..=full).contains(&wait), "{wait:?} after {attempts}");
-        }
-        assert_ne!(backoff(9, &entropy), backoff(9, &entropy));
     }
 }

@@ -13,9 +13,10 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Url};
 use rustls::crypto::{CryptoProvider, ring};
+use store::backoff;
 use tokio::sync::Semaphore;
 
-use crate::breaker::{Breaker, backoff};
+use crate::breaker::Breaker;
 use crate::config::Settings;
 use crate::failure::Failure;
 

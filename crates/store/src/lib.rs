@@ -16,6 +16,7 @@
 //! To add an engine: a leaf crate `store-NAME` with one file per port it serves, and one line per port in its
 //! tests that runs the suite. To add a port: a file in `port/`, its fake, its suite, its row above.
 
+mod backoff;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letters;
@@ -30,6 +31,7 @@ mod repository;
 mod secret;
 mod tenants;
 
+pub use backoff::backoff;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use leases::Leases;
 pub use limits::SharedOrLocal;

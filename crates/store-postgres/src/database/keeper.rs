@@ -7,8 +7,9 @@ use std::time::Duration;
 use deadpool_postgres::{Client, ClientWrapper, HookError, Object, Pool, PoolError};
 use futures::future::join_all;
 use kernel::{Entropy, Error, codes};
+use store::backoff;
 
-use crate::breaker::{Breaker, backoff};
+use crate::breaker::Breaker;
 use crate::failure::Failure;
 
 const TIDY_EVERY: Duration = Duration::from_secs(1);

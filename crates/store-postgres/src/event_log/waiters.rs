@@ -9,11 +9,10 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 use kernel::{Entropy, Error, Result};
 use parking_lot::Mutex;
-use store::{Appended, Outcome, Topic};
+use store::{Appended, Outcome, Topic, backoff};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::AsyncMessage;
 
-use crate::breaker::backoff;
 use crate::config::{Settings, duration};
 use crate::database::{Background, connect_alone};
 use crate::event_log::topics::Topics;
