@@ -114,17 +114,20 @@ pub(crate) struct Rows(BTreeMap<(TenantId, &'static str), (ColumnTable, Vec<Colu
 impl Rows {
     pub(crate) fn add(&mut self, topic: &Topic, event: &Event) -> Result<()> {
         for (table, row) in rows_of(topic, event)? {
-            let entry = self.0.entry((event.tenant.clone(), table.name));
-            entry.or_insert_with(|| (table, Vec::new())).1.push(row);
+            self.put(&event.tenant, table, row);
         }
         Ok(())
     }
 
     fn add_quotes(&mut self, stored: &Stored) -> Result<()> {
         let Some(row) = row_of(stored.event.data_as()?, stored.offset)? else { return Ok(()) };
-        let entry = self.0.entry((stored.event.tenant.clone(), CURVE_QUOTES.name));
-        entry.or_insert_with(|| (CURVE_QUOTES, Vec::new())).1.push(row);
+        self.put(&stored.event.tenant, CURVE_QUOTES, row);
         Ok(())
+    }
+
+    fn put(&mut self, tenant: &TenantId, table: ColumnTable, row: ColumnRow) {
+        let entry = self.0.entry((tenant.clone(), table.name));
+        entry.or_insert_with(|| (table, Vec::new())).1.push(row);
     }
 
     /// Returns how many were not there yet.

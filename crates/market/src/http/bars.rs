@@ -1,9 +1,7 @@
 //! `GET /api/v1/market/bars/{instrument}`: bars of a range, as JSON, lines or CSV.
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::Response;
 use edge::extract::time;
 use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Error, Result, Timestamp, codes};
@@ -12,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::lines::{NEXT_FROM, csv, ndjson};
+use super::lines::Format;
 use super::{HttpState, earliest, latest};
 use crate::algorithms::bars::Interval;
 use crate::events::moment;
@@ -36,20 +34,6 @@ const HEADER: [&str; 13] = [
 
 pub(super) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new().routes(routes!(get))
-}
-
-/// How bars are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = BarFormat)]
-pub enum Format {
-    /// One object.
-    #[default]
-    Json,
-    /// An object a line.
-    Ndjson,
-    /// RFC 4180 with a header.
-    Csv,
 }
 
 /// Which bars.
@@ -215,17 +199,8 @@ async fn get(
     let answer = state.service.bars(&scope, &question).await?;
     let next_from = answer.next_from_us.map(moment);
     let lines: Vec<BarLine> = answer.bars.into_iter().map(BarLine::from).collect();
-    let told = next_from.map(|time| AppendHeaders([(NEXT_FROM, time.to_string())]));
-    Ok(match params.format {
-        Format::Json => {
-            let interval = question.interval.to_string();
-            Json(BarsResponse { instrument_id: instrument, interval, bars: lines, next_from }).into_response()
-        }
-        Format::Ndjson => {
-            (told, [(header::CONTENT_TYPE, "application/x-ndjson")], ndjson(&lines)?).into_response()
-        }
-        Format::Csv => {
-            (told, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&HEADER, &lines)?).into_response()
-        }
-    })
+    Ok(params.format.answer(&HEADER, lines, next_from, |bars| {
+        let interval = question.interval.to_string();
+        BarsResponse { instrument_id: instrument, interval, bars, next_from }
+    })?)
 }

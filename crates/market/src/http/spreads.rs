@@ -3,8 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::Response;
 use edge::extract::time;
 use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Result, Scope, Timestamp};
@@ -13,8 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::bars::{Format, default_interval, default_limit, interval_of};
-use super::lines::{NEXT_FROM, csv, ndjson};
+use super::bars::{default_interval, default_limit, interval_of};
+use super::lines::Format;
 use super::{HttpState, earliest, latest};
 use crate::events::moment;
 use crate::service::{KeptQuote, SpreadQuestion, ToldSpread};
@@ -257,18 +256,8 @@ async fn history(
     let answer = state.service.spreads(&scope, &question).await?;
     let next_from = answer.next_from_us.map(moment);
     let lines: Vec<SpreadLine> = answer.spreads.into_iter().map(SpreadLine::from).collect();
-    let told = next_from.map(|time| AppendHeaders([(NEXT_FROM, time.to_string())]));
-    Ok(match params.format {
-        Format::Json => {
-            let interval = question.interval.to_string();
-            Json(HistoryResponse { instrument_id: instrument, interval, spreads: lines, next_from })
-                .into_response()
-        }
-        Format::Ndjson => {
-            (told, [(header::CONTENT_TYPE, "application/x-ndjson")], ndjson(&lines)?).into_response()
-        }
-        Format::Csv => {
-            (told, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&HEADER, &lines)?).into_response()
-        }
-    })
+    Ok(params.format.answer(&HEADER, lines, next_from, |spreads| {
+        let interval = question.interval.to_string();
+        HistoryResponse { instrument_id: instrument, interval, spreads, next_from }
+    })?)
 }

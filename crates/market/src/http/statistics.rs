@@ -1,10 +1,8 @@
 //! `GET /api/v1/market/statistics/{instrument}`: mean, deviation, range, z-score and volatility of the closing prices of the last
 //! bars, bar by bar, as JSON, lines or CSV.
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::Response;
 use edge::extract::time;
 use edge::{ApiResult, Caller, Params, Path, check_range};
 use kernel::{Result, Timestamp};
@@ -13,8 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::bars::{Format, default_interval, default_limit, interval_of, state_name};
-use super::lines::{NEXT_FROM, csv, ndjson};
+use super::bars::{default_interval, default_limit, interval_of, state_name};
+use super::lines::Format;
 use super::{HttpState, earliest, latest};
 use crate::algorithms::bars::Change;
 use crate::events::moment;
@@ -196,21 +194,11 @@ async fn get(
     let answer = state.service.statistics(&scope, &question).await?;
     let next_from = answer.next_from_us.map(moment);
     let lines: Vec<WindowLine> = answer.lines.into_iter().map(WindowLine::from).collect();
-    let told = next_from.map(|time| AppendHeaders([(NEXT_FROM, time.to_string())]));
-    Ok(match params.format {
-        Format::Json => Json(StatisticsResponse {
-            instrument_id: instrument,
-            interval: question.bars.interval.to_string(),
-            window: question.window,
-            statistics: lines,
-            next_from,
-        })
-        .into_response(),
-        Format::Ndjson => {
-            (told, [(header::CONTENT_TYPE, "application/x-ndjson")], ndjson(&lines)?).into_response()
-        }
-        Format::Csv => {
-            (told, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&HEADER, &lines)?).into_response()
-        }
-    })
+    Ok(params.format.answer(&HEADER, lines, next_from, |statistics| StatisticsResponse {
+        instrument_id: instrument,
+        interval: question.bars.interval.to_string(),
+        window: question.window,
+        statistics,
+        next_from,
+    })?)
 }
