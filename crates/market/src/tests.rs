@@ -1,5 +1,7 @@
 //! The stages together, over engines in memory: what comes in is what goes out, whatever happens on the way.
 
+pub(crate) mod meddled;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

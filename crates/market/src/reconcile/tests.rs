@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use store::{Aggregation, Bucket, ColumnPage};
+use store::ColumnPage;
 use tokio::sync::Mutex;
 
 use super::*;
 use crate::MarketSettings;
 use crate::projection::PRICES;
 use crate::quality_report::{By, Question, report};
+use crate::tests::meddled::{Meddled, Meddler};
 use crate::tests::{Desk, MINUTE_MS, START_MS, scope, tick};
 use crate::topology;
 
@@ -78,7 +79,6 @@ async fn flags_are_counted_by_what_is_asked_for() {
 /// Rows that are written while they are read, as a server beside does it, or that are on the way for a while.
 #[derive(Debug)]
 struct Beside {
-    columns: Arc<dyn Columns>,
     desk: Option<Mutex<Desk>>,
     sequence: AtomicU64,
     /// So many pages from now on lack a row.
@@ -97,13 +97,8 @@ impl Beside {
 }
 
 #[async_trait]
-impl Columns for Beside {
-    async fn append(&self, scope: &Scope, table: ColumnTable, rows: Vec<ColumnRow>) -> Result<u64> {
-        self.columns.append(scope, table, rows).await
-    }
-
-    async fn scan(&self, scope: &Scope, table: ColumnTable, scan: &ColumnScan) -> Result<ColumnPage> {
-        let mut page = self.columns.scan(scope, table, scan).await?;
+impl Meddler for Beside {
+    async fn read(&self, page: &mut ColumnPage) {
         self.goes_on().await;
         let order = Ordering::Relaxed;
         if !page.rows.is_empty()
@@ -111,57 +106,10 @@ impl Columns for Beside {
         {
             page.rows.pop();
         }
-        Ok(page)
     }
 
-    async fn revisions(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: &str,
-        time_ns: i64,
-        id: &str,
-    ) -> Result<Vec<ColumnRow>> {
-        self.columns.revisions(scope, table, series, time_ns, id).await
-    }
-
-    async fn latest(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: &[&str],
-        as_of_ns: i64,
-    ) -> Result<Vec<ColumnRow>> {
-        self.columns.latest(scope, table, series, as_of_ns).await
-    }
-
-    async fn aggregate(&self, scope: &Scope, table: ColumnTable, asked: &Aggregation) -> Result<Vec<Bucket>> {
-        self.columns.aggregate(scope, table, asked).await
-    }
-
-    async fn series(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>> {
+    async fn before_series(&self) {
         self.goes_on().await;
-        self.columns.series(scope, table, after, limit).await
-    }
-
-    async fn delete(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: Option<&str>,
-        range: TimeRange,
-    ) -> Result<u64> {
-        self.columns.delete(scope, table, series, range).await
-    }
-
-    async fn erase(&self, scope: &Scope) -> Result<u64> {
-        self.columns.erase(scope).await
     }
 }
 
@@ -176,9 +124,10 @@ async fn what_comes_while_it_is_read_is_no_difference_and_what_is_lost_is() {
         }
         let same = desk.beside();
         let (columns, desk) = (Arc::clone(&desk.columns), Some(Mutex::new(desk)));
-        let beside = Beside { columns, desk, sequence: AtomicU64::new(1_000), lacking: AtomicUsize::new(0) };
+        let meddler = Beside { desk, sequence: AtomicU64::new(1_000), lacking: AtomicUsize::new(0) };
+        let beside = Meddled { columns, meddler };
         let found = look_at(&same, &beside).await;
-        assert!(beside.sequence.load(Ordering::Relaxed) > 1_004, "nothing came");
+        assert!(beside.meddler.sequence.load(Ordering::Relaxed) > 1_004, "nothing came");
         assert_eq!(found.differences(), differences, "{found:#?}");
     };
     check(false, 0).await;
@@ -190,7 +139,8 @@ async fn a_row_that_is_on_the_way_is_waited_for() {
     let check = async |lacking: usize, differences: usize| {
         let desk = a_desk().await;
         let (columns, lacking) = (Arc::clone(&desk.columns), AtomicUsize::new(lacking));
-        let beside = Beside { columns, desk: None, sequence: AtomicU64::new(0), lacking };
+        let beside =
+            Meddled { columns, meddler: Beside { desk: None, sequence: AtomicU64::new(0), lacking } };
         let found = look_at(&desk, &beside).await;
         assert_eq!(found.differences(), differences, "{found:#?}");
     };

@@ -15,13 +15,13 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use kernel::{Error, Result, Scope, Timestamp, codes};
+use kernel::{Error, Result, Timestamp, codes};
 use serde_json::Value;
-use store::{Aggregation, Bucket, ColumnPage, ColumnRow, ColumnScan, ColumnTable, Columns, TimeRange};
 
 use super::{Format, arrow, parquet, text};
 use crate::MarketSettings;
 use crate::service::export::{ExportTable, FieldKind, TABLES};
+use crate::tests::meddled::{Meddled, Meddler};
 use crate::tests::{Desk, MINUTE_MS, START_MS, scope};
 
 async fn whole(pieces: impl Stream<Item = Result<Bytes>>) -> Vec<u8> {
@@ -156,70 +156,13 @@ async fn an_arrow_stream_has_the_rows_of_the_lines() {
 
 /// An engine that is gone after so many pages.
 #[derive(Debug)]
-struct Gone {
-    columns: Arc<dyn Columns>,
-    pages: AtomicUsize,
-}
+struct Gone(AtomicUsize);
 
 #[async_trait]
-impl Columns for Gone {
-    async fn append(&self, scope: &Scope, table: ColumnTable, rows: Vec<ColumnRow>) -> Result<u64> {
-        self.columns.append(scope, table, rows).await
-    }
-
-    async fn scan(&self, scope: &Scope, table: ColumnTable, scan: &ColumnScan) -> Result<ColumnPage> {
-        let left = self.pages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pages| pages.checked_sub(1));
-        left.map_err(|_| Error::new(codes::UNAVAILABLE, "the engine is gone"))?;
-        self.columns.scan(scope, table, scan).await
-    }
-
-    async fn revisions(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: &str,
-        time_ns: i64,
-        id: &str,
-    ) -> Result<Vec<ColumnRow>> {
-        self.columns.revisions(scope, table, series, time_ns, id).await
-    }
-
-    async fn latest(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: &[&str],
-        as_of_ns: i64,
-    ) -> Result<Vec<ColumnRow>> {
-        self.columns.latest(scope, table, series, as_of_ns).await
-    }
-
-    async fn aggregate(&self, scope: &Scope, table: ColumnTable, asked: &Aggregation) -> Result<Vec<Bucket>> {
-        self.columns.aggregate(scope, table, asked).await
-    }
-
-    async fn series(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>> {
-        self.columns.series(scope, table, after, limit).await
-    }
-
-    async fn delete(
-        &self,
-        scope: &Scope,
-        table: ColumnTable,
-        series: Option<&str>,
-        range: TimeRange,
-    ) -> Result<u64> {
-        self.columns.delete(scope, table, series, range).await
-    }
-
-    async fn erase(&self, scope: &Scope) -> Result<u64> {
-        self.columns.erase(scope).await
+impl Meddler for Gone {
+    async fn before_page(&self) -> Result<()> {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pages| pages.checked_sub(1));
+        left.map(drop).map_err(|_| Error::new(codes::UNAVAILABLE, "the engine is gone"))
     }
 }
 
@@ -239,7 +182,8 @@ async fn an_export_that_cannot_go_on_ends_in_an_error_and_not_in_an_end() {
     let columns = Arc::clone(&desk.columns);
     let mut service = || {
         // Of two instruments, each in a page of its own.
-        desk.columns = Arc::new(Gone { columns: Arc::clone(&columns), pages: AtomicUsize::new(1) });
+        let meddler = Gone(AtomicUsize::new(1));
+        desk.columns = Arc::new(Meddled { columns: Arc::clone(&columns), meddler });
         desk.service()
     };
     let mut export = || service().export(&scope("desk"), prices, BTreeSet::new(), all_time()).unwrap();
