@@ -5,7 +5,6 @@ import datetime
 import http.client
 import os
 import pathlib
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -65,11 +64,8 @@ class Desk:
 
     def _start_broker(self):
         kafka.install(PROGRAMS)
-        folder, port = self.workbench.folder("kafka"), _processes.free_port()
-        self.broker = _processes.Process(kafka.command(PROGRAMS, folder, port), folder / "tansu.log")
+        self.broker, port = kafka.run(PROGRAMS, self.workbench.folder("kafka"))
         self.brokers = f"127.0.0.1:{port}"
-        self.broker.wait_until(lambda: kafka.answers(port))
-        _index_headers(folder / "tansu.db")
         return f'[storage.kafka]\nurl = "kafka://{self.brokers}"\npartitions = {PARTITIONS}\n{self.kafka_settings}'
 
     def _start_database(self):
@@ -140,13 +136,6 @@ class Desk:
         except (OSError, http.client.HTTPException):
             return None
         return total
-
-
-def _index_headers(database):
-    """The broker looks up the headers of each record that it hands over, in a table without an index: each record would cost
-    a look at those of all records of all topics."""
-    with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection, connection:
-        connection.execute("CREATE INDEX IF NOT EXISTS header_place ON header (topition, offset_id)")
 
 
 class Feed:

@@ -4,10 +4,12 @@ The build takes about 20 minutes of one core. It is started as one broker; a tes
 program's path and starts its own.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 
@@ -34,18 +36,32 @@ def install(cache: pathlib.Path):
 
 
 def start(cache: pathlib.Path, folder: pathlib.Path):
-    port = free_port()
-    broker = Process(command(cache, folder, port), folder / "tansu.log")
-    try:
-        broker.wait_until(lambda: answers(port))
-    except BaseException:
-        stop_all([broker])
-        raise
+    broker, port = run(cache, folder)
     environment = {
         "WATERSHED_TEST_KAFKA_URL": f"kafka://127.0.0.1:{port}",
         "WATERSHED_TEST_KAFKA_BROKER": str(program(cache)),
     }
     return environment, lambda: stop_all([broker])
+
+
+def run(cache: pathlib.Path, folder: pathlib.Path):
+    """A broker that answers, and the port that it does so on."""
+    port = free_port()
+    broker = Process(command(cache, folder, port), folder / "tansu.log")
+    try:
+        broker.wait_until(lambda: answers(port))
+        _index_headers(folder / "tansu.db")
+    except BaseException:
+        stop_all([broker])
+        raise
+    return broker, port
+
+
+def _index_headers(database):
+    """The broker looks up the headers of each record that it hands over, in a table without an index: each record would cost
+    a look at those of all records of all topics."""
+    with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        connection.execute("CREATE INDEX IF NOT EXISTS header_place ON header (topition, offset_id)")
 
 
 def command(cache, folder, port):
