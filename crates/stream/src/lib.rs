@@ -27,6 +27,7 @@ mod operator;
 mod operators;
 mod projector;
 mod repeats;
+mod silence;
 mod sink;
 mod source;
 mod task;

@@ -8,7 +8,7 @@
 //! which is then tried again and told in [`Worker::standings`].
 //!
 //! It writes a punctuation for each tenant that was silent for `idle_after`, where that closes or settles something, and
-//! never more often than that.
+//! never more often than that. A tenant whose events wait in a stage before is not silent (`silence`).
 //!
 //! Partitions that are added to the topic while it runs are taken like the others. A source that is away is waited for,
 //! also at the start.
@@ -21,13 +21,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use store::{EventLog, Extent, Leases};
+use store::{EventLog, Extent, Leases, Topic};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event_time::Punctuation;
+use crate::silence::{Handed, Silence};
 use crate::{Counts, FENCED, HISTORY_GONE, Step, Task, TaskParts, TaskSettings, Topology, Totals};
 
 /// Keys that are tried until the log puts a punctuation where it belongs.
@@ -79,7 +80,7 @@ pub struct Standing {
     pub held: usize,
     /// The first offset that is not taken.
     pub next_offset: u64,
-    /// Events in the partition that are not taken, as of a second ago.
+    /// Events in the partition that are not taken, as of a second ago, or of the last try where it fails.
     pub lag_events: u64,
     /// By tenant for whom something waits for a time that the clock has passed, the watermark in milliseconds since 1970.
     pub watermarks_ms: BTreeMap<TenantId, i64>,
@@ -92,22 +93,19 @@ pub struct Standing {
 /// Runs the tasks of one topology.
 #[derive(Debug)]
 pub struct Worker {
-    topology: Arc<Topology>,
-    parts: TaskParts,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) parts: TaskParts,
     /// Where punctuations are written.
     log: Arc<dyn EventLog>,
     leases: Leases,
-    clock: Arc<dyn Clock>,
-    settings: WorkerSettings,
-    standings: Mutex<BTreeMap<u32, Standing>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: WorkerSettings,
+    pub(crate) standings: Mutex<BTreeMap<u32, Standing>>,
     counted: Mutex<Totals>,
-}
-
-/// When each tenant of a partition last moved, and the key that leads a punctuation there.
-#[derive(Debug, Default)]
-struct Silence {
-    seen: BTreeMap<TenantId, (i64, Duration)>,
-    key: BTreeMap<TenantId, String>,
+    /// Runs the stage that writes the topic.
+    pub(crate) feeder: Option<Arc<Self>>,
+    /// By partition, what was handed on for others.
+    pub(crate) handed: Mutex<BTreeMap<u32, Handed>>,
 }
 
 /// What the group was told last, and when.
@@ -135,8 +133,21 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: WorkerSettings,
     ) -> Self {
-        let (standings, counted) = (Mutex::default(), Mutex::default());
-        Self { topology, parts, log, leases, clock, settings, standings, counted }
+        let (standings, counted, handed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { topology, parts, log, leases, clock, settings, standings, counted, feeder: None, handed }
+    }
+
+    /// After another one, which writes the topic that this one reads: what waits there may still come, and nobody is silent
+    /// meanwhile.
+    #[must_use]
+    pub fn after(self, feeder: Option<Arc<Self>>) -> Self {
+        Self { feeder, ..self }
+    }
+
+    /// Whether its stage writes this topic, dead letters aside.
+    #[must_use]
+    pub fn writes(&self, topic: &Topic) -> bool {
+        self.topology.outputs().contains(topic)
     }
 
     /// By partition that this process has, where its task stands.
@@ -209,6 +220,7 @@ impl Worker {
                 let (topology, error) = (self.topology.name(), error.chain());
                 warn!(topology, partition, error, "a task stopped and is opened again");
                 self.standings.lock().entry(partition).or_default().failure = Some(error);
+                self.look_behind(partition).await;
             } else {
                 self.standings.lock().remove(&partition);
             }
@@ -217,6 +229,20 @@ impl Worker {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Notes how far a partition that does not go on is behind by now, where that can be known.
+    async fn look_behind(&self, partition: u32) {
+        let (records, settings) = (&self.parts.records, &self.settings.task);
+        let looked = Task::look(&self.topology, records, settings, partition).await;
+        let extents = self.parts.source.extents().await.unwrap_or_default();
+        let Some(extent) = extents.iter().find(|extent| extent.partition == partition) else { return };
+        let mut standings = self.standings.lock();
+        let standing = standings.entry(partition).or_default();
+        if let Ok(looked) = looked {
+            standing.next_offset = looked.map_or(extent.first, |(next, _)| next);
+        }
+        standing.lag_events = extent.next.saturating_sub(standing.next_offset);
     }
 
     async fn give_up(&self, partition: u32) {
@@ -280,8 +306,10 @@ impl Worker {
             *pause = FIRST_PAUSE;
             self.note(partition, &mut task, &mut end).await?;
             self.tell(partition, task.next_offset(), &mut told).await;
-            let now_ms = self.clock.now().as_millisecond();
-            for tenant in self.silent(&mut task, now_ms, &mut silence) {
+            // It may hand on what others made, to sinks that are slow.
+            let looking = self.silent(&mut task, &mut silence);
+            let (silent, now_ms) = self.keeping(partition, looking).await;
+            for tenant in silent {
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
             }
             match step {
@@ -348,28 +376,6 @@ impl Worker {
         if let Err(error) = self.log.commit(group, self.topology.input(), partition, next).await {
             warn!(group, partition, error = %error.chain(), "tools that show the lag were not told");
         }
-    }
-
-    /// The tenants that did not move for a while, and for whom something waits for the time that it is.
-    fn silent(&self, task: &mut Task, now_ms: i64, silence: &mut Silence) -> Vec<TenantId> {
-        let now = self.clock.elapsed();
-        let mut silent = Vec::new();
-        for (tenant, at_ms) in task.watermarks() {
-            let seen = silence.seen.entry(tenant.clone()).or_insert((at_ms, now));
-            if seen.0 != at_ms {
-                *seen = (at_ms, now);
-            } else if now.saturating_sub(seen.1) >= self.settings.idle_after {
-                silent.push(tenant.clone());
-            }
-        }
-        let watermark_ms = now_ms.saturating_sub(self.topology.event_time.delay_ms);
-        silent.retain(|tenant| task.due_ms(tenant).is_some_and(|due_ms| due_ms <= watermark_ms));
-        for tenant in &silent {
-            if let Some(seen) = silence.seen.get_mut(tenant) {
-                seen.1 = now;
-            }
-        }
-        silent
     }
 
     /// Writes a punctuation to its partition. Those that land elsewhere on the way say so and are passed over.

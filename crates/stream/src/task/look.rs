@@ -59,19 +59,38 @@ impl Task {
         settings: &TaskSettings,
         partition: u32,
     ) -> Result<()> {
+        Self::deliver_unless(topology, records, sink, settings, partition, None).await.map(drop)
+    }
+
+    /// As [`Task::deliver_last`], unless the last commit is the one that is `known` to be delivered; which one it is, by its
+    /// number. A commit that came meanwhile says that the one before it was delivered.
+    pub(crate) async fn deliver_unless(
+        topology: &Topology,
+        records: &Arc<dyn Records>,
+        sink: &dyn Sink,
+        settings: &TaskSettings,
+        partition: u32,
+        known: Option<u64>,
+    ) -> Result<Option<u64>> {
         let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
-        let Some(found) = shelf.head().await? else { return Ok(()) };
+        let Some(found) = shelf.head().await? else { return Ok(None) };
         let head = Head::read(&found.body, topology)?;
-        let Some(pages) = head.outbox else { return Ok(()) };
+        let commit = Some(head.commits);
+        let Some(pages) = head.outbox.filter(|_| known != commit) else { return Ok(commit) };
         let bytes = match shelf.read(Kind::Outbox, pages).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 // The next commit takes them away, and comes after their delivery.
                 let now = shelf.head().await?.map(|found| Head::read(&found.body, topology)).transpose()?;
-                return if now.is_some_and(|now| now.commits > head.commits) { Ok(()) } else { Err(error) };
+                return if now.is_some_and(|now| now.commits > head.commits) {
+                    Ok(commit)
+                } else {
+                    Err(error)
+                };
             }
         };
-        sink.deliver(Output::read_all(&bytes)?).await
+        sink.deliver(Output::read_all(&bytes)?).await?;
+        Ok(commit)
     }
 }
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use kernel::{Error, ErrorCode, ErrorKind, Event, Result, TenantId};
 use store::Stored;
+use tracing::warn;
 
 pub use head::Totals;
 pub use settings::{Step, TaskParts, TaskSettings};
@@ -133,6 +134,11 @@ impl Task {
         let extents = self.parts.source.extents().await?;
         let extent = extents.iter().find(|extent| extent.partition == self.partition);
         if let Some(first) = extent.map(|extent| extent.first).filter(|first| *first > next) {
+            if self.settings.passes_gaps {
+                let (topology, partition) = (self.topology.name(), self.partition);
+                warn!(topology, partition, from = next, to = first, "events were cut before they were taken");
+                return Ok(());
+            }
             let message = format!(
                 "events {next} to {} of partition {} of `{}` were cut before `{}` took them; restore them from a \
                  backup, or begin a new namespace after them",

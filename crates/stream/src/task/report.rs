@@ -15,6 +15,11 @@ impl Task {
         self.head.next_offset
     }
 
+    /// Which part of the topic it takes.
+    pub(crate) fn partition(&self) -> u32 {
+        self.partition
+    }
+
     /// Whether everything that it counted is committed.
     pub(crate) fn is_committed(&self) -> bool {
         !self.is_broken

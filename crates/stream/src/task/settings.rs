@@ -35,6 +35,8 @@ pub struct TaskSettings {
     pub begins_at_end: bool,
     /// The first offset that is not taken any more.
     pub until: Option<u64>,
+    /// Whether events that were cut before they were taken are passed over, with a warning: for what remembers nothing.
+    pub passes_gaps: bool,
     /// Whether the log keeps what is written to it twice: outputs then say where they are from, and inputs that come again
     /// are dropped by it.
     pub log_keeps_repeats: bool,
@@ -50,6 +52,7 @@ impl Default for TaskSettings {
             from: None,
             begins_at_end: false,
             until: None,
+            passes_gaps: false,
             log_keeps_repeats: false,
         }
     }
