@@ -7,8 +7,10 @@
 
 pub mod bars;
 pub mod curves;
+mod expression;
 pub mod feeds;
 pub mod forecasting;
 pub mod instruments;
+pub mod projections;
 pub mod quality;
 pub mod ticks;

@@ -8,12 +8,11 @@
 //! envelope; a raw payload that travels as JSON text is read. Numbers are doubles; a sequence number
 //! that doubles cannot hold is refused. A name that is missing leaves the field out.
 //!
-//! It refuses messages of more than [`MOST_BYTES`], and expressions that could take long (see [`expression`]). Of a name that
+//! It refuses messages of more than [`MOST_BYTES`], and expressions that could take long (see `algorithms::expression`). Of a name that
 //! stands twice in one object the last one counts, where a mapping would refuse the message.
 //!
 //! To add a field of ticks: a variant of [`Field`], and its name in the default mapping.
 
-mod expression;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::expression::{Expression, Language, Seen};
 use super::ticks::time::TimeUnit;
 use super::ticks::{Mapping, MappingFault, Normaliser, Rejection, RejectionCode};
-use expression::{Expression, Language, Seen};
 
 /// The longest message of a feed.
 pub const MOST_BYTES: usize = 64 << 10;
@@ -186,7 +185,7 @@ impl Feeds {
             let reason = format!("there are at most {MOST_FEEDS} feeds");
             return Err(FeedFault { at: String::new(), reason });
         }
-        let language = Language::default();
+        let language = Language::of(&["message", "payload"]);
         let mut ready: Vec<Ready> = Vec::new();
         for feed in feeds {
             if ready.iter().any(|other| other.feed.name == feed.name) {
@@ -195,6 +194,11 @@ impl Feeds {
             ready.push(Ready::new(feed, mapping, &language)?);
         }
         Ok(Self { ready, language })
+    }
+
+    /// As they were declared.
+    pub fn declared(&self) -> impl Iterator<Item = &Feed> {
+        self.ready.iter().map(|ready| &ready.feed)
     }
 
     /// The message as its feed has it; none where it is of no feed.
@@ -216,7 +220,7 @@ impl Feeds {
         }
         let Ok(message) = serde_json::from_slice::<Map<String, Value>>(message) else { return Ok(None) };
         let payload = payload_of(&message);
-        let seen = Seen::new(&self.language, &message, &payload);
+        let seen = Seen::new(&self.language, &[&message, &payload]);
         for ready in std::iter::once(first).chain(candidates) {
             if ready.is_of(&seen)? {
                 return ready.write(&message, &payload, &source, &seen).map(Some);

@@ -1,7 +1,7 @@
-//! Expressions of feeds: what they may be made of, and what they give.
+//! Expressions in CEL (github.com/google/cel-spec) that configuration has: what they may be made of, and what they give.
 //!
 //! It refuses more than 2,000 bytes, deep nesting, loops (`all`, `exists`, `map`, `filter`), maps, and functions that are not
-//! among [`FUNCTIONS`]: what is left reads or copies the message as often as it names it, and a message is bounded.
+//! among [`FUNCTIONS`]: what is left reads or copies what it is given as often as it names it, and that is bounded.
 //!
 //! To allow one more function: a line in [`FUNCTIONS`]; it must take time in proportion to its arguments.
 
@@ -22,18 +22,14 @@ const MAX_OPERATORS: usize = 200;
 const MAX_MESSAGE_CHARS: usize = 200;
 /// The longest text that an expression gives, in bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
-const VARIABLES: [&str; 2] = ["message", "payload"];
 const FUNCTIONS: [&str; 9] =
     ["size", "contains", "startsWith", "endsWith", "int", "uint", "double", "string", "bool"];
 
 /// What expressions are compiled and evaluated by.
 #[derive(Clone)]
-pub(super) struct Language(Arc<Env>);
-
-impl Default for Language {
-    fn default() -> Self {
-        Self(Arc::new(Env::stdlib()))
-    }
+pub(super) struct Language {
+    env: Arc<Env>,
+    variables: &'static [&'static str],
 }
 
 impl fmt::Debug for Language {
@@ -54,37 +50,39 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// A message in the form that expressions read.
+/// What expressions read.
 pub(super) struct Seen {
     context: Context<'static, 'static>,
 }
 
 impl Seen {
-    pub(super) fn new(
-        language: &Language,
-        message: &Map<String, Value>,
-        payload: &Map<String, Value>,
-    ) -> Self {
-        let mut context = Context::with_env(Arc::clone(&language.0));
-        for (name, object) in [("message", message), ("payload", payload)] {
+    /// By the variables of the language, in their order.
+    pub(super) fn new(language: &Language, objects: &[&Map<String, Value>]) -> Self {
+        let mut context = Context::with_env(Arc::clone(&language.env));
+        for (name, object) in language.variables.iter().zip(objects) {
             // A JSON object has this form; where it had none, its name would not be known.
-            let _ = context.add_variable(name, Doubles::Object(object));
+            let _ = context.add_variable(*name, Doubles::Object(object));
         }
         Self { context }
     }
 }
 
 impl Language {
+    /// Of expressions that know these names.
+    pub(super) fn of(variables: &'static [&'static str]) -> Self {
+        Self { env: Arc::new(Env::stdlib()), variables }
+    }
+
     pub(super) fn compile(&self, text: &str) -> Result<Expression, String> {
         if text.len() > MOST_BYTES {
             return Err(format!("an expression has at most {MOST_BYTES} bytes, this one {}", text.len()));
         }
         check_brackets(text)?;
-        let program = self.0.compile(text).map_err(|errors| {
+        let program = self.env.compile(text).map_err(|errors| {
             let told = errors.to_string();
             told.lines().next().unwrap_or("cannot be parsed").to_owned()
         })?;
-        check(program.expression(), 0)?;
+        check(program.expression(), self.variables, 0)?;
         Ok(Expression { program, text: text.to_owned() })
     }
 }
@@ -95,28 +93,42 @@ impl Expression {
         self.text.contains(name)
     }
 
-    /// What it gives for a message, as JSON; none where it is null or asks for a name that is not there.
+    /// What it gives, as JSON; none where it is null or asks for a name that is not there.
     pub(super) fn value(&self, seen: &Seen) -> Result<Option<Value>, String> {
-        let found = match self.program.execute(&seen.context) {
-            Ok(found) => found,
-            Err(ExecutionError::NoSuchKey(_)) => return Ok(None),
-            Err(error) => return Err(error.to_string().chars().take(MAX_MESSAGE_CHARS).collect()),
-        };
-        Ok(Some(match found {
-            cel::Value::Null => return Ok(None),
-            cel::Value::Bool(value) => Value::from(value),
-            cel::Value::Int(value) => Value::from(value),
-            cel::Value::UInt(value) => Value::from(value),
-            // NaN and infinities have no JSON form; as text they are told for what they are.
-            cel::Value::Float(value) if !value.is_finite() => Value::from(value.to_string()),
-            cel::Value::Float(value) => Value::from(value),
-            cel::Value::String(text) if text.len() <= MAX_TEXT_BYTES => Value::from(text.as_str()),
-            cel::Value::String(text) => {
-                return Err(format!("it gives a text of {} bytes, {MAX_TEXT_BYTES} at most", text.len()));
-            }
-            _ => return Err("it gives neither a number, a text, true nor false".to_owned()),
-        }))
+        json(self.found(seen)?)
     }
+
+    /// The same, but for NaN and infinities, which are refused.
+    pub(super) fn finite_value(&self, seen: &Seen) -> Result<Option<Value>, String> {
+        match self.found(seen)? {
+            cel::Value::Float(value) if !value.is_finite() => Err(format!("it gives {value}")),
+            found => json(found),
+        }
+    }
+
+    fn found(&self, seen: &Seen) -> Result<cel::Value, String> {
+        match self.program.execute(&seen.context) {
+            Err(ExecutionError::NoSuchKey(_)) => Ok(cel::Value::Null),
+            found => found.map_err(|error| error.to_string().chars().take(MAX_MESSAGE_CHARS).collect()),
+        }
+    }
+}
+
+fn json(found: cel::Value) -> Result<Option<Value>, String> {
+    Ok(Some(match found {
+        cel::Value::Null => return Ok(None),
+        cel::Value::Bool(value) => Value::from(value),
+        cel::Value::Int(value) => Value::from(value),
+        cel::Value::UInt(value) => Value::from(value),
+        // NaN and infinities have no JSON form; as text they are told for what they are.
+        cel::Value::Float(value) if !value.is_finite() => Value::from(value.to_string()),
+        cel::Value::Float(value) => Value::from(value),
+        cel::Value::String(text) if text.len() <= MAX_TEXT_BYTES => Value::from(text.as_str()),
+        cel::Value::String(text) => {
+            return Err(format!("it gives a text of {} bytes, {MAX_TEXT_BYTES} at most", text.len()));
+        }
+        _ => return Err("it gives neither a number, a text, true nor false".to_owned()),
+    }))
 }
 
 /// Bounds the recursion of the parser before it begins.
@@ -136,25 +148,26 @@ fn check_brackets(text: &str) -> Result<(), String> {
     if operators > MAX_OPERATORS { Err("too many operators".to_owned()) } else { Ok(()) }
 }
 
-fn check(expression: &IdedExpr, depth: usize) -> Result<(), String> {
+fn check(expression: &IdedExpr, variables: &[&str], depth: usize) -> Result<(), String> {
+    let check = |inner: &IdedExpr| check(inner, variables, depth + 1);
     if depth > MAX_DEPTH {
         return Err(format!("an expression is nested at most {MAX_DEPTH} deep"));
     }
     match &expression.expr {
-        Expr::Ident(name) if !VARIABLES.contains(&name.as_str()) => {
-            Err(format!("`{name}` is not known; use {}", VARIABLES.join(", ")))
+        Expr::Ident(name) if !variables.contains(&name.as_str()) => {
+            Err(format!("`{name}` is not known; use {}", variables.join(", ")))
         }
         Expr::Call(call) => {
             let is_function = call.func_name.starts_with(|first: char| first.is_ascii_alphabetic());
             if is_function && !FUNCTIONS.contains(&call.func_name.as_str()) {
                 return Err(format!("`{}` is not known; use {}", call.func_name, FUNCTIONS.join(", ")));
             }
-            call.target.iter().try_for_each(|target| check(target, depth + 1))?;
-            call.args.iter().try_for_each(|argument| check(argument, depth + 1))
+            call.target.iter().try_for_each(|target| check(target))?;
+            call.args.iter().try_for_each(check)
         }
         Expr::Comprehension(_) => Err("`all`, `exists`, `map` and `filter` cannot stand here".to_owned()),
-        Expr::List(list) => list.elements.iter().try_for_each(|element| check(element, depth + 1)),
-        Expr::Select(select) => check(&select.operand, depth + 1),
+        Expr::List(list) => list.elements.iter().try_for_each(check),
+        Expr::Select(select) => check(&select.operand),
         Expr::Map(_) | Expr::Struct(_) => Err("maps and messages cannot be made here".to_owned()),
         _ => Ok(()),
     }
