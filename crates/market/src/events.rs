@@ -36,6 +36,8 @@ pub mod kinds {
     pub const CORRECTED_ROW: &str = "market.row.corrected.v1";
     /// A price that is newer than the one before.
     pub const LATEST_PRICE: &str = "market.price.latest.v1";
+    /// What a custom projection made of an event; no log has it.
+    pub const CUSTOM: &str = "market.projection.custom.v1";
     /// What was quoted of a curve at one time.
     pub const CURVE_QUOTES: &str = "market.curve.quotes.v1";
 }

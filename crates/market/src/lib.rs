@@ -5,8 +5,10 @@
 //! - [`topology`]: the stages from raw ticks to bars and latest prices. [`projection`]: what they make, as rows.
 //! - [`backfill`]: what the rules of now would make of the raw ticks, beside what was made of them.
 //! - [`quality_report`] and [`reconcile`]: what an operator asks about rows. [`samples`]: ticks that are made up.
+//! - [`custom`]: what projections of the settings keep, by key.
 //! - `retention`: how long events stay in the topics.
-//! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP. `cached`: newest prices in Redis.
+//! - [`views`]: what requests read. [`service`]: the questions. [`http`]: the same over HTTP. `cached`: what is served
+//!   from Redis.
 //!
 //! | question | answer |
 //! |---|---|
@@ -27,6 +29,7 @@
 pub mod algorithms;
 pub mod backfill;
 mod cached;
+pub mod custom;
 pub mod events;
 pub mod http;
 pub mod metrics;
@@ -50,17 +53,18 @@ use edge::http::health::Check;
 use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result};
 use prometheus_client::registry::Registry as Metrics;
-use store::{Blobs, Cache, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records};
+use store::{Blobs, Cache, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records, Topic};
 use stream::{
-    LogSource, Projector, ProjectorParts, ProjectorSettings, Source, StreamMetrics, TaskParts, TaskSettings,
-    Topology, Worker, WorkerSettings,
+    LogSource, Projector, ProjectorParts, ProjectorSettings, Sink, Source, StreamMetrics, TaskParts,
+    TaskSettings, Topology, Worker, WorkerSettings,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
 
-use cached::PriceCache;
+use cached::Writer;
+use custom::{Custom, CustomSink, Sweeper};
 use http::HttpState;
 use metrics::{LiveMetrics, StageMetrics};
 use owner::{BrokerTicks, MarketOwner};
@@ -68,12 +72,12 @@ use projection::ProjectionSink;
 use retention::Keeper;
 use service::Service;
 use service::live::Live;
-use topology::{AGGREGATION, ENRICHED_TICKS, RAW_TICKS};
+use topology::{AGGREGATION, CUSTOM, ENRICHED_TICKS, RAW_TICKS};
 use views::MarketViews;
 
 pub use settings::{
     BarSettings, Calendars, InstrumentTerms, KnownSlots, MarketSettings, PriceCacheSettings, Rules,
-    StageSettings, StreamSettings, TaxonomySettings, TermsTable,
+    StageSettings, StreamSettings, TaxonomySettings, TermsTable, TopologyFile,
 };
 
 /// Between two tries of what an engine that is away did not answer.
@@ -93,7 +97,7 @@ pub struct MarketParts {
     pub records: Arc<dyn Records>,
     /// Prices and bars.
     pub columns: Arc<dyn Columns>,
-    /// Newest prices, where the settings want them there.
+    /// What others read there, where the settings want it.
     pub cache: Arc<dyn Cache>,
     /// Checkpoints of the view.
     pub blobs: Arc<dyn Blobs>,
@@ -164,6 +168,8 @@ impl Topics {
             task: TaskSettings {
                 batch: ReadLimit { events: settings.stages.batch_events, ..ReadLimit::default() },
                 begins_at_end: self.begin_at_end && *stage.input() == RAW_TICKS,
+                // They may have been away from the settings for longer than events stay.
+                passes_gaps: name.starts_with(CUSTOM),
                 ..self.task()
             },
             lease: self.lease.unwrap_or(usual.lease),
@@ -179,13 +185,15 @@ impl Topics {
 pub struct Market {
     owner: Arc<MarketOwner>,
     service: Arc<Service>,
+    custom: Arc<Custom>,
     live: Arc<Live>,
     projector: Arc<Projector<MarketViews>>,
     workers: Vec<(String, Arc<Worker>)>,
     keeper: Option<Keeper>,
+    sweeper: Option<Sweeper>,
     log: Arc<dyn EventLog>,
     columns: Arc<dyn Columns>,
-    cached: Option<PriceCache>,
+    cached: Vec<Writer>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -216,22 +224,24 @@ impl Market {
         let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
         let projector = Arc::new(projector);
         let keeper = keeper(&parts, settings, &rules, &projector)?;
-        let cached = settings.cache.enabled.then(|| {
-            let (views, cache) = (Arc::clone(&views), Arc::clone(&parts.cache));
-            let ttl_max = Duration::from_secs(settings.cache.ttl_seconds);
-            PriceCache::new(views, cache, Arc::clone(&parts.clock), Arc::clone(&parts.entropy), ttl_max)
+        let ttl_max = settings.cache.enabled.then(|| Duration::from_secs(settings.cache.ttl_seconds));
+        let cached = ttl_max.map(|ttl_max| cached::all(&parts, &rules, &views, ttl_max));
+        let sweeper = rules.projections.declared().next().map(|_| {
+            Sweeper::new(Arc::clone(&parts.records), Arc::clone(&rules), Arc::clone(&parts.clock))
         });
         let live = Live::new(Arc::clone(&log), settings.streams.clone(), LiveMetrics::register(metrics));
         Ok(Self {
             owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
+            custom: Arc::new(Custom::new(Arc::clone(&rules), Arc::clone(&parts.records))),
             service: Arc::new(Service::new(rules, views, Arc::clone(&columns), Arc::clone(&log))),
             live: Arc::new(live),
             projector,
             workers,
             keeper,
+            sweeper,
             log,
             columns,
-            cached: cached.transpose()?,
+            cached: cached.transpose()?.unwrap_or_default(),
             background: Vec::new(),
         })
     }
@@ -256,7 +266,9 @@ impl Market {
 
     /// The endpoints.
     pub fn routes(&self, ingest: Ingest) -> OpenApiRouter {
-        http::routes(HttpState { service: Arc::clone(&self.service), ingest, live: Arc::clone(&self.live) })
+        let (service, custom, live) =
+            (Arc::clone(&self.service), Arc::clone(&self.custom), Arc::clone(&self.live));
+        http::routes(HttpState { service, custom, ingest, live })
     }
 
     /// What a probe tells of this domain.
@@ -276,13 +288,13 @@ impl Market {
     }
 
     /// Runs the stages in the background until `stop`, from the first raw tick on, keeps the topics short, and
-    /// writes prices to the cache.
+    /// keeps the cache current.
     pub fn start(&mut self, stop: &CancellationToken) {
-        if let Some(cached) = self.cached.take() {
+        for writer in std::mem::take(&mut self.cached) {
             let (log, stop) = (Arc::clone(&self.log), stop.clone());
             let run = async move {
-                if stop.run_until_cancelled(first_tick(log.as_ref())).await.is_some() {
-                    cached.run(stop).await;
+                if stop.run_until_cancelled(first_event(log.as_ref(), &writer.topic())).await.is_some() {
+                    writer.run(stop).await;
                 }
             };
             self.background.push(tokio::spawn(run));
@@ -290,10 +302,13 @@ impl Market {
         if let Some(keeper) = self.keeper.take() {
             self.background.push(tokio::spawn(keeper.run(stop.clone())));
         }
+        if let Some(sweeper) = self.sweeper.take() {
+            self.background.push(tokio::spawn(sweeper.run(stop.clone())));
+        }
         for (_, worker) in &self.workers {
             let (worker, log, stop) = (Arc::clone(worker), Arc::clone(&self.log), stop.clone());
             let run = async move {
-                if stop.run_until_cancelled(first_tick(log.as_ref())).await.is_some() {
+                if stop.run_until_cancelled(first_event(log.as_ref(), &RAW_TICKS)).await.is_some() {
                     run(worker, &stop).await;
                 }
             };
@@ -336,8 +351,12 @@ fn workers(
         if parts.is_alone { "alone".to_owned() } else { format!("{:016x}", parts.entropy.next_u64()) };
     let leases = Leases::new(Arc::clone(&parts.records), Arc::clone(&parts.clock), holder);
     let (topics, clock) = (&parts.topics, &parts.clock);
-    let sink = Arc::new(ProjectionSink::new(Arc::clone(&topics.log), Arc::clone(&parts.columns)));
-    let worker = |topology: Topology| {
+    let rows: Arc<dyn Sink> =
+        Arc::new(ProjectionSink::new(Arc::clone(&topics.log), Arc::clone(&parts.columns)));
+    let custom: Arc<dyn Sink> =
+        Arc::new(CustomSink::new(Arc::clone(&topics.log), Arc::clone(&parts.records), Arc::clone(clock)));
+    let mut made: Vec<(String, Arc<Worker>)> = Vec::new();
+    for topology in topology::all(rules)?.into_iter().chain(topology::custom(rules)?) {
         let name = topology.name().to_owned();
         let log = Arc::clone(&topics.log);
         let source: Arc<dyn Source> = if topics.are_of_brokers && *topology.input() == RAW_TICKS {
@@ -345,14 +364,16 @@ fn workers(
         } else {
             Arc::new(LogSource::new(Arc::clone(&log), topology.input().clone()))
         };
-        let parts_of_task =
-            TaskParts { source, sink: Arc::clone(&sink) as Arc<_>, records: Arc::clone(&parts.records) };
+        let sink = if topology.outputs().contains(&topology::KEPT) { &custom } else { &rows };
+        let parts_of_task = TaskParts { source, sink: Arc::clone(sink), records: Arc::clone(&parts.records) };
         let settings = topics.worker(&topology, settings);
         let (topology, clock) = (Arc::new(topology), Arc::clone(clock));
+        let feeder = made.iter().find(|(_, before)| before.writes(topology.input()));
+        let feeder = feeder.map(|(_, before)| Arc::clone(before));
         let worker = Worker::new(topology, parts_of_task, log, leases.clone(), clock, settings);
-        (name, Arc::new(worker))
-    };
-    Ok(topology::all(rules)?.into_iter().map(worker).collect())
+        made.push((name, Arc::new(worker.after(feeder))));
+    }
+    Ok(made)
 }
 
 /// Who cuts the topics, where the settings say how old an event may become.
@@ -366,34 +387,33 @@ fn keeper(
     Ok(Some(Keeper {
         topics: parts.topics.clone(),
         records: Arc::clone(&parts.records),
-        stages: topology::all(rules)?,
+        stages: topology::all(rules)?.into_iter().chain(topology::custom(rules)?).collect(),
         view: Arc::clone(view),
         clock: Arc::clone(&parts.clock),
         days,
     }))
 }
 
-/// Returns once a raw tick ever came, so that who has no market data pays nothing for it.
-async fn first_tick(log: &dyn EventLog) {
+/// Returns once something ever came to a topic, so that who has no market data pays nothing for it.
+async fn first_event(log: &dyn EventLog, topic: &Topic) {
     loop {
-        match is_used(log).await {
+        match is_used(log, topic).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
-                warn!(error = %error.chain(), "whether there are ticks is not known yet, trying again");
+                warn!(%topic, error = %error.chain(), "whether a topic is used is not known yet, trying again");
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn is_used(log: &dyn EventLog) -> Result<bool> {
-    let extents = log.extents(&RAW_TICKS).await?;
+async fn is_used(log: &dyn EventLog, topic: &Topic) -> Result<bool> {
+    let extents = log.extents(topic).await?;
     if extents.iter().any(|extent| extent.next > 0) {
         return Ok(true);
     }
-    let topic = RAW_TICKS;
-    let waits: Vec<_> = extents.iter().map(|extent| log.wait(&topic, extent.partition, 0)).collect();
+    let waits: Vec<_> = extents.iter().map(|extent| log.wait(topic, extent.partition, 0)).collect();
     if waits.is_empty() {
         return Ok(false);
     }

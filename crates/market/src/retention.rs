@@ -2,7 +2,8 @@
 //!
 //! An event counts as old by its own time: a tick by when it happened, a bar by when it begins. It goes when all before it in
 //! its partition went, and never
-//! - before every stage that reads it committed what it made of it, and the view has it in every checkpoint that is kept;
+//! - before every stage that reads it committed what it made of it, and the view has it in every checkpoint that is kept; the
+//!   stages of custom projections aside, which pass over what was cut, so that one that fails holds nothing up;
 //! - while it may be delivered again: a stage that is opened delivers what it committed last, and a log that no longer holds
 //!   it takes it for new;
 //! - while the raw tick that an enriched one was made of is there: a backfill reads both;
@@ -32,7 +33,7 @@ use tracing::{info, warn};
 use crate::Topics;
 use crate::backfill::oldest_us;
 use crate::events::{kinds, topics};
-use crate::topology::{ENRICHED_TICKS, RAW_TICKS};
+use crate::topology::{CUSTOM, ENRICHED_TICKS, RAW_TICKS};
 use crate::views::MarketViews;
 
 const PAUSE: Duration = Duration::from_secs(3_600);
@@ -144,7 +145,8 @@ impl Keeper {
     /// By partition, what some stage has not taken.
     async fn taken_by_stages(&self, topic: &Topic, extents: &[Extent]) -> Result<Before> {
         let mut before = Before::new();
-        for stage in self.stages.iter().filter(|stage| stage.input() == topic) {
+        let reads = |stage: &&Topology| stage.input() == topic && !stage.name().starts_with(CUSTOM);
+        for stage in self.stages.iter().filter(reads) {
             for extent in extents {
                 let settings = self.topics.task();
                 let looked = Task::look(stage, &self.records, &settings, extent.partition).await?;

@@ -3,6 +3,8 @@
 //! To add a setting: a field with its default; what must hold of it in [`MarketSettings::validate`], which makes the
 //! [`Rules`] that stages and answers work by.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -14,8 +16,11 @@ use stream::{Deduplication, EventTime};
 use crate::algorithms::bars::{Calendar, CalendarSettings, Interval, Slot, Slots};
 use crate::algorithms::feeds::{Feed, Feeds, Translated};
 use crate::algorithms::instruments::{Override, Taxonomy, TaxonomyRules};
+use crate::algorithms::projections::{Projection, Projections};
 use crate::algorithms::quality::QualityLimits;
 use crate::algorithms::ticks::{Mapping, Normaliser, Reference, Rejection, Tenancy, Terms, Tick, normalise};
+
+pub use file::TopologyFile;
 
 /// Market data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +32,10 @@ pub struct MarketSettings {
     pub mapping: Mapping,
     /// Feeds that a mapping of paths cannot read.
     pub feeds: Vec<Feed>,
+    /// What the newest price, quote or bar of each key makes, kept and answered.
+    pub projections: Vec<Projection>,
+    /// A file of its own in TOML with more feeds and projections, and a mapping where there is none here.
+    pub topology_file: Option<PathBuf>,
     /// What instruments are quoted in, by their id; it counts before what a message says.
     pub instruments: BTreeMap<String, InstrumentTerms>,
     /// What instruments are.
@@ -39,7 +48,7 @@ pub struct MarketSettings {
     pub stages: StageSettings,
     /// Streams of prices and bars to callers.
     pub streams: StreamSettings,
-    /// Newest prices in `storage.cache`.
+    /// Newest prices and snapshots of curves in `storage.cache`.
     pub cache: PriceCacheSettings,
     /// Days that events stay in the topics of market data, by their own time (of a tick when it happened, of a bar when it
     /// begins); for ever where missing. Rows of prices, bars and curves stay, but `projection rebuild`, `restore`, `backfill` and
@@ -53,6 +62,8 @@ impl Default for MarketSettings {
             enabled: true,
             mapping: Mapping::default(),
             feeds: Vec::new(),
+            projections: Vec::new(),
+            topology_file: None,
             instruments: BTreeMap::new(),
             taxonomy: TaxonomySettings::default(),
             quality: QualityLimits::default(),
@@ -160,13 +171,13 @@ impl Default for StreamSettings {
     }
 }
 
-/// Newest prices in `storage.cache`, for programs that read Redis and ask nobody.
+/// Newest prices and snapshots of curves in `storage.cache`, for programs that read Redis and ask nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceCacheSettings {
     /// Whether they are written there.
     pub enabled: bool,
-    /// How long a value lives at most, 40 to 86,400; a quarter of it at least. A price that stands is written again before.
+    /// How long a value lives at most, 40 to 86,400; a quarter of it at least. What stands is written again before.
     pub ttl_seconds: u64,
 }
 
@@ -200,6 +211,8 @@ pub struct Rules {
     pub normaliser: Normaliser,
     /// Messages of feeds.
     pub feeds: Feeds,
+    /// What is made of prices, quotes and bars beside.
+    pub projections: Projections,
     /// What instruments are quoted in.
     pub terms: TermsTable,
     /// Names to classifications.
@@ -250,14 +263,19 @@ impl MarketSettings {
         self.cache.validate()?;
         let is_span = self.topic_retention_days.is_none_or(|days| (1..=36_500).contains(&days));
         require(is_span, "market.topic_retention_days", "must be between 1 and 36500")?;
-        let normaliser =
-            Normaliser::new(self.mapping.clone()).map_err(|fault| invalid("market.mapping", fault))?;
-        let feeds = Feeds::new(&self.feeds, &self.mapping)
+        let declared = TopologyFile::joined(self)?;
+        let feeds = Feeds::new(&declared.feeds, &declared.mapping)
             .map_err(|fault| invalid(format!("market.feeds.{}", fault.at).trim_end_matches('.'), fault))?;
+        let normaliser =
+            Normaliser::new(declared.mapping).map_err(|fault| invalid("market.mapping", fault))?;
+        let projections = Projections::new(&declared.projections).map_err(|fault| {
+            invalid(format!("market.projections.{}", fault.at).trim_end_matches('.'), fault)
+        })?;
         let times = &self.bars;
         Ok(Rules {
             normaliser,
             feeds,
+            projections,
             terms: TermsTable(self.instruments.clone()),
             taxonomy: self.taxonomy.made_ready()?,
             quality: quality.clone(),
@@ -433,6 +451,9 @@ mod tests {
         let feed = "[[feeds]]\nname = \"np\"\nsources = [\"np\"]\n[feeds.fields]\nsymbol = \"s\"\n";
         check(feed, "market.feeds.np.fields.price");
         check(&format!("{feed}price = {{ cel = \"1 +\" }}"), "market.feeds.np.fields.price");
+        let projection =
+            "[[projections]]\nname = \"spread\"\nfrom = \"quote\"\nfields = { a = \"event.ask -\" }";
+        check(projection, "market.projections.spread.fields.a");
         check("[streams]\nmax_seconds = 0", "market.streams.max_seconds");
         check("[streams]\nslow_after_seconds = 60", "market.streams.slow_after_seconds");
         check("topic_retention_days = 0", "market.topic_retention_days");

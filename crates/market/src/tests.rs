@@ -11,15 +11,17 @@ use serde_json::{Value, json};
 use store::memory::{MemoryColumns, MemoryEventLog, MemoryRecords};
 use store::{ColumnScan, Columns, EventLog, MAX_TIME_NS, ReadLimit, Records, TimeRange, Topic};
 use stream::{
-    Fold, Letter, LogSource, PLACE, Punctuation, Source, Step, Task, TaskParts, TaskSettings, Totals, replay,
+    Fold, Letter, LogSource, PLACE, Punctuation, Sink, Source, Step, Task, TaskParts, TaskSettings, Totals,
+    replay,
 };
 
+use crate::custom::CustomSink;
 use crate::events::{RECEIVED_AT, kinds, topics};
 use crate::owner::{BrokerTicks, complete};
 use crate::projection::{PRICES, ProjectionSink, rebuild};
 use crate::service::curves::{CURVE_QUOTES, QuoteSet, TenorQuote};
 use crate::service::{BarQuestion, BarState, Service, ToldBar};
-use crate::topology::{self, BAR_KINDS, RAW_TICKS};
+use crate::topology::{self, BAR_KINDS, CUSTOM, RAW_TICKS};
 use crate::views::MarketViews;
 use crate::{MarketSettings, Rules};
 
@@ -34,6 +36,8 @@ pub(crate) struct Desk {
     pub(crate) columns: Arc<dyn Columns>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) views: Arc<MarketViews>,
+    /// When what projections keep is written.
+    pub(crate) clock: Arc<ManualClock>,
     seen: BTreeMap<(String, u32), u64>,
 }
 
@@ -50,6 +54,7 @@ impl Desk {
             columns: Arc::new(MemoryColumns::default()),
             views: Arc::new(MarketViews::new(Arc::clone(&rules))),
             rules,
+            clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
             seen: BTreeMap::new(),
         }
     }
@@ -62,6 +67,7 @@ impl Desk {
             columns: Arc::clone(&self.columns),
             rules: Arc::clone(&self.rules),
             views: Arc::clone(&self.views),
+            clock: Arc::clone(&self.clock),
             seen: self.seen.clone(),
         }
     }
@@ -110,12 +116,18 @@ impl Desk {
     /// Every stage to the end of its topic, each opened anew; what became of the events, by stage.
     pub(crate) async fn run(&mut self) -> BTreeMap<String, Totals> {
         let mut all = BTreeMap::new();
-        for stage in topology::all(&self.rules).unwrap() {
+        let stages = topology::all(&self.rules).unwrap().into_iter();
+        for stage in stages.chain(topology::custom(&self.rules).unwrap()) {
             let stage = Arc::new(stage);
-            let sink = ProjectionSink::new(Arc::clone(&self.log), Arc::clone(&self.columns));
+            let (log, columns) = (Arc::clone(&self.log), Arc::clone(&self.columns));
+            let sink: Arc<dyn Sink> = if stage.name().starts_with(CUSTOM) {
+                Arc::new(CustomSink::new(log, Arc::clone(&self.records), Arc::clone(&self.clock) as _))
+            } else {
+                Arc::new(ProjectionSink::new(log, columns))
+            };
             let parts = TaskParts {
                 source: Arc::new(LogSource::new(Arc::clone(&self.log), stage.input().clone())),
-                sink: Arc::new(sink),
+                sink,
                 records: Arc::clone(&self.records),
             };
             let mut sum = Totals::default();
@@ -150,7 +162,7 @@ impl Desk {
         }
     }
 
-    async fn events(&self, topic: &'static str) -> Vec<Event> {
+    pub(crate) async fn events(&self, topic: &'static str) -> Vec<Event> {
         let topic = Topic::fixed(topic);
         let mut events = Vec::new();
         for extent in self.log.extents(&topic).await.unwrap() {

@@ -6,12 +6,15 @@
 //!                                             └ projection ─▶ served.market.latest_prices.v1
 //! ```
 //!
+//! Beside them, [`custom`] has a stage for each topic that projections of the settings are made of.
+//!
 //! A stage knows topics and not where they live. What it makes of an event depends on the log and the settings: when a
 //! message was taken in stands in the message ([`crate::events::RECEIVED_AT`]).
 //!
 //! To add a stage: a file with its operators, a line in [`all`].
 
 mod aggregate;
+mod custom;
 mod enrich;
 mod normalise;
 mod project;
@@ -24,6 +27,8 @@ use store::Topic;
 use stream::{Emission, Rejection, Topology};
 
 pub use aggregate::{BAR_KINDS, BarKind, BarPartial, BarTrade};
+pub(crate) use custom::{CUSTOM, inputs, project, told};
+pub use custom::{KEPT, custom};
 pub use enrich::Enricher;
 pub use normalise::{check_moment, normalised};
 

@@ -276,6 +276,14 @@ fn horizon(tenor: &str) -> Result<f64> {
     })
 }
 
+/// Twelve points of a curve evenly up to a tenor, as they are answered.
+///
+/// # Errors
+/// `VALIDATION_ERROR` where the quotes make no curve, or the tenor is none.
+pub(crate) fn snapshot(kept: KeptQuotes, tenor: &str) -> Result<CurveResponse> {
+    shape(kept, Interpolation::default(), Some(horizon(tenor)?))
+}
+
 /// The curve at its quoted tenors, or evenly up to a term.
 fn shape(kept: KeptQuotes, interpolation: Interpolation, up_to_years: Option<f64>) -> Result<CurveResponse> {
     let KeptQuotes { set, revision } = kept;

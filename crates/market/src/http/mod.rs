@@ -9,6 +9,7 @@ pub mod export;
 pub mod instruments;
 mod lines;
 pub mod prices;
+pub mod projections;
 pub mod spreads;
 pub mod statistics;
 pub mod stream;
@@ -21,6 +22,7 @@ use edge::Ingest;
 use kernel::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::custom::Custom;
 use crate::events::moment;
 use crate::service::Service;
 use crate::service::live::Live;
@@ -30,6 +32,8 @@ use crate::service::live::Live;
 pub struct HttpState {
     /// Answers.
     pub service: Arc<Service>,
+    /// What custom projections keep.
+    pub custom: Arc<Custom>,
     /// Raw ticks.
     pub ingest: Ingest,
     /// Streams of prices and bars.
@@ -47,6 +51,7 @@ pub fn routes(state: HttpState) -> OpenApiRouter {
         .merge(export::routes())
         .merge(stream::routes())
         .merge(curves::routes())
+        .merge(projections::routes())
         .merge(instruments::routes())
         .merge(validate::routes())
         .merge(dead_letters::routes())

@@ -37,7 +37,11 @@ async fn keeper(desk: &Desk, now: Timestamp) -> Keeper {
     Keeper {
         topics: Topics::of_log(Arc::clone(&desk.log)),
         records: Arc::clone(&desk.records),
-        stages: topology::all(&desk.rules).unwrap(),
+        stages: topology::all(&desk.rules)
+            .unwrap()
+            .into_iter()
+            .chain(topology::custom(&desk.rules).unwrap())
+            .collect(),
         view: Arc::new(view),
         clock,
         days: 10,
@@ -195,4 +199,17 @@ async fn what_a_view_has_in_no_checkpoint_stays() {
     let running = self::keeper(&Desk::new(1, &MarketSettings::default()), minute(0)).await;
     running.lower_to_views(&mut before).await.unwrap();
     assert_eq!(before, Before::from([(0, 0), (1, 0)]), "no checkpoint has anything");
+}
+
+#[tokio::test]
+async fn a_projection_that_does_not_go_on_holds_nothing_up() {
+    let mut desk = Desk::new(1, &MarketSettings::default());
+    send(&desk, -300, None).await;
+    made(&mut desk).await;
+    // Declared since, its stage has taken nothing yet.
+    let declared =
+        "[[projections]]\nname = \"last\"\nfrom = \"price\"\nfields = { price = \"event.price\" }\n";
+    desk.rules = Arc::new(toml::from_str::<MarketSettings>(declared).unwrap().rules().unwrap());
+    assert!(keeper(&desk, minute(0)).await.cut_now().await.unwrap() > 0);
+    assert!(held(&desk, &ENRICHED_TICKS).await < 10);
 }

@@ -33,7 +33,8 @@ pub const CURVE_QUOTES: ColumnTable = ColumnTable {
     ],
 };
 
-const UPDATES: Topic = Topic::fixed(topics::CURVE_UPDATES);
+/// What was quoted, as it came.
+pub(crate) const UPDATES: Topic = Topic::fixed(topics::CURVE_UPDATES);
 const SOURCE: &str = "/api/v1/market/curves";
 /// A time has one set of quotes.
 const ROW: &str = "quotes";
@@ -307,7 +308,8 @@ fn base(row: &ColumnRow) -> Result<u32> {
     u32::try_from(base).map_err(|_| Error::new(codes::CORRUPTED, "a row of curves has no lawful base"))
 }
 
-fn kept(row: &ColumnRow) -> Result<KeptQuotes> {
+/// The set of quotes that a row is.
+pub(crate) fn kept(row: &ColumnRow) -> Result<KeptQuotes> {
     let damaged = || Error::new(codes::CORRUPTED, "a row of curves is no set of quotes");
     let ColumnValue::Text(quotes) = value(row, CURVE_QUOTES, "quotes")? else { return Err(damaged()) };
     let frequency = whole(row, CURVE_QUOTES, "frequency")?.and_then(|count| u32::try_from(count).ok());

@@ -11,6 +11,7 @@ use store::{Appended, EventLog, ReadLimit, Stored, Topic};
 use stream::{DEAD_LETTER, Letter};
 
 use crate::events::topics;
+use crate::topology::CUSTOM;
 
 /// The stages, and where their letters are.
 pub const STAGES: [(&str, &str); 4] = [
@@ -192,9 +193,15 @@ impl StageLetters {
     /// Sends the message of a letter through its stage again, as of `now`.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`; `NOT_FOUND`, also where the message is no longer in the log; those of the log.
+    /// `PERMISSION_DENIED`; `NOT_FOUND`, also where the message is no longer in the log; `CONFLICT` where a custom projection
+    /// refused it; those of the log.
     pub async fn replay(&self, scope: &Scope, id: &str, now: Timestamp) -> Result<Appended> {
-        let (_, stored) = self.find(scope, id).await?;
+        let (place, stored) = self.find(scope, id).await?;
+        if place.letter(&stored)?.letter.topology.starts_with(CUSTOM) {
+            let message = "the event went through all other stages, and would be in bars twice; mend the projection that \
+                           failed, and run `watershed projection rebuild`";
+            return Err(Error::new(codes::CONFLICT, message));
+        }
         stream::replay(scope, self.log.as_ref(), &stored.event, now).await
     }
 }
