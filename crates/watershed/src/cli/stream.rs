@@ -7,8 +7,12 @@ use market::algorithms::ticks::time::{TimeUnit, from_text};
 /// `stream`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stream {
-    /// Draw the stages with their operators and topics
-    Topology,
+    /// Draw the stages with their operators and topics, and what the settings declare
+    Topology {
+        /// Print the JSON schema of `market.topology_file` instead
+        #[arg(long)]
+        schema: bool,
+    },
     /// Print how many events each stage has not taken
     Lag,
 }
@@ -41,7 +45,7 @@ pub(crate) enum Dlq {
 /// `projection`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Projection {
-    /// Make rows that are missing again from the topics
+    /// Make rows and values of projections that are missing again from the topics
     Rebuild,
 }
 

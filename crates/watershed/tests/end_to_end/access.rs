@@ -252,6 +252,15 @@ const ENDPOINTS: &[Endpoint] = &[
     ("GET", "/api/v1/market/instruments/{id}", "/api/v1/market/instruments/planted", "read", None),
     ("GET", "/api/v1/market/prices", "/api/v1/market/prices", "read", None),
     ("GET", "/api/v1/market/prices/{instrument}", "/api/v1/market/prices/planted", "read", None),
+    ("GET", "/api/v1/market/projections", "/api/v1/market/projections", "read", None),
+    ("GET", "/api/v1/market/projections/{name}", "/api/v1/market/projections/planted", "read", None),
+    (
+        "GET",
+        "/api/v1/market/projections/{name}/{key}",
+        "/api/v1/market/projections/planted/planted",
+        "read",
+        None,
+    ),
     ("GET", "/api/v1/market/spreads/{instrument}", "/api/v1/market/spreads/planted", "read", None),
     (
         "GET",
@@ -432,6 +441,14 @@ fn key(server: &Server, permission: &str) -> String {
     made["api_key"].as_str().unwrap().to_owned()
 }
 
+/// With a projection that the planted tick is in.
+fn projecting() -> Home {
+    let projection = "[[market.projections]]\nname = \"planted\"\nfrom = \"price\"\nfields = { price = \"event.price\" }\n";
+    let home = Home::new();
+    home.append_settings(projection);
+    home
+}
+
 fn plant(server: &Server) -> Planted {
     for id in ["planted", "planted-too"] {
         server.create("/api/v1/entities", &json!({"entity_id": id, "attributes": {"mark": "planted-mark"}}));
@@ -442,7 +459,7 @@ fn plant(server: &Server) -> Planted {
     // One that runs counts who asks.
     assert_eq!(server.post("/api/v1/canaries/planted-canary/rollback", &json!({})).0, 200);
     server.create("/api/v1/market/ticks", &serde_json::from_str(TICK).unwrap());
-    for resource in ["prices", "spreads"] {
+    for resource in ["prices", "spreads", "projections/planted"] {
         assert!(wait(|| server.get(&format!("/api/v1/market/{resource}/planted")).0 == 200));
     }
     server.create("/api/v1/market/curves/planted/quotes", &serde_json::from_str(CURVE_QUOTES).unwrap());
@@ -496,7 +513,7 @@ fn plant(server: &Server) -> Planted {
 
 /// A server whose own tenant has planted things, their ids, and an administrator's key of another tenant.
 fn two_tenants() -> (Server, Planted, String) {
-    let home = Home::new();
+    let home = projecting();
     let made = home.run(&["keys", "create", "--name", "other", "--permission", "admin", "--tenant", "other"]);
     let other = made.succeeded().stdout.trim().to_owned();
     let server = home.serve();
@@ -587,7 +604,7 @@ fn every_endpoint_is_listed_here() {
 
 #[test]
 fn every_endpoint_needs_a_credential_and_its_permission() {
-    let server = Server::new();
+    let server = projecting().serve();
     let planted = plant(&server);
     let (reader, writer, admin) = (key(&server, "read"), key(&server, "write"), key(&server, "admin"));
     let (start, last) = reader.split_at(reader.len() - 1);

@@ -140,8 +140,9 @@ fn ticks_wait_while_clickhouse_is_away() {
         "request refused",
         "for now",
     ];
-    // The ticks are of long ago: the clock, which closes bars where nothing comes for a while, would make them late.
-    let settings = format!("{}[market.stages]\nidle_after_seconds = 600\n", database.settings(&wire.url));
+    // The ticks are of long ago: the clock, which closes bars where nothing comes for a while, would make them late. It must not
+    // while they wait in the stage before, which they do for longer than this.
+    let settings = format!("{}[market.stages]\nidle_after_seconds = 25\n", database.settings(&wire.url));
     let home = Home::with_settings(&settings);
     let home = complaints.into_iter().fold(home, Home::allowing);
     home.run(&["migrate", "up"]).succeeded();

@@ -120,7 +120,9 @@ fn every_operation_says_what_it_is_and_what_can_go_wrong() {
 #[test]
 fn every_example_is_accepted() {
     let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder");
-    let server = Home::new().environment("ML_EMBEDDING_MODEL_PATH", encoder).serve();
+    let home = Home::new().environment("ML_EMBEDDING_MODEL_PATH", encoder);
+    home.append_settings("[[market.projections]]\nname = \"notional\"\nfrom = \"price\"\nfields = { price = \"event.price\" }\n");
+    let server = home.serve();
     registered(&server, "churn", &[&[("model.onnx", &fixture("linear.onnx"))]]);
     promote(&server, "churn", 1);
     let people =

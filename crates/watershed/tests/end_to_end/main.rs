@@ -49,6 +49,7 @@ mod ports;
 mod privacy;
 #[cfg(feature = "profile")]
 mod profile;
+mod projections;
 mod questions;
 #[cfg(feature = "search")]
 mod reindex;

@@ -276,11 +276,20 @@ fn get(key: &str) -> String {
     answer
 }
 
-/// One of the two writes, and it is the newest price, whichever was told of the tick.
+/// What is in an answer of Redis; null where there is nothing.
+fn snapshot(answer: &str) -> Value {
+    let (from, to) = (answer.find('{').unwrap_or(0), answer.rfind('}').map_or(0, |end| end + 1));
+    serde_json::from_str(answer.get(from..to).unwrap_or_default()).unwrap_or_default()
+}
+
+/// One of the two writes, and it is the newest price or curve, whichever was told of it.
 #[test]
-fn newest_prices_stand_in_redis() {
+fn newest_prices_and_curves_stand_in_redis() {
     let place = Place::new();
-    let (one, two) = replicas(&place.settings(&format!("{NO_TRAINING}[market.cache]\nenabled = true\n")));
+    let (one, two) = replicas(&place.settings(&format!(
+        "{NO_TRAINING}[market.cache]\nenabled = true\n[[market.projections]]\nname = \"double\"\nfrom = \"price\"\n\
+         fields = {{ price = \"2.0 * event.price\" }}\n"
+    )));
     let tick = |sequence: u64, price: f64| {
         json!({"source_system": "feed", "market": "MISO", "symbol": "HUB", "sequence": sequence, "price": price,
             "timestamp": format!("2024-01-01T00:00:{sequence:02}Z"), "volume": 1})
@@ -289,8 +298,29 @@ fn newest_prices_stand_in_redis() {
     for (server, sequence, price) in [(&one, 1, -31.25), (&two, 2, 7.5), (&one, 3, 8.5)] {
         server.create("/api/v1/market/ticks", &tick(sequence, price));
         soon("the price in Redis", || get(&key).contains(&format!("\"price\":{price}")));
+        let key = key.replace("latest_price", "custom:double");
+        soon("the projection in Redis", || get(&key).contains(&format!("{{\"price\":{:?}}}", 2.0 * price)));
     }
     assert!(get(&key.replace(":default:", ":other:")).contains("$-1"), "no other tenant has it");
+    let curve = |rate: f64| {
+        json!({"as_of": "2022-12-30T00:00:00Z",
+            "quotes": [{"tenor": "6m", "rate": rate}, {"tenor": "1y", "rate": rate}, {"tenor": "10y", "rate": rate}]})
+    };
+    for (server, rate) in [(&one, 0.0475), (&two, 0.0125)] {
+        server.create("/api/v1/market/curves/UST/quotes", &curve(rate));
+        for horizon in ["1y", "1m"] {
+            let told = server.read(&format!("/api/v1/market/curves/UST?horizon={horizon}"));
+            assert!(told["points"].is_array() && told["revision"].is_u64(), "{told}");
+            let key = format!("{}:default:v:served:curve_snapshot:UST:{horizon}", place.name);
+            // That of the round before has another revision and other points.
+            soon("the curve in Redis", || {
+                let found = snapshot(&get(&key));
+                found["projection_type"] == "curve_snapshot"
+                    && found["data"]["revision"] == told["revision"]
+                    && found["data"]["points"] == told["points"]
+            });
+        }
+    }
     let _ = one.stop();
     drop_schema(&two.stop());
 }
