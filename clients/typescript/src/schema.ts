@@ -923,6 +923,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/market/projections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the custom projections of the settings. */
+        get: operations["list_market_projections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/projections/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what a custom projection has, the newest of each key. */
+        get: operations["list_market_projection_values"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/market/projections/{name}/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the newest that a custom projection has of a key. */
+        get: operations["get_market_projection_value"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/market/spreads/{instrument}": {
         parameters: {
             query?: never;
@@ -3495,6 +3546,57 @@ export interface components {
             /** @description Pass it as `cursor` to get the next page. */
             next_cursor?: string | null;
             prices: components["schemas"]["MarketPrice"][];
+        };
+        /** @description A custom projection, as the settings have it. */
+        MarketProjection: {
+            /** @description Expressions by the name of the field. */
+            fields: {
+                [key: string]: string;
+            };
+            /** @description `price`, `quote`, `bar_5m`, `bar_1h` or `bar_1d`. */
+            from: string;
+            /** @description Of each there is the newest; the instrument where missing. */
+            key?: string | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description How long a value says something after it happened.
+             */
+            ttl_seconds?: number | null;
+            /** @description Only events of which this is true. */
+            when?: string | null;
+        };
+        /** @description The custom projections of the settings. */
+        MarketProjectionList: {
+            projections: components["schemas"]["MarketProjection"][];
+        };
+        /** @description Where a value is from. */
+        MarketProjectionOrigin: {
+            /** @description The tick or the revision of a bar that it was made of. */
+            projection_id: string;
+        };
+        /** @description The newest that a projection has of a key, in the guide's form. */
+        MarketProjectionValue: {
+            /** @description The fields of the projection; one is missing where its expression names what the event does not have. */
+            data: Record<string, never>;
+            /** @description The instrument that it was made of. */
+            instrument_id: string;
+            key: string;
+            /**
+             * Format: date-time
+             * @description When it happened; of a bar its end.
+             */
+            last_updated: string;
+            metadata: components["schemas"]["MarketProjectionOrigin"];
+            /** @description The name of the projection. */
+            projection_type: string;
+            tenant_id: string;
+        };
+        /** @description A page of values, in the order of their keys. */
+        MarketProjectionValues: {
+            /** @description Pass it as `cursor` to get the next page. */
+            next_cursor?: string | null;
+            values: components["schemas"]["MarketProjectionValue"][];
         };
         /** @description What became of a replay. */
         MarketReplay: {
@@ -8154,6 +8256,111 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MarketPrice"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_projections: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketProjectionList"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    list_market_projection_values: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Values a page at most, 1 to 1,000.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Where an earlier page ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the projection.
+                 * @example notional
+                 */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketProjectionValues"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["TimedOut"];
+        };
+    };
+    get_market_projection_value: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The name of the projection.
+                 * @example notional
+                 */
+                name: string;
+                /**
+                 * @description The key, an instrument unless the projection says otherwise.
+                 * @example MISO_INDIANA_HUB
+                 */
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarketProjectionValue"];
                 };
             };
             400: components["responses"]["Invalid"];

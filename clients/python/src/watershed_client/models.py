@@ -1230,6 +1230,59 @@ class MarketPriceList(TypedDict):
     prices: list[MarketPrice]
 
 
+class MarketProjection(TypedDict):
+    """A custom projection, as the settings have it."""
+
+    fields: dict[str, str]
+    """Expressions by the name of the field."""
+    from: str
+    """`price`, `quote`, `bar_5m`, `bar_1h` or `bar_1d`."""
+    key: NotRequired[str | None]
+    """Of each there is the newest; the instrument where missing."""
+    name: str
+    ttl_seconds: NotRequired[int | None]
+    """How long a value says something after it happened."""
+    when: NotRequired[str | None]
+    """Only events of which this is true."""
+
+
+class MarketProjectionList(TypedDict):
+    """The custom projections of the settings."""
+
+    projections: list[MarketProjection]
+
+
+class MarketProjectionOrigin(TypedDict):
+    """Where a value is from."""
+
+    projection_id: str
+    """The tick or the revision of a bar that it was made of."""
+
+
+class MarketProjectionValue(TypedDict):
+    """The newest that a projection has of a key, in the guide's form."""
+
+    data: dict[str, Any]
+    """The fields of the projection; one is missing where its expression names what the event does not have."""
+    instrument_id: str
+    """The instrument that it was made of."""
+    key: str
+    last_updated: str
+    """When it happened; of a bar its end."""
+    metadata: MarketProjectionOrigin
+    projection_type: str
+    """The name of the projection."""
+    tenant_id: str
+
+
+class MarketProjectionValues(TypedDict):
+    """A page of values, in the order of their keys."""
+
+    next_cursor: NotRequired[str | None]
+    """Pass it as `cursor` to get the next page."""
+    values: list[MarketProjectionValue]
+
+
 class MarketReplay(TypedDict):
     """What became of a replay."""
 

@@ -397,6 +397,24 @@ class Operations(Caller):
             "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
         ))
 
+    def list_market_projections(self) -> models.MarketProjectionList:
+        """List the custom projections of the settings."""
+        return self._call(Request[models.MarketProjectionList]("GET", "/api/v1/market/projections"))
+
+    def list_market_projection_values(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketProjectionValues:
+        """List what a custom projection has, the newest of each key."""
+        return self._call(Request[models.MarketProjectionValues](
+            "GET", f"/api/v1/market/projections/{quoted(name)}", query={"limit": limit, "cursor": cursor}
+        ))
+
+    def get_market_projection_value(self, name: str, key: str) -> models.MarketProjectionValue:
+        """Read the newest that a custom projection has of a key."""
+        return self._call(Request[models.MarketProjectionValue](
+            "GET", f"/api/v1/market/projections/{quoted(name)}/{quoted(key)}"
+        ))
+
     def get_market_spread(self, instrument: str, *, as_of: str | None = None) -> models.MarketSpread:
         """Read the spread of an instrument."""
         return self._call(Request[models.MarketSpread](
@@ -1183,6 +1201,24 @@ class AsyncOperations(AsyncCaller):
         """Read the price of an instrument."""
         return await self._call(Request[models.MarketPrice](
             "GET", f"/api/v1/market/prices/{quoted(instrument)}", query={"as_of": as_of}
+        ))
+
+    async def list_market_projections(self) -> models.MarketProjectionList:
+        """List the custom projections of the settings."""
+        return await self._call(Request[models.MarketProjectionList]("GET", "/api/v1/market/projections"))
+
+    async def list_market_projection_values(
+        self, name: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> models.MarketProjectionValues:
+        """List what a custom projection has, the newest of each key."""
+        return await self._call(Request[models.MarketProjectionValues](
+            "GET", f"/api/v1/market/projections/{quoted(name)}", query={"limit": limit, "cursor": cursor}
+        ))
+
+    async def get_market_projection_value(self, name: str, key: str) -> models.MarketProjectionValue:
+        """Read the newest that a custom projection has of a key."""
+        return await self._call(Request[models.MarketProjectionValue](
+            "GET", f"/api/v1/market/projections/{quoted(name)}/{quoted(key)}"
         ))
 
     async def get_market_spread(self, instrument: str, *, as_of: str | None = None) -> models.MarketSpread:
