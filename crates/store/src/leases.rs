@@ -9,6 +9,7 @@ use std::time::Duration;
 use kernel::{Clock, Error, Result, Scope, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 
+use crate::members::Member;
 use crate::{Document, Expect, Records, Repository, Table, Versioned};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,15 +31,17 @@ impl Document for Held {
 #[derive(Debug, Clone)]
 pub struct Leases {
     held: Repository<Held>,
-    clock: Arc<dyn Clock>,
-    holder: String,
+    pub(crate) members: Repository<Member>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) holder: String,
 }
 
 impl Leases {
     /// For the process `holder`, whose name no other has.
     #[must_use]
     pub fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>, holder: String) -> Self {
-        Self { held: Repository::new(records), clock, holder }
+        let (held, members) = (Repository::new(Arc::clone(&records)), Repository::new(records));
+        Self { held, members, clock, holder }
     }
 
     /// Takes the lease, or makes it last `lasting` from now where this process has it. False when another has it.
