@@ -1,14 +1,15 @@
 //! A worker: runs the tasks of a topology that this process can have, each on its own.
 //!
 //! A lease for each partition keeps processes from taking tasks from each other; that no two of them commit is
-//! the task's own care. A worker holds at most `most_partitions`, so that several share a topic. A step that takes long keeps
-//! its lease meanwhile: what one process is slow at, another would begin again and be as slow at.
+//! the task's own care. A worker holds at most `most_partitions` and at most its fair share (`share`), so that several share
+//! a topic, also one that comes later. A step that takes long keeps its lease meanwhile: what one process is slow at,
+//! another would begin again and be as slow at.
 //!
 //! Code of a topology that panics where that cannot be laid on one event (a key, a partial) stops its partition,
 //! which is then tried again and told in [`Worker::standings`].
 //!
 //! It writes a punctuation for each tenant that was silent for `idle_after`, where that closes or settles something, and
-//! never more often than that. A tenant whose events wait in a stage before is not silent (`silence`).
+//! never more often than that. A tenant whose events wait in a stage before is not silent (`silence`, `front`).
 //!
 //! Partitions that are added to the topic while it runs are taken like the others. A source that is away is waited for,
 //! also at the start.
@@ -22,13 +23,14 @@ use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use store::{EventLog, Extent, Leases, Topic};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event_time::Punctuation;
-use crate::silence::{Handed, Silence};
+use crate::front::Handed;
+use crate::share::{Place, Places};
+use crate::silence::Silence;
 use crate::{Counts, FENCED, HISTORY_GONE, Step, Task, TaskParts, TaskSettings, Topology, Totals};
 
 /// Keys that are tried until the log puts a punctuation where it belongs.
@@ -37,8 +39,11 @@ const MOST_KEYS: u32 = 1_024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often it is looked for partitions that were added, and the group is told how far this came.
+/// How often it is looked for partitions that were added and for other processes, and the group is told how far this came.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
+
+/// How often it is asked for a partition that another process has, where there is room for it.
+const ASKS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a partition is asked how long it is, which may be a question to a broker.
 const LOOKS_AT_END_AFTER: Duration = Duration::from_secs(1);
@@ -65,7 +70,7 @@ impl Default for WorkerSettings {
             task: TaskSettings::default(),
             lease: Duration::from_secs(15),
             idle_after: Duration::from_secs(60),
-            most_partitions: Semaphore::MAX_PERMITS,
+            most_partitions: usize::MAX,
             group: None,
         }
     }
@@ -88,6 +93,8 @@ pub struct Standing {
     pub operators: Vec<(&'static str, Counts, usize)>,
     /// Why the task does not go on, where it does not.
     pub failure: Option<String>,
+    /// How often the task was opened, by any process.
+    pub(crate) epoch: u64,
 }
 
 /// Runs the tasks of one topology.
@@ -97,11 +104,13 @@ pub struct Worker {
     pub(crate) parts: TaskParts,
     /// Where punctuations are written.
     log: Arc<dyn EventLog>,
-    leases: Leases,
+    pub(crate) leases: Leases,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: WorkerSettings,
     pub(crate) standings: Mutex<BTreeMap<u32, Standing>>,
     counted: Mutex<Totals>,
+    /// When a partition failed last.
+    pub(crate) failed_at: Mutex<Option<Duration>>,
     /// Runs the stage that writes the topic.
     pub(crate) feeder: Option<Arc<Self>>,
     /// By partition, what was handed on for others.
@@ -133,8 +142,19 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: WorkerSettings,
     ) -> Self {
-        let (standings, counted, handed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { topology, parts, log, leases, clock, settings, standings, counted, feeder: None, handed }
+        Self {
+            topology,
+            parts,
+            log,
+            leases,
+            clock,
+            settings,
+            standings: Mutex::default(),
+            counted: Mutex::default(),
+            failed_at: Mutex::default(),
+            feeder: None,
+            handed: Mutex::default(),
+        }
     }
 
     /// After another one, which writes the topic that this one reads: what waits there may still come, and nobody is silent
@@ -168,7 +188,7 @@ impl Worker {
     /// # Errors
     /// Those of the source that do not pass by themselves, when it cannot say at the start which partitions it has.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
-        let places = Arc::new(Semaphore::new(self.settings.most_partitions));
+        let places = Arc::new(Places::new(self.settings.most_partitions));
         let (mut tasks, mut known) = (JoinSet::new(), BTreeSet::new());
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
@@ -176,7 +196,7 @@ impl Worker {
             let found = match looked {
                 None => break,
                 Some(Ok(extents)) => {
-                    pause = LOOK_AROUND;
+                    pause = self.look_around();
                     extents
                 }
                 Some(Err(error)) if known.is_empty() && !error.kind().is_retryable() => return Err(error),
@@ -192,43 +212,60 @@ impl Worker {
                     Vec::new()
                 }
             };
-            for extent in found {
-                if !known.insert(extent.partition) {
-                    continue;
-                }
+            let new: Vec<u32> =
+                found.iter().map(|extent| extent.partition).filter(|new| known.insert(*new)).collect();
+            if !known.is_empty() {
+                let _ = stop.run_until_cancelled(self.keep_to_share(&places, known.len())).await;
+            }
+            for partition in new {
                 let (worker, places, stop) = (Arc::clone(&self), Arc::clone(&places), stop.clone());
                 tasks.spawn(async move {
-                    let run = worker.run_partition(extent.partition, &places);
+                    let run = worker.run_partition(partition, &places);
                     let _ = stop.run_until_cancelled(run).await;
-                    worker.give_up(extent.partition).await;
+                    worker.give_up(partition).await;
                 });
             }
             let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         while tasks.join_next().await.is_some() {}
+        self.leave().await;
         Ok(())
     }
 
-    async fn run_partition(&self, partition: u32, places: &Semaphore) {
+    async fn run_partition(&self, partition: u32, places: &Places) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let Ok(_place) = places.acquire().await else { return };
-            let following = AssertUnwindSafe(self.follow(partition, &mut pause)).catch_unwind();
+            let Some(mut place) = places.take() else {
+                // Another process is to have it, and tells how it stands.
+                self.standings.lock().remove(&partition);
+                tokio::time::sleep(self.look_around().min(ASKS_AGAIN_AFTER)).await;
+                continue;
+            };
+            let following = AssertUnwindSafe(self.follow(partition, &mut place, &mut pause)).catch_unwind();
             let outcome = following.await.unwrap_or_else(|_| Err(Error::internal("an operator panicked")));
             let failure = outcome.err().filter(|error| error.code() != FENCED);
+            let has_failed = failure.is_some();
             if let Some(error) = failure {
+                *self.failed_at.lock() = Some(self.clock.elapsed());
                 let (topology, error) = (self.topology.name(), error.chain());
                 warn!(topology, partition, error, "a task stopped and is opened again");
                 self.standings.lock().entry(partition).or_default().failure = Some(error);
-                self.look_behind(partition).await;
             } else {
                 self.standings.lock().remove(&partition);
             }
             self.release(partition).await;
-            drop(_place);
+            drop(place);
+            // What it asks may not answer for long, and nobody is to wait for that.
+            if has_failed {
+                self.look_behind(partition).await;
+            }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(if has_failed { LONGEST_PAUSE } else { ASKS_AGAIN_AFTER });
         }
+    }
+
+    fn look_around(&self) -> Duration {
+        LOOK_AROUND.min(self.settings.lease / 3)
     }
 
     /// Notes how far a partition that does not go on is behind by now, where that can be known.
@@ -283,17 +320,22 @@ impl Worker {
         }
     }
 
-    /// Opens the task and feeds it until something fails.
-    async fn follow(&self, partition: u32, pause: &mut Duration) -> Result<()> {
+    /// Opens the task and feeds it until something fails, or until another process is to have it.
+    async fn follow(&self, partition: u32, place: &mut Place<'_>, pause: &mut Duration) -> Result<()> {
         self.renew(partition).await?;
         let mut renewed = self.clock.elapsed();
         let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
         let opening = Task::open(topology, parts, partition, self.settings.task.clone());
         let mut task = self.keeping(partition, opening).await?;
+        place.has_opened();
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
         let (mut silence, mut told) = (Silence::default(), Told::default());
         let (mut end, mut before) = (End::default(), task.totals());
         loop {
+            if place.is_too_many() {
+                info!(topology = self.topology.name(), partition, "a task is given to another process");
+                return Ok(());
+            }
             if self.clock.elapsed().saturating_sub(renewed) >= self.settings.lease / 3 {
                 self.renew(partition).await?;
                 renewed = self.clock.elapsed();
@@ -307,7 +349,7 @@ impl Worker {
             self.note(partition, &mut task, &mut end).await?;
             self.tell(partition, task.next_offset(), &mut told).await;
             // It may hand on what others made, to sinks that are slow.
-            let looking = self.silent(&mut task, &mut silence);
+            let looking = self.silent(&mut task, step, &mut silence);
             let (silent, now_ms) = self.keeping(partition, looking).await;
             for tenant in silent {
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
@@ -348,6 +390,7 @@ impl Worker {
             watermarks_ms,
             operators: task.operators(),
             failure: None,
+            epoch: task.epoch(),
         };
         self.standings.lock().insert(partition, standing);
         Ok(())
@@ -396,6 +439,6 @@ impl Worker {
     }
 }
 
-fn scope() -> Scope {
+pub(crate) fn scope() -> Scope {
     Scope::system(TenantId::server(), "stream")
 }

@@ -11,6 +11,19 @@ use crate::task::shelf::{Kind, Shelf};
 use crate::task::{Task, Totals};
 use crate::{Output, Sink, TaskSettings, Topology};
 
+/// The last commit of a task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastCommit {
+    /// Which one it is. A task delivers what the one before made, and only then commits again.
+    pub(crate) number: u64,
+    /// How often the task was opened.
+    pub(crate) epoch: u64,
+    /// The first offset that is not taken.
+    pub(crate) next_offset: u64,
+    /// Whether it made outputs, delivered or not.
+    pub(crate) has_outputs: bool,
+}
+
 impl Task {
     /// The first offset of a partition that is not taken, and what became of the events before; none where nobody ever
     /// opened the task.
@@ -23,10 +36,27 @@ impl Task {
         settings: &TaskSettings,
         partition: u32,
     ) -> Result<Option<(u64, Totals)>> {
-        let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
-        let Some(found) = shelf.head().await? else { return Ok(None) };
-        let head = Head::read(&found.body, topology)?;
-        Ok(Some((head.next_offset, head.totals)))
+        let found = find(topology, records, settings, partition).await?;
+        Ok(found.map(|(_, head)| (head.next_offset, head.totals)))
+    }
+
+    /// What was committed last in a partition; none where nobody ever opened the task.
+    ///
+    /// # Errors
+    /// As [`Task::look`].
+    pub(crate) async fn last_commit(
+        topology: &Topology,
+        records: &Arc<dyn Records>,
+        settings: &TaskSettings,
+        partition: u32,
+    ) -> Result<Option<LastCommit>> {
+        let found = find(topology, records, settings, partition).await?;
+        Ok(found.map(|(_, head)| LastCommit {
+            number: head.commits,
+            epoch: head.epoch,
+            next_offset: head.next_offset,
+            has_outputs: head.outbox.is_some(),
+        }))
     }
 
     /// How far each tenant came in the task of a partition, in milliseconds since 1970, as its last commit left it, without
@@ -40,9 +70,8 @@ impl Task {
         settings: &TaskSettings,
         partition: u32,
     ) -> Result<BTreeMap<TenantId, i64>> {
-        let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
-        let Some(found) = shelf.head().await? else { return Ok(BTreeMap::new()) };
-        let head = Head::read(&found.body, topology)?;
+        let found = find(topology, records, settings, partition).await?;
+        let Some((_, head)) = found else { return Ok(BTreeMap::new()) };
         let rule = topology.event_time;
         Ok(head.tides.into_iter().map(|(tenant, tide)| (tenant, tide.watermark_ms(rule))).collect())
     }
@@ -59,39 +88,49 @@ impl Task {
         settings: &TaskSettings,
         partition: u32,
     ) -> Result<()> {
-        Self::deliver_unless(topology, records, sink, settings, partition, None).await.map(drop)
+        Self::deliver_commit(topology, records, sink, settings, partition, None).await
     }
 
-    /// As [`Task::deliver_last`], unless the last commit is the one that is `known` to be delivered; which one it is, by its
-    /// number. A commit that came meanwhile says that the one before it was delivered.
-    pub(crate) async fn deliver_unless(
+    /// As [`Task::deliver_last`], where the last commit is the one that is `wanted`: one that came since says that this one was
+    /// delivered.
+    ///
+    /// # Errors
+    /// As [`Task::deliver_last`].
+    pub(crate) async fn deliver_commit(
         topology: &Topology,
         records: &Arc<dyn Records>,
         sink: &dyn Sink,
         settings: &TaskSettings,
         partition: u32,
-        known: Option<u64>,
-    ) -> Result<Option<u64>> {
-        let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
-        let Some(found) = shelf.head().await? else { return Ok(None) };
-        let head = Head::read(&found.body, topology)?;
-        let commit = Some(head.commits);
-        let Some(pages) = head.outbox.filter(|_| known != commit) else { return Ok(commit) };
+        wanted: Option<u64>,
+    ) -> Result<()> {
+        let found = find(topology, records, settings, partition).await?;
+        let wanted = found.filter(|(_, head)| wanted.is_none_or(|wanted| head.commits == wanted));
+        let Some((shelf, head)) = wanted else { return Ok(()) };
+        let Some(pages) = head.outbox else { return Ok(()) };
         let bytes = match shelf.read(Kind::Outbox, pages).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 // The next commit takes them away, and comes after their delivery.
                 let now = shelf.head().await?.map(|found| Head::read(&found.body, topology)).transpose()?;
-                return if now.is_some_and(|now| now.commits > head.commits) {
-                    Ok(commit)
-                } else {
-                    Err(error)
-                };
+                return if now.is_some_and(|now| now.commits > head.commits) { Ok(()) } else { Err(error) };
             }
         };
-        sink.deliver(Output::read_all(&bytes)?).await?;
-        Ok(commit)
+        sink.deliver(Output::read_all(&bytes)?).await
     }
+}
+
+/// The head of a task and the records it is in; none where nobody ever opened the task.
+async fn find(
+    topology: &Topology,
+    records: &Arc<dyn Records>,
+    settings: &TaskSettings,
+    partition: u32,
+) -> Result<Option<(Shelf, Head)>> {
+    let shelf = Shelf::new(Arc::clone(records), prefix(topology, settings, partition));
+    let Some(found) = shelf.head().await? else { return Ok(None) };
+    let head = Head::read(&found.body, topology)?;
+    Ok(Some((shelf, head)))
 }
 
 /// Where the records of a task lie.

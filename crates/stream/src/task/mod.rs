@@ -31,6 +31,7 @@ use store::Stored;
 use tracing::warn;
 
 pub use head::Totals;
+pub(crate) use look::LastCommit;
 pub use settings::{Step, TaskParts, TaskSettings};
 
 use crate::event_time::{Punctuation, TOO_FAR_AHEAD, Tide};

@@ -20,6 +20,11 @@ impl Task {
         self.partition
     }
 
+    /// How often it was opened, by any process.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.head.epoch
+    }
+
     /// Whether everything that it counted is committed.
     pub(crate) fn is_committed(&self) -> bool {
         !self.is_broken
