@@ -52,6 +52,20 @@ pub(crate) struct Answered {
     pub(crate) persistence: BTreeMap<String, f64>,
 }
 
+impl Answered {
+    fn numbers(&self) -> usize {
+        self.outputs.values().map(Vec::len).sum()
+    }
+}
+
+/// A prediction that is to be removed.
+#[derive(Debug)]
+struct Old {
+    key: String,
+    version: u64,
+    numbers: u64,
+}
+
 /// Predictions of every tenant.
 #[derive(Debug)]
 pub(crate) struct Predictions {
@@ -111,6 +125,7 @@ impl Predictions {
             at,
             until,
             remove: until.checked_add(REMEMBERED).map_err(Error::internal)?,
+            numbers: answered.numbers() as u64,
             outputs: answered.outputs,
             persistence: answered.persistence,
             truth: BTreeMap::new(),
@@ -118,12 +133,8 @@ impl Predictions {
         };
         for _ in 0..ATTEMPTS {
             let subject = self.counted(scope, &member, &mut kept).await?;
-            let (mut count, expect) = self.count(scope, shard_of(&kept.id)).await?;
-            if count.count >= self.settings.max_predictions / SHARDS {
-                let message = "send no `keep`, or raise `runtime.monitoring.max_predictions`";
-                return Err(Error::new(TOO_MANY_PREDICTIONS, message));
-            }
-            count.count += 1;
+            let (count, expect) = self.count(scope, shard_of(&kept.id)).await?;
+            let count = self.with_one_more(&count, kept.numbers)?;
             let mut writes =
                 vec![Repository::write(&kept, Expect::Absent)?, Repository::write(&count, expect)?];
             writes.extend(subject);
@@ -134,6 +145,22 @@ impl Predictions {
             }
         }
         Err(Error::new(codes::OVERLOADED, "many predictions are kept at once; ask again"))
+    }
+
+    /// A shard with one more prediction, of so many numbers.
+    fn with_one_more(&self, count: &Count, numbers: u64) -> Result<Count> {
+        let full = |setting: &str| {
+            let message = format!("send no `keep`, or raise `runtime.monitoring.{setting}`");
+            Err(Error::new(TOO_MANY_PREDICTIONS, message))
+        };
+        let more = Count { count: count.count + 1, numbers: count.numbers + numbers, ..*count };
+        if more.count > self.settings.max_predictions / SHARDS {
+            return full("max_predictions");
+        }
+        if more.numbers > self.settings.max_prediction_numbers / SHARDS {
+            return full("max_prediction_numbers");
+        }
+        Ok(more)
     }
 
     /// Whether the prediction counts for its canary; what says that its subject does from now on.
@@ -160,7 +187,7 @@ impl Predictions {
     }
 
     async fn count(&self, scope: &Scope, shard: u64) -> Result<(Count, Expect)> {
-        let empty = Count { shard, count: 0 };
+        let empty = Count { shard, ..Count::default() };
         let found = self.counts.get(scope, &empty.key()).await?;
         Ok(found.map_or((empty, Expect::Absent), |found| (found.document, Expect::Version(found.version))))
     }
@@ -266,10 +293,11 @@ impl Predictions {
         let query = Query::new(Selection::Between("remove", IndexValue::Integer(i64::MIN), now), SWEEP);
         let (old, _) = self.kept.list(scope, &query).await?;
         let is_full = old.len() == SWEEP;
-        let mut by_shard = BTreeMap::<u64, Vec<(String, u64)>>::new();
+        let mut by_shard = BTreeMap::<u64, Vec<Old>>::new();
         for one in old {
-            let shard = shard_of(&one.document.id);
-            by_shard.entry(shard).or_default().push((one.document.key(), one.version));
+            let (shard, numbers) = (shard_of(&one.document.id), one.document.numbers);
+            let old = Old { key: one.document.key(), version: one.version, numbers };
+            by_shard.entry(shard).or_default().push(old);
         }
         let mut gone = 0;
         for (shard, old) in by_shard {
@@ -280,17 +308,18 @@ impl Predictions {
         Ok(is_full && gone > 0)
     }
 
-    /// Removes predictions of a shard, by key and version, in one transaction with their count; how many. A prediction that is
-    /// kept meanwhile costs another try, and none of the other shards.
-    async fn sweep_shard(&self, scope: &Scope, shard: u64, mut old: Vec<(String, u64)>) -> Result<usize> {
+    /// Removes predictions of a shard in one transaction with their count; how many. A prediction that is kept meanwhile costs
+    /// another try, and none of the other shards.
+    async fn sweep_shard(&self, scope: &Scope, shard: u64, mut old: Vec<Old>) -> Result<usize> {
         for _ in 0..ATTEMPTS {
             if old.is_empty() {
                 break;
             }
             let (mut count, expect) = self.count(scope, shard).await?;
             count.count = count.count.saturating_sub(old.len() as u64);
-            let delete = |(key, version): &(String, u64)| {
-                let (key, expect) = (key.clone(), Expect::Version(*version));
+            count.numbers = count.numbers.saturating_sub(old.iter().map(|one| one.numbers).sum());
+            let delete = |one: &Old| {
+                let (key, expect) = (one.key.clone(), Expect::Version(one.version));
                 Write::Delete { table: Kept::TABLE, key, expect }
             };
             let mut writes: Vec<Write> = old.iter().map(delete).collect();
@@ -305,12 +334,12 @@ impl Predictions {
     }
 
     /// Those that no other server removed.
-    async fn left(&self, scope: &Scope, old: Vec<(String, u64)>) -> Result<Vec<(String, u64)>> {
+    async fn left(&self, scope: &Scope, old: Vec<Old>) -> Result<Vec<Old>> {
         let mut left = Vec::with_capacity(old.len());
-        for (key, version) in old {
-            let found = self.records.get(scope, Kept::TABLE, &key).await?;
-            if found.is_some_and(|found| found.version == version) {
-                left.push((key, version));
+        for one in old {
+            let found = self.records.get(scope, Kept::TABLE, &one.key).await?;
+            if found.is_some_and(|found| found.version == one.version) {
+                left.push(one);
             }
         }
         Ok(left)
@@ -327,7 +356,7 @@ fn shard_of(id: &str) -> u64 {
 /// `VALIDATION_ERROR` where it has too many values, or some that are too large to compare.
 pub(crate) fn check(answered: &Answered) -> Result<()> {
     let refused = |message: String| Error::new(codes::VALIDATION_ERROR, message).with_field("keep");
-    let count: usize = answered.outputs.values().map(Vec::len).sum();
+    let count = answered.numbers();
     if count == 0 || count > VALUES_MAX {
         return Err(refused(format!("the answer has {count} numbers; 1 to {VALUES_MAX} can be kept")));
     }

@@ -25,6 +25,9 @@ pub struct MonitoringSettings {
     /// Predictions of a tenant that are kept at once, about; more are refused. A place is free again `truth_hours`, 7 days and
     /// some minutes after its prediction, whether the truth came or not.
     pub max_predictions: u64,
+    /// Numbers in the outputs of all of these together, about; more are refused. A number takes up to some 20 bytes, and its truth
+    /// as many.
+    pub max_prediction_numbers: u64,
 }
 
 impl Default for MonitoringSettings {
@@ -37,6 +40,7 @@ impl Default for MonitoringSettings {
             truth_hours: 720,
             wait_days: 90,
             max_predictions: 100_000,
+            max_prediction_numbers: 10_000_000,
         }
     }
 }
@@ -60,7 +64,9 @@ impl MonitoringSettings {
         check(self.flush_secs, 1, 3_600, "flush_secs")?;
         check(self.truth_hours, 1, 8_784, "truth_hours")?;
         check(self.wait_days, 1, 366, "wait_days")?;
-        check(self.max_predictions, 16, 10_000_000, "max_predictions")
+        check(self.max_predictions, 16, 10_000_000, "max_predictions")?;
+        // The largest prediction fits, whatever its shard.
+        check(self.max_prediction_numbers, 64_000, 40_000_000_000, "max_prediction_numbers")
     }
 
     /// How long a part waits for its comparison, in seconds.

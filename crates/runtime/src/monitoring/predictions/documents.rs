@@ -18,6 +18,9 @@ pub(super) struct Kept {
     /// Until when a truth is taken.
     pub(super) until: Timestamp,
     pub(super) remove: Timestamp,
+    /// Of all outputs, as they were counted: 0 of those that were kept before numbers were.
+    #[serde(default)]
+    pub(super) numbers: u64,
     pub(super) outputs: BTreeMap<String, Vec<f64>>,
     /// What persistence says, of outputs that have an input of their name.
     #[serde(default)]
@@ -41,11 +44,13 @@ impl Document for Kept {
     }
 }
 
-/// How many predictions of a shard are kept.
+/// How many predictions of a shard are kept, and how many numbers of theirs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Count {
     pub(super) shard: u64,
     pub(super) count: u64,
+    #[serde(default)]
+    pub(super) numbers: u64,
 }
 
 impl Document for Count {

@@ -14,8 +14,11 @@ struct Home {
 }
 
 fn home(max_predictions: u64) -> Home {
+    bounded(MonitoringSettings { max_predictions, ..MonitoringSettings::default() })
+}
+
+fn bounded(settings: MonitoringSettings) -> Home {
     let clock = Arc::new(ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap()));
-    let settings = MonitoringSettings { max_predictions, ..MonitoringSettings::default() };
     let (records, entropy) = (Arc::new(Meddled::default()), Arc::new(SeededEntropy::new(1)));
     let predictions =
         Predictions::new(Arc::clone(&records) as _, Arc::clone(&clock) as Arc<_>, entropy, settings);
@@ -99,19 +102,32 @@ async fn what_cannot_be_joined_is_told_one_by_one() {
 
 #[tokio::test]
 async fn they_are_bounded_and_go() {
-    let home = home(16);
-    let mut refused = 0;
-    for _ in 0..100 {
-        if let Err(error) = home.predictions.keep(&home.scope, &home.place, answered(&[1.0]), None).await {
-            assert_eq!(error.code(), TOO_MANY_PREDICTIONS);
-            refused += 1;
+    let check = async |settings: MonitoringSettings, numbers: usize, told: &str| {
+        let (home, values) = (bounded(settings), vec![1.0; numbers]);
+        let mut refused = 0;
+        for _ in 0..100 {
+            let kept = home.predictions.keep(&home.scope, &home.place, answered(&values), None).await;
+            if let Err(error) = kept {
+                assert_eq!(error.code(), TOO_MANY_PREDICTIONS);
+                assert!(error.to_string().contains(told), "{error}");
+                refused += 1;
+            }
         }
-    }
-    assert_eq!(refused, 84, "one in each shard");
-    assert_eq!(home.predictions.sweep().await.unwrap(), 0);
-    home.clock.advance(Duration::from_secs(720 * 3_600) + REMEMBERED + Duration::from_secs(1));
-    assert_eq!(home.predictions.sweep().await.unwrap(), 16);
-    home.keep(&[1.0]).await;
+        assert_eq!(refused, 84, "{told}: one in each shard");
+        assert_eq!(home.predictions.sweep().await.unwrap(), 0);
+        home.clock.advance(Duration::from_secs(720 * 3_600) + REMEMBERED + Duration::from_secs(1));
+        assert_eq!(home.predictions.sweep().await.unwrap(), 16);
+        for shard in 0..SHARDS {
+            let (count, _) = home.predictions.count(&home.scope, shard).await.unwrap();
+            assert_eq!((count.count, count.numbers), (0, 0), "{told}: {shard}");
+        }
+        home.keep(&values).await;
+    };
+    let few = MonitoringSettings { max_predictions: 16, ..MonitoringSettings::default() };
+    check(few, 1, "`runtime.monitoring.max_predictions`").await;
+    // Four numbers for each shard.
+    let small = MonitoringSettings { max_prediction_numbers: 64, ..MonitoringSettings::default() };
+    check(small, 3, "`runtime.monitoring.max_prediction_numbers`").await;
 }
 
 #[tokio::test]
@@ -121,7 +137,7 @@ async fn they_go_though_others_keep_meanwhile() {
         drop(home.predictions.keep(&home.scope, &home.place, answered(&[1.0]), None).await);
     }
     home.clock.advance(Duration::from_secs(720 * 3_600) + REMEMBERED + Duration::from_secs(1));
-    let touched = Repository::write(&Count { shard: 0, count: 1 }, Expect::Any).unwrap();
+    let touched = Repository::write(&Count { shard: 0, count: 1, numbers: 1 }, Expect::Any).unwrap();
     *home.records.before_commit.lock() = Some((home.scope.clone(), touched));
     assert_eq!(home.predictions.sweep().await.unwrap(), 16);
     // Another server was faster.
