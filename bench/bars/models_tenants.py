@@ -23,7 +23,7 @@ BAR = "nothing shown or changed; every endpoint of these parts asked"
 
 PARTS = (
     "/api/v1/models", "/api/v1/feature-sets", "/api/v1/predict", "/api/v1/batch", "/api/v1/jobs", "/api/v1/search",
-    "/api/v1/embed", "/v1/embeddings", "/v2/",
+    "/api/v1/embed", "/v1/embeddings", "/v1/models", "/v2/",
 )
 TEXT = "the ferry to the island leaves at noon"
 SECONDS_MAX = 60

@@ -81,7 +81,9 @@ fn addresses(part: Part) -> &'static [&'static str] {
             "/api/v1/predict",
             "/reload",
         ],
-        Part::Embedding => &["/api/v1/embed", "/api/v1/embed/*", "/v1/embeddings", "/v1/models"],
+        Part::Embedding => {
+            &["/api/v1/embed", "/api/v1/embed/*", "/v1/embeddings", "/v1/models", "/v1/models/*"]
+        }
         Part::Search => &["/api/v1/search", "/api/v1/search/*", "/index", "/index/*", "/search"],
     }
 }
@@ -168,7 +170,11 @@ mod tests {
             &["/v2x", &promote, "/version"],
         );
         check(Part::Registry, &["/version", "/api/2.0/mlflow/runs/get", model, &promote], &["/v2", &drift]);
-        check(Part::Embedding, &["/v1/embeddings", "/api/v1/embed/jobs/{id}"], &[model, "/search"]);
+        check(
+            Part::Embedding,
+            &["/v1/embeddings", "/v1/models/{id}", "/v1/models/{id}/{*rest}", "/api/v1/embed/jobs/{id}"],
+            &[model, "/search", "/v1/modelsx"],
+        );
         check(Part::Search, &["/search", "/index/{type}/{id}"], &["/api/v1/embed", "/searchx", "/indexes"]);
     }
 

@@ -1,11 +1,12 @@
-//! What clients of OpenAI look for beside vectors: `GET /v1/models`, and errors in their form.
+//! What clients of OpenAI look for beside vectors: `GET /v1/models`, `/v1/models/{id}`, and errors in their form.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::routing::get;
 use edge::dialect::Dialect;
-use edge::{ApiResult, Caller};
+use edge::{ApiResult, Caller, Path};
 use kernel::Permission;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -13,13 +14,17 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::encoder::ModelIdentity;
 use crate::service::Search;
 
 /// Problems under `/v1` have the member `error` too, which OpenAI's clients show.
 pub const DIALECT: Dialect = Dialect { is_ours, add };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Search>> {
-    OpenApiRouter::new().routes(routes!(models))
+    OpenApiRouter::new()
+        .routes(routes!(models))
+        .routes(routes!(model))
+        .route("/v1/models/{id}/{*rest}", get(model_in_steps))
 }
 
 fn is_ours(path: &str) -> bool {
@@ -57,6 +62,12 @@ pub struct ModelResponse {
     owned_by: &'static str,
 }
 
+impl ModelResponse {
+    fn of(model: &ModelIdentity) -> Self {
+        Self { id: model.name.clone(), object: "model", created: 0, owned_by: "watershed" }
+    }
+}
+
 /// The encoders.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ListedModels)]
@@ -74,11 +85,35 @@ async fn models(State(search): State<Arc<Search>>, Caller(scope): Caller) -> Api
     for model in search.models() {
         // Two versions may have one name, which the newer answers to.
         if !data.iter().any(|listed| listed.id == model.name) {
-            let id = model.name.clone();
-            data.push(ModelResponse { id, object: "model", created: 0, owned_by: "watershed" });
+            data.push(ModelResponse::of(model));
         }
     }
     Ok(Json(ModelsResponse { object: "list", data }))
+}
+
+/// Get an encoder, as OpenAI's clients ask.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "embeddings", operation_id = "get_openai_model",
+    params(("id" = String, Path, example = "all-MiniLM-L6-v2",
+        description = "The model, by any name that `/v1/embeddings` takes; a slash may be percent-encoded or not.")),
+    responses((status = 200, body = ModelResponse),
+        (status = 404, description = "There is no model of that name here, or none at all.", body = edge::Problem,
+            content_type = "application/problem+json")))]
+async fn model(
+    State(search): State<Arc<Search>>,
+    Caller(scope): Caller,
+    Path(id): Path<String>,
+) -> ApiResult<Json<ModelResponse>> {
+    scope.require(Permission::Read)?;
+    Ok(Json(ModelResponse::of(search.model(Some(&id))?)))
+}
+
+/// The same for clients that leave the slashes of a name as they are.
+async fn model_in_steps(
+    search: State<Arc<Search>>,
+    caller: Caller,
+    Path((first, rest)): Path<(String, String)>,
+) -> ApiResult<Json<ModelResponse>> {
+    model(search, caller, Path(format!("{first}/{rest}"))).await
 }
 
 #[cfg(test)]

@@ -368,6 +368,8 @@ const ENDPOINTS: &[Endpoint] = &[
     #[cfg(feature = "search")]
     ("GET", "/v1/models", "/v1/models", "read", None),
     #[cfg(feature = "search")]
+    ("GET", "/v1/models/{id}", "/v1/models/planted", "read", None),
+    #[cfg(feature = "search")]
     ("POST", "/v1/embeddings", "/v1/embeddings", "read", Some(r#"{"model":"planted","input":"gas"}"#)),
 ];
 
@@ -399,6 +401,8 @@ const OTHERS: &[(&str, u16)] = &[
     ("/live", 200),
     ("/metrics", 200),
     ("/search", 401),
+    // The same as `/v1/models/{id}`, where the slashes of a name are left as they are.
+    ("/v1/models/{id}/{*rest}", 401),
     ("/v2/health/live", 200),
     ("INFERENCE_READY", 404),
     ("path", 404),
@@ -575,7 +579,7 @@ fn what_is_in_no_document_is_named_here() {
     assert_eq!(routed(), named);
     let server = Server::new();
     let is_here = |path: &str| {
-        let is_search = path.starts_with("/search") || path.starts_with("/index");
+        let is_search = ["/search", "/index", "/v1/models"].iter().any(|prefix| path.starts_with(prefix));
         let is_grpc = path.starts_with("/grpc.") || path.starts_with("/inference.");
         path.starts_with('/')
             && (cfg!(feature = "profile") || !path.contains("pprof"))
@@ -718,7 +722,7 @@ fn no_endpoint_shows_or_changes_another_tenant() {
     let before = reads(&server, &planted);
     let marked = before.values().filter(|body| body.contains("planted")).count();
     // Encoders and their jobs are the server's.
-    let of_server = |path: &str| path.starts_with("/api/v1/embed/") || path == "/v1/models";
+    let of_server = |path: &str| path.starts_with("/api/v1/embed/") || path.starts_with("/v1/models");
     let of_tenants = before.keys().filter(|path| !of_server(path)).count();
     assert!(marked * 4 > of_tenants * 3, "almost every answer has something to show: {before:#?}");
     // Reads first: what it writes itself has the same names.

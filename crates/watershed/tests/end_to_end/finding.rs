@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::models::registered;
 use crate::serving::promote;
-use crate::support::{Home, SETTINGS, ids, refused};
+use crate::support::{Home, SETTINGS, encode, ids, refused};
 
 const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder");
 /// To the encoder, the first two mean the same.
@@ -63,6 +63,10 @@ fn openais_clients_name_the_model_and_are_told_of_errors_in_their_form() {
     let name = "sentence-transformers/all-MiniLM-L6-v2";
     let listed = server.read("/v1/models");
     assert_eq!((&listed["object"], &listed["data"][0]["id"]), (&json!("list"), &json!(name)), "{listed}");
+    // As the list has it: percent-encoded, with its slash as it is, and in short.
+    for asked in [encode(name), name.to_owned(), "all-MiniLM-L6-v2".to_owned()] {
+        assert_eq!(server.read(&format!("/v1/models/{asked}")), listed["data"][0], "{asked}");
+    }
     let ask = |body: Value| server.post("/v1/embeddings", &body);
     let (_, expected) = ask(json!({"model": name, "input": "gas prices", "user": "u"}));
     let vector = expected["data"][0]["embedding"].as_array().unwrap();
@@ -75,17 +79,23 @@ fn openais_clients_name_the_model_and_are_told_of_errors_in_their_form() {
             "{known}"
         );
     }
-    let check = |body: Value, status: u16, code: &str, param: &str| {
-        let (found, told) = ask(body);
+    let is_error = |(found, told): (u16, Value), status: u16, code: &str, param: &str| {
         let error = &told["error"];
         assert_eq!((found, &error["code"], &error["param"]), (status, &json!(code), &json!(param)), "{told}");
         assert_eq!((&error["type"], &error["message"]), (&json!("invalid_request_error"), &told["detail"]));
     };
+    for unknown in ["sentence-transformers", "owner/name", "owner%2Fname", "a/b/c%2Fd"] {
+        is_error(server.get(&format!("/v1/models/{unknown}")), 404, "model_not_found", "model");
+    }
+    let check = |body: Value, status: u16, code: &str, param: &str| is_error(ask(body), status, code, param);
     check(json!({"model": "text-embedding-3-small", "input": "x"}), 404, "model_not_found", "model");
     check(json!({"model": name, "input": "x", "dimensions": 1}), 400, "VALIDATION_ERROR", "dimensions");
     check(json!({"model": name, "input": []}), 400, "VALIDATION_ERROR", "input");
-    let reply = server.send("GET", "/v1/models", &[], None);
-    assert_eq!((reply.status, &reply.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+    for path in ["/v1/models", "/v1/models/encoder", "/v1/models/owner/name"] {
+        let reply = server.send("GET", path, &[], None);
+        let code = reply.json()["error"]["code"].clone();
+        assert_eq!((reply.status, code), (401, json!("invalid_api_key")), "{path}");
+    }
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn every_address_is_on_the_ports_of_its_parts_alone_and_needs_a_credential() {
             ("/api/2.0/mlflow-artifacts/artifacts?path=x", "registry"),
             ("/v2/health/ready", "serving"),
             ("/index/stats", "search"),
+            ("/v1/models/owner/name", "embedding"),
             ("/api/config", ""),
             ("/debug/pprof/profile?seconds=1", ""),
         ] {
