@@ -25,6 +25,8 @@ pub const FEATURES_MAX: usize = 64;
 pub const SAMPLE_MAX: usize = 1_000;
 /// Values in a sample below which nothing is tested.
 pub const SAMPLE_MIN: usize = 10;
+/// Values of a day of a history by the hour.
+pub const DAY_VALUES: usize = 24;
 /// Rows that a feature counts.
 const COUNT_MAX: u64 = 1_000_000_000;
 const NAME_BYTES_MAX: usize = 200;
@@ -62,8 +64,13 @@ pub enum Take {
     Value,
     /// The last value less the one before: of a history, whose levels are not exchangeable.
     LastChange,
-    /// The value at `at` less the last value of the input of the same name: how far a forecast goes.
+    /// The value at `at` less the last value of the input that it is compared with: how far a forecast goes.
     FromLast,
+    /// Of histories by the hour, which end as the longest input does. Of an input the mean of the last 24 values, `at` of them
+    /// before that end, less the mean of the 24 before them; of an output the mean of its 24 values, which stand for the last of
+    /// the history, less the mean of the 24 before these of the input that it is compared with. Levels of a day wander with the
+    /// seasons and so do the steps of an hour: their changes from day to day do not.
+    DayChange,
 }
 
 /// One feature.
@@ -81,6 +88,9 @@ pub struct Feature {
     pub at: usize,
     /// How it is taken.
     pub take: Take,
+    /// The input that an output is compared with; the one of its own name where missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Rows of the training that had a value.
     pub count: u64,
     /// Rows of the training that had none.
@@ -155,6 +165,9 @@ impl ReferenceDocument {
         let mut names = BTreeSet::new();
         for feature in &self.features {
             feature.validate()?;
+            if feature.take == Take::DayChange && self.rows == Rows::Examples {
+                return Err(feature.fault("is a `day_change`; that is of `histories`"));
+            }
             if !names.insert(&feature.name) {
                 return Err(feature.fault("stands twice"));
             }
@@ -177,7 +190,7 @@ impl Feature {
     #[must_use]
     pub fn named(name: impl Into<String>, side: Side, tensor: impl Into<String>, take: Take) -> Self {
         let (name, tensor) = (name.into(), tensor.into());
-        Self { name, side, tensor, at: 0, take, count: 0, missing: 0, sample: Vec::new() }
+        Self { name, side, tensor, at: 0, take, from: None, count: 0, missing: 0, sample: Vec::new() }
     }
 
     fn validate(&self) -> Result<(), DocumentFault> {
@@ -205,6 +218,9 @@ impl Feature {
         }
         if self.take == Take::FromLast && self.side == Side::Input {
             return Err(self.fault("is an input; `from_last` is for outputs"));
+        }
+        if self.from.is_some() && self.side == Side::Input {
+            return Err(self.fault("is an input; `from` is for outputs"));
         }
         Ok(())
     }
@@ -264,6 +280,8 @@ mod tests {
         check(&|bad| bad.features[0].sample[0] = f64::NAN, "finite");
         check(&|bad| bad.features[0].count = 3, "`count`");
         check(&|bad| bad.features[0].take = Take::FromLast, "for outputs");
+        check(&|bad| bad.features[0].from = Some("y".to_owned()), "for outputs");
+        check(&|bad| bad.features[0].take = Take::DayChange, "`histories`");
         for text in ["", "{}", "[1]", r#"{"format":"x","more":1}"#] {
             assert!(ReferenceDocument::parse(text.as_bytes()).is_err(), "{text}");
         }

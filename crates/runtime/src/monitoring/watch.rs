@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rollout::drift::document::{self, DocumentFault, Feature, ReferenceDocument, Rows, Side, Take};
+use rollout::drift::document::{
+    self, DAY_VALUES, DocumentFault, Feature, ReferenceDocument, Rows, Side, Take,
+};
 use rollout::drift::reference::Reference;
 
 use crate::model::{Package, Signature, TensorSpec};
@@ -38,7 +40,7 @@ struct Column {
     tensor: usize,
     at: usize,
     take: Take,
-    /// The input of the same name, for `from_last`.
+    /// The input that an output is compared with; of an input itself.
     input: usize,
 }
 
@@ -131,9 +133,11 @@ impl Watch {
         let rows: Vec<usize> = (0..count).step_by(count.div_ceil(ROWS_OF_REQUEST)).collect();
         let value = |row: usize, column: &Column| match (column.side, column.take) {
             (Side::Input, Take::Value) => self.value(&inputs[column.tensor], count, row, column.at),
+            (Side::Input, Take::DayChange) => day(inputs, column, 0) - day(inputs, column, 1),
             (Side::Input, _) => self.last_change(&inputs[column.tensor], count, row),
             // What the output is compared with.
             (Side::Output, Take::FromLast) => self.last(&inputs[column.input], count, row, 0),
+            (Side::Output, Take::DayChange) => day(inputs, column, 1),
             (Side::Output, _) => f64::NAN,
         };
         let values = rows.iter().map(|row| self.columns.iter().map(|column| value(*row, column)).collect());
@@ -154,6 +158,7 @@ impl Watch {
                     Take::Value => self.value(tensor, count, *row, column.at),
                     Take::LastChange => self.last_change(tensor, count, *row),
                     Take::FromLast => self.value(tensor, count, *row, column.at) - *value,
+                    Take::DayChange => mean(&tensor.values, DAY_VALUES) - *value,
                 };
             }
         }
@@ -195,10 +200,12 @@ impl Watch {
                 (Side::Input, Take::Value) => {
                     found.push(self.value(&inputs[column.tensor], 1, 0, column.at));
                 }
+                (Side::Input, Take::DayChange) => found.extend([0, 1].map(|days| day(inputs, column, days))),
                 (Side::Input, _) => {
                     found.extend([0, 1].map(|before| self.last(&inputs[column.tensor], 1, 0, before)));
                 }
                 (Side::Output, Take::FromLast) => found.push(self.last(&inputs[column.input], 1, 0, 0)),
+                (Side::Output, Take::DayChange) => found.push(day(inputs, column, 1)),
                 (Side::Output, _) => {}
             }
         }
@@ -234,10 +241,13 @@ fn column(feature: &Feature, signature: &Signature, has_rows: bool) -> Result<Co
     let place = |specs: &[TensorSpec]| specs.iter().position(|spec| spec.name == feature.tensor);
     let specs = if feature.side == Side::Input { &signature.inputs } else { &signature.outputs };
     let tensor = place(specs).ok_or_else(|| feature.fault("is of a tensor that the model does not have"))?;
-    let input = match feature.take {
-        Take::FromLast => {
-            let found = place(&signature.inputs);
-            found.ok_or_else(|| feature.fault("is `from_last`, and the model has no input of that name"))?
+    let compared = feature.from.as_ref().unwrap_or(&feature.tensor);
+    let is_compared = |spec: &TensorSpec| spec.name == *compared && spec.kind != DataType::Bytes;
+    let input = match (feature.side, feature.take) {
+        (Side::Output, Take::FromLast | Take::DayChange) => {
+            let found = signature.inputs.iter().position(is_compared);
+            let missing = "is compared with an input, and the model has no input of numbers of that name";
+            found.ok_or_else(|| feature.fault(missing))?
         }
         _ => tensor,
     };
@@ -250,6 +260,20 @@ fn column(feature: &Feature, signature: &Signature, has_rows: bool) -> Result<Co
         return Err(feature.fault("has an `at` beyond the values of a row"));
     }
     Ok(Column { side: feature.side, tensor, at: feature.at, take: feature.take, input })
+}
+
+/// The mean of a day of the input of a column, so many days before its last. Inputs begin together, so that one which lacks the
+/// end is counted from the end of the longest.
+fn day(inputs: &[Tensor], column: &Column, days: usize) -> f64 {
+    let longest = inputs.iter().map(|tensor| tensor.values.len()).max().unwrap_or(0);
+    let end = longest.checked_sub(column.at).and_then(|end| end.checked_sub(days * DAY_VALUES));
+    end.map_or(f64::NAN, |end| mean(&inputs[column.input].values, end))
+}
+
+/// The mean of the values of a day that ends before `end`; no number where some are missing.
+fn mean(values: &Values, end: usize) -> f64 {
+    let Some(first) = end.checked_sub(DAY_VALUES) else { return f64::NAN };
+    (first..end).map(|at| number(values, at)).sum::<f64>() / DAY_VALUES as f64
 }
 
 /// A value as a number; texts are none.
@@ -347,6 +371,37 @@ mod tests {
         let mut found: Vec<_> = rows.into_values().collect();
         found.sort_by(|one, two| two[0].total_cmp(&one[0]));
         assert_eq!((seen, found), (5, vec![vec![2.0, 0.5], vec![-1.0, 1.5]]));
+    }
+
+    #[test]
+    fn days_count_by_their_changes_wherever_an_input_ends() {
+        let mut signature = Fake::doubles().signature().clone();
+        signature.has_batch_axis = false;
+        signature.inputs[0].shape = vec![None];
+        signature.inputs.push(TensorSpec { name: "z".to_owned(), ..signature.inputs[0].clone() });
+        signature.outputs[0].shape = vec![Some(DAY_VALUES)];
+        let features = vec![
+            feature("known", Side::Input, "x", 0, Take::DayChange),
+            feature("past", Side::Input, "z", DAY_VALUES, Take::DayChange),
+            Feature { from: Some("z".to_owned()), ..feature("step", Side::Output, "y", 0, Take::DayChange) },
+        ];
+        let watch = Watch::new("m", document(Rows::Histories, features), &signature, 7).unwrap();
+        let tensor = |name: &str, days: &[f64]| {
+            let values: Vec<f64> = days.iter().flat_map(|day| [*day; DAY_VALUES]).collect();
+            Tensor::new(name, vec![values.len()], Values::Fp64(values)).unwrap()
+        };
+        // The last day of `z` stands for nothing, or is left out; what is before the days that count changes nothing.
+        let pasts: [&[f64]; 3] = [&[1.0, 5.0, 8.0, 0.0], &[1.0, 5.0, 8.0], &[2.0, 5.0, 8.0, 99.0]];
+        for past in pasts {
+            let asked = watch.asked(&[tensor("x", &[7.0, 3.0, 1.0, 4.0]), tensor("z", past)]);
+            watch.answered(asked, &[tensor("y", &[10.0])]);
+        }
+        let (seen, rows) = watch.take().unwrap();
+        assert_eq!((seen, rows.into_values().collect::<Vec<_>>()), (3, vec![vec![3.0, 3.0, 2.0]]));
+        let asked = watch.asked(&[tensor("x", &[1.0]), tensor("z", &[1.0])]);
+        watch.answered(asked, &[tensor("y", &[10.0])]);
+        let (_, rows) = watch.take().unwrap();
+        assert!(rows.into_values().flatten().all(f64::is_nan), "too short");
     }
 
     #[test]

@@ -122,6 +122,9 @@ pub(crate) struct TrainPower {
     /// Write the model to this file
     #[arg(long, default_value = "power_forecaster.json", value_name = "FILE")]
     pub output: PathBuf,
+    /// Write what the model learned from to this file, for the watch on its drift; beside the model where missing
+    #[arg(long, value_name = "FILE")]
+    pub drift_reference: Option<PathBuf>,
     /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
     #[arg(long, value_name = "NAME")]
     pub register: Option<String>,

@@ -19,8 +19,10 @@ pub(crate) const FILE: &str = "power_forecaster.json";
 pub(crate) const PRICE: &str = "day_ahead_price";
 const DATE: &str = "date";
 const HOUR: &str = "hour";
-const PAST_PRICE: &str = "price";
-const FORECASTS: [&str; 2] = ["forecast_1", "forecast_2"];
+/// What was paid before.
+pub(crate) const PAST_PRICE: &str = "price";
+/// What is forecast of the day by others.
+pub(crate) const FORECASTS: [&str; 2] = ["forecast_1", "forecast_2"];
 
 /// Loads forecasters of power prices.
 #[derive(Debug)]

@@ -388,6 +388,10 @@ fn a_power_forecaster_is_trained_compared_and_scored_again_from_its_file() {
     // The day without prices is forecast too.
     assert!(lines.len() == 1 + 10 * 24 && lines[240].starts_with("2020-05-05,23,"), "{}", lines.len());
     let read = |name: &str| std::fs::read_to_string(home.path(name)).unwrap();
+    let reference = read("drift_reference.json");
+    let has = |name: &str| reference.contains(&format!("\"{name}.change\""));
+    assert!(["price", "forecast_1", "forecast_2"].into_iter().all(has), "{reference}");
+    assert!(!has("day_ahead_price"), "nine forecasts are too few");
     assert!(read("train.svg").contains("</svg>") && read("out/evaluation_report.svg").contains("</svg>"));
     let json: serde_json::Value = serde_json::from_str(&read("out/evaluation_report.json")).unwrap();
     assert_eq!(

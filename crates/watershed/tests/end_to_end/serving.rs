@@ -126,6 +126,8 @@ fn a_power_forecaster_answers_as_it_does_offline() {
             assert_eq!(served.to_bits(), offline.to_bits(), "{name}: {line}");
         }
     }
+    let drift = server.read("/api/v1/models/prices/drift");
+    assert_eq!((&drift["reference_features"], &drift["fault"]), (&json!(4), &Value::Null), "{drift}");
     refused(&asked(&rows[24..]), 400, "VALIDATION_ERROR", Some("inputs"));
     refused(&asked(&rows[1..]), 400, "VALIDATION_ERROR", Some("inputs.date"));
 }

@@ -79,11 +79,8 @@ fn make(asked: &TrainCurve) -> Result<Trained> {
     let model = CurveForecaster::train(&panel, until, asked.curve_type, settings).map_err(refused)?;
     let model = model.to_json().map_err(refused)?;
     write(&asked.output, &model)?;
-    let beside = || asked.output.with_file_name(rollout::drift::document::FILE);
-    let path = asked.drift_reference.clone().unwrap_or_else(beside);
-    let reference = reference::of_curve(&panel, until, (test.start, &forecasts), asked.seed);
-    let drift_reference = serde_json::to_string(&reference).map_err(Error::internal)?;
-    write(&path, &drift_reference)?;
+    let document = reference::of_curve(&panel, until, (test.start, &forecasts), asked.seed);
+    let drift_reference = reference::write(&document, &asked.output, asked.drift_reference.as_deref())?;
     Ok(Trained { report, model, drift_reference })
 }
 

@@ -14,13 +14,20 @@ use market::algorithms::forecasting::power::{
 use market::algorithms::forecasting::{COVERAGES, ForecastFault, LEVELS, snapshot_of};
 
 use super::registering::{self, Registration};
-use super::{refused, tell, tell_in, text, write};
+use super::{reference, refused, tell, tell_in, text, write};
 use crate::cli::{EvaluatePower, TrainPower};
 use crate::config::Config;
 use crate::forecasters::power::{FILE, PRICE};
 use crate::{forecasters, terminal};
 
 const NAME: &str = "power";
+
+/// What was trained.
+struct Trained {
+    report: PowerReport,
+    model: String,
+    drift_reference: String,
+}
 
 /// A table and where it is from.
 struct Table {
@@ -40,20 +47,20 @@ pub(in crate::commands) async fn train(asked: &TrainPower, config: &Config) -> R
     if let Some(name) = &asked.register {
         registering::check(name)?;
     }
-    let (report, model) = make(asked)?;
+    let trained = make(asked)?;
     let Some(name) = &asked.register else { return Ok(()) };
     let registration = Registration {
         command: "watershed train power-forecaster",
         params: params(asked),
-        metrics: metrics(&report),
+        metrics: metrics(&trained.report),
         data: &asked.data_path,
-        snapshot: &report.snapshot,
-        files: vec![(FILE, model)],
+        snapshot: &trained.report.snapshot,
+        files: vec![(FILE, trained.model), (rollout::drift::document::FILE, trained.drift_reference)],
     };
     registering::register(config, name, registration).await
 }
 
-fn make(asked: &TrainPower) -> Result<(PowerReport, String)> {
+fn make(asked: &TrainPower) -> Result<Trained> {
     let settings = PowerSettings {
         lear_windows_days: asked.lear_windows_days.clone(),
         kernel_window_days: asked.kernel_window_days,
@@ -75,6 +82,7 @@ fn make(asked: &TrainPower) -> Result<(PowerReport, String)> {
     let compared = fit(&table, test.start, &settings)?;
     let model = if until == test.start { None } else { Some(fit(&table, until, &settings)?) };
     let forecasts = answers(&compared, &table.market, test.clone())?;
+    let document = reference::of_power(&table.market, until, (test.start, &forecasts));
     let report = report(&table, test, &forecasts, &settings, asked.refit_days)?;
     tell(&report, || report.to_svg(), asked.json.as_deref(), asked.plot.as_deref())?;
     let model = model.unwrap_or(compared);
@@ -86,7 +94,8 @@ fn make(asked: &TrainPower) -> Result<(PowerReport, String)> {
     }
     let model = model.to_json().map_err(refused)?;
     write(&asked.output, &model)?;
-    Ok((report, model))
+    let drift_reference = reference::write(&document, &asked.output, asked.drift_reference.as_deref())?;
+    Ok(Trained { report, model, drift_reference })
 }
 
 /// A model of the days before one, with a bar over its fits.
