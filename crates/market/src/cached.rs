@@ -40,6 +40,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(5);
 /// The cache takes no value that lives shorter.
 const LEAST: Duration = Duration::from_millis(1);
+/// How often what ended is forgotten, which is a look at everything.
+const FORGETS: Duration = Duration::from_secs(10);
 /// Writes on their way.
 const WRITES_AT_ONCE: usize = 64;
 /// Things that are made before they are written.
@@ -95,31 +97,49 @@ pub(crate) struct Due {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     things: BTreeMap<TenantId, BTreeMap<String, Thing>>,
+    /// It goes on while a look lasts.
     pub(crate) now: Duration,
     /// The number of the look, from 1 on.
     pub(crate) look: u64,
+    /// Another one each time that nothing is known any more of what was written.
+    pub(crate) term: u64,
+    forgot: Duration,
 }
 
 #[derive(Debug)]
 struct Thing {
     state: State,
     until: Duration,
-    look: u64,
 }
 
 impl Written {
     /// Whether a thing stands in this state, and not only for a moment more.
     pub(crate) fn stands(&self, tenant: &TenantId, name: &str, at: i64, id: &str) -> bool {
-        let known = self.things.get(tenant).and_then(|things| things.get(name));
-        known.is_some_and(|thing| {
-            let lasts = thing.until > self.now + MARGIN || thing.look == self.look;
-            thing.state.at == at && thing.state.id == id && lasts
-        })
+        self.due_at(tenant, name, at, id).is_some_and(|due| due > self.now)
     }
 
-    /// What ended is no longer known.
-    fn forget(&mut self) {
-        let now = self.now;
+    /// From when on a thing in this state is to be written again; none where it was not written in it.
+    pub(crate) fn due_at(&self, tenant: &TenantId, name: &str, at: i64, id: &str) -> Option<Duration> {
+        let thing = self.things.get(tenant)?.get(name)?;
+        if thing.state.at != at || thing.state.id != id {
+            return None;
+        }
+        Some(thing.until.saturating_sub(MARGIN))
+    }
+
+    /// Another has the lease, or had it: what it wrote last is not known here.
+    fn begin_term(&mut self) {
+        self.things.clear();
+        self.term += 1;
+    }
+
+    /// Goes on to this moment. What ended before is forgotten now and then.
+    fn go_on(&mut self, now: Duration) {
+        self.now = now;
+        if now.saturating_sub(self.forgot) < FORGETS {
+            return;
+        }
+        self.forgot = now;
         self.things.retain(|_, things| {
             things.retain(|_, thing| thing.until > now);
             !things.is_empty()
@@ -232,18 +252,17 @@ impl Writer {
     pub(crate) async fn look(&mut self) -> Result<usize> {
         let token = self.hold.take().await?;
         if token.is_none() || token != self.token {
-            // Another writes, or did; what it wrote last is not known here.
-            self.written.things.clear();
+            self.written.begin_term();
             self.token = token;
         }
         if token.is_none() {
             return Ok(0);
         }
-        self.written.now = self.clock.elapsed();
         self.written.look += 1;
-        self.written.forget();
         let mut count = 0;
         loop {
+            // A look may last longer than a value lives.
+            self.written.go_on(self.clock.elapsed());
             let batch = self.hold.keeping(self.served.due(&self.written)).await?;
             if !batch.due.is_empty() && self.hold.take().await? != token {
                 // What another writes by now may be newer.
@@ -282,8 +301,8 @@ impl Writer {
         let (key, value) = (format!("served:{}:{name}", self.served.kind()), Bytes::from(value));
         let done = self.cache.set(&scope, &key, value, time_to_live).await;
         // From when it was decided, which is before the cache began to count.
-        let (until, look) = (self.written.now + time_to_live, self.written.look);
-        (tenant, name, done.map(|()| Thing { state, until, look }))
+        let until = self.written.now + time_to_live;
+        (tenant, name, done.map(|()| Thing { state, until }))
     }
 
     fn time_to_live(&self) -> Duration {

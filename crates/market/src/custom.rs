@@ -4,11 +4,12 @@
 //! happened later (by time, then by number, then by identity) and by nothing else: an event that is late, that comes again or
 //! that two processes take at once changes nothing that is newer. A projection that is declared otherwise begins anew; what
 //! came before, [`rebuild`] makes of the topics, and takes away what was kept for declarations of before. What is past its time
-//! is taken away in the background (`Sweeper`).
+//! is taken away in the background (`Sweeper`), and at once where another key needs its room.
 //!
 //! It refuses to make up what came too early: without a rebuild a projection knows what came since it was declared. And it
 //! refuses more than [`MOST_KEYS`] keys of a projection and a tenant: what comes of others then is a dead letter.
 
+mod counting;
 mod keeping;
 mod sweeping;
 
@@ -88,6 +89,12 @@ impl Kept {
         self.ends_us(projection).is_none_or(|end_us| now.as_microsecond() < end_us)
     }
 
+    /// What it is declared as, where it was made for that and not for a declaration of before.
+    pub(crate) fn declared<'a>(&self, rules: &'a Rules) -> Option<&'a Projection> {
+        let (projection, definition) = rules.projections.named(&self.projection)?;
+        (definition == self.definition).then_some(projection)
+    }
+
     /// Until when it says something, in microseconds since 1970; none for ever.
     pub(crate) fn ends_us(&self, projection: &Projection) -> Option<i64> {
         let seconds = i64::try_from(projection.ttl_seconds?).unwrap_or(i64::MAX);
@@ -106,15 +113,25 @@ fn prefix(projection: &str, definition: &str) -> String {
 }
 
 /// Keeps what the stages of custom projections make; the rest goes to the log.
+///
+/// A stage that is opened delivers once more what it committed last. What was made for a declaration of before goes nowhere
+/// then: a rebuild took it away for good.
 #[derive(Debug)]
 pub(crate) struct CustomSink {
     log: LogSink,
+    rules: Arc<Rules>,
     keeping: Keeping,
 }
 
 impl CustomSink {
-    pub(crate) fn new(log: Arc<dyn EventLog>, records: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Self {
-        Self { log: LogSink::new(log), keeping: Keeping::new(records, clock, MOST_KEYS) }
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        records: Arc<dyn Records>,
+        rules: Arc<Rules>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let keeping = Keeping::new(records, Arc::clone(&rules), clock, MOST_KEYS);
+        Self { log: LogSink::new(log), rules, keeping }
     }
 
     #[cfg(test)]
@@ -132,6 +149,8 @@ impl Sink for CustomSink {
         let mut by_tenant: BTreeMap<TenantId, (Vec<Kept>, BTreeMap<String, Event>)> = BTreeMap::new();
         for Output { event, .. } in made {
             let kept: Kept = event.data_as()?;
+            let Some(declared) = kept.declared(&self.rules) else { continue };
+            let kept = kept.ending(declared);
             let (found, events) = by_tenant.entry(event.tenant.clone()).or_default();
             events.insert(kept.key(), event);
             found.push(kept);
@@ -206,7 +225,7 @@ pub async fn rebuild(
     // First, so that there is room.
     let sweeper = Sweeper::new(Arc::clone(records), Arc::clone(rules), Arc::clone(clock));
     (done.removed, done.ended) = sweeper.remove_former().await?;
-    let keeping = Keeping::new(Arc::clone(records), Arc::clone(clock), MOST_KEYS);
+    let keeping = Keeping::new(Arc::clone(records), Arc::clone(rules), Arc::clone(clock), MOST_KEYS);
     for (_, topic) in inputs(&rules.projections) {
         for extent in log.extents(&topic).await? {
             let mut offset = extent.first;

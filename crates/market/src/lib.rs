@@ -226,9 +226,10 @@ impl Market {
         let keeper = keeper(&parts, settings, &rules, &projector)?;
         let ttl_max = settings.cache.enabled.then(|| Duration::from_secs(settings.cache.ttl_seconds));
         let cached = ttl_max.map(|ttl_max| cached::all(&parts, &rules, &views, ttl_max));
-        let sweeper = rules.projections.declared().next().map(|_| {
-            Sweeper::new(Arc::clone(&parts.records), Arc::clone(&rules), Arc::clone(&parts.clock))
-        });
+        let sweeper =
+            rules.projections.declared().next().map(|_| {
+                Sweeper::new(Arc::clone(&parts.records), Arc::clone(&rules), Arc::clone(&parts.clock))
+            });
         let live = Live::new(Arc::clone(&log), settings.streams.clone(), LiveMetrics::register(metrics));
         Ok(Self {
             owner: Arc::new(MarketOwner::new(Arc::clone(&rules), Arc::clone(&log), Arc::clone(&parts.clock))),
@@ -353,8 +354,12 @@ fn workers(
     let (topics, clock) = (&parts.topics, &parts.clock);
     let rows: Arc<dyn Sink> =
         Arc::new(ProjectionSink::new(Arc::clone(&topics.log), Arc::clone(&parts.columns)));
-    let custom: Arc<dyn Sink> =
-        Arc::new(CustomSink::new(Arc::clone(&topics.log), Arc::clone(&parts.records), Arc::clone(clock)));
+    let custom: Arc<dyn Sink> = Arc::new(CustomSink::new(
+        Arc::clone(&topics.log),
+        Arc::clone(&parts.records),
+        Arc::clone(rules),
+        Arc::clone(clock),
+    ));
     let mut made: Vec<(String, Arc<Worker>)> = Vec::new();
     for topology in topology::all(rules)?.into_iter().chain(topology::custom(rules)?) {
         let name = topology.name().to_owned();

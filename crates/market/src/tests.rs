@@ -121,7 +121,8 @@ impl Desk {
             let stage = Arc::new(stage);
             let (log, columns) = (Arc::clone(&self.log), Arc::clone(&self.columns));
             let sink: Arc<dyn Sink> = if stage.name().starts_with(CUSTOM) {
-                Arc::new(CustomSink::new(log, Arc::clone(&self.records), Arc::clone(&self.clock) as _))
+                let (records, rules) = (Arc::clone(&self.records), Arc::clone(&self.rules));
+                Arc::new(CustomSink::new(log, records, rules, Arc::clone(&self.clock) as _))
             } else {
                 Arc::new(ProjectionSink::new(log, columns))
             };

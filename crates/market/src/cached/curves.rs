@@ -5,8 +5,8 @@
 //! which every answer is made of. An event is on the topic a moment before it is a row, so that the row is looked for
 //! again, for [`PATIENCE`]; what is no row by then counts for nothing, until something makes it one.
 //!
-//! Quotes that make no curve are warned of once, and their curve stands in the cache as it was until it is quoted anew; all
-//! others go on.
+//! Quotes that make no curve are warned of once. Their curve is not written again until it is quoted anew: what stands of it in
+//! the cache stays as it was and ends within `market.cache.ttl_seconds`. All others go on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

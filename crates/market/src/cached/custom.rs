@@ -1,7 +1,11 @@
 //! Custom projections: `served:custom:NAME:KEY`, as `GET /api/v1/market/projections/{name}/{key}` answers.
 //!
 //! What changed is looked for in the records by when it was written, from a little before the last look on, for who wrote may
-//! have another clock: where nobody writes nothing is read. What would end soon is read again, some at a time.
+//! have another clock: where nobody writes nothing is read. Every ten minutes all of it is looked for, so that what came by a
+//! clock that was further behind, or by a commit that lasted longer, is found too. What would end soon is read again, some
+//! at a time, and comes before what was not there before.
+
+mod known;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +24,13 @@ use crate::settings::Rules;
 use crate::topology::RAW_TICKS;
 use crate::views::MarketViews;
 
-const PAGE: usize = 1_000;
+use known::Values;
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for all that was ever written.
+const WHOLE: Duration = Duration::from_secs(600);
+/// Half of what is written at once, so that there is room for what would end soon.
+const PAGE: usize = MOST_DUE / 2;
 const READS_AT_ONCE: usize = 16;
 /// As far as clocks of processes may differ, and a commit may last: as long as a lease does.
 const CLOCKS_DIFFER_MS: i64 = 15_000;
@@ -33,19 +43,24 @@ pub(crate) struct Customs {
     kept: Repository<Kept>,
     clock: Arc<dyn Clock>,
     tenants: BTreeMap<TenantId, Known>,
+    /// Grows with each turn: another tenant is the first.
+    turn: usize,
 }
 
 /// What is known of a tenant.
 #[derive(Debug, Default)]
 struct Known {
+    /// The writer's term for which it is known.
+    term: u64,
     /// When it was looked for changes last, in milliseconds since 1970; none before the first look.
     looked_ms: Option<i64>,
+    /// When the last look for everything began.
+    whole: Option<Duration>,
     /// The look that goes on, page by page.
     paging: Option<Paging>,
-    /// The number of the writer's look in which all changes were seen.
-    seen_in: u64,
-    /// By name in the cache, where it is in the records, and in which state.
-    values: BTreeMap<String, (String, i64, String)>,
+    /// The number of the writer's look in which all changes were seen, and when.
+    seen: Option<(u64, Duration)>,
+    values: Values,
 }
 
 /// A look at what changed, half done.
@@ -53,7 +68,26 @@ struct Known {
 struct Paging {
     from_ms: i64,
     began_ms: i64,
+    began: Duration,
     cursor: Option<String>,
+}
+
+impl Known {
+    /// Whether nobody needs to look for changes. A look of the writer may be long.
+    fn has_seen_all(&self, written: &Written) -> bool {
+        let is_new = |(look, at): (u64, Duration)| look == written.look && written.now < at + PAUSE;
+        self.paging.is_none() && self.seen.is_some_and(is_new)
+    }
+
+    /// From when on changes are looked for.
+    fn looks_from_ms(&self, now: Duration) -> i64 {
+        match (self.whole, self.looked_ms) {
+            (Some(whole), Some(looked_ms)) if now < whole + WHOLE => {
+                looked_ms.saturating_sub(CLOCKS_DIFFER_MS)
+            }
+            _ => 0,
+        }
+    }
 }
 
 impl Customs {
@@ -63,40 +97,41 @@ impl Customs {
         records: Arc<dyn Records>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { views, rules, kept: Repository::new(records), clock, tenants: BTreeMap::new() }
+        let (kept, tenants) = (Repository::new(records), BTreeMap::new());
+        Self { views, rules, kept, clock, tenants, turn: 0 }
     }
 
     /// Takes in a page of what was written since the last look; by name, what that was. Whether there is more is in
     /// [`Known::paging`].
-    async fn changed(&mut self, scope: &Scope, look: u64) -> Result<BTreeMap<String, Kept>> {
-        let now_ms = self.clock.now().as_millisecond();
+    async fn changed(&mut self, scope: &Scope, written: &Written) -> Result<BTreeMap<String, Kept>> {
+        let now = self.clock.now();
         let known = self.tenants.entry(scope.tenant().clone()).or_default();
-        if known.seen_in == look {
+        if known.has_seen_all(written) {
             return Ok(BTreeMap::new());
         }
+        let (from_ms, began_ms) = (known.looks_from_ms(written.now), now.as_millisecond());
+        let new = Paging { from_ms, began_ms, began: written.now, cursor: None };
         // Where this fails it begins again.
-        let Paging { from_ms, began_ms, cursor } = known.paging.take().unwrap_or_else(|| Paging {
-            from_ms: known.looked_ms.map_or(0, |looked_ms| looked_ms.saturating_sub(CLOCKS_DIFFER_MS)),
-            began_ms: now_ms,
-            cursor: None,
-        });
+        let Paging { from_ms, began_ms, began, cursor } = known.paging.take().unwrap_or(new);
         let (from, to) = (IndexValue::Integer(from_ms), IndexValue::Integer(i64::MAX));
         let range = Selection::Between("changed", from, to);
         let query = Query { cursor, ..Query::new(range, PAGE) };
         let (page, cursor) = self.kept.list(scope, &query).await?;
         let mut changed = BTreeMap::new();
         for kept in page.into_iter().map(|found| found.document) {
-            let declared = self.rules.projections.named(&kept.projection);
-            if declared.is_some_and(|(_, definition)| definition == kept.definition) {
+            if kept.declared(&self.rules).is_some_and(|projection| kept.lives(projection, now)) {
                 let name = format!("{}:{}", kept.projection, kept.key);
-                known.values.insert(name.clone(), place(&kept));
+                known.values.put(&name, store::Document::key(&kept), state(&kept), written.now);
                 changed.insert(name, kept);
             }
         }
         if cursor.is_some() {
-            known.paging = Some(Paging { from_ms, began_ms, cursor });
-        } else {
-            (known.looked_ms, known.seen_in) = (Some(began_ms), look);
+            known.paging = Some(Paging { from_ms, began_ms, began, cursor });
+            return Ok(changed);
+        }
+        (known.looked_ms, known.seen) = (Some(began_ms), Some((written.look, written.now)));
+        if from_ms == 0 {
+            known.whole = Some(began);
         }
         Ok(changed)
     }
@@ -113,52 +148,49 @@ impl Customs {
     /// The value and its declaration, where it still says something.
     fn living(&self, kept: Option<Kept>) -> Option<(Kept, &Projection)> {
         let kept = kept?;
-        let (projection, definition) = self.rules.projections.named(&kept.projection)?;
-        let lives = definition == kept.definition && kept.lives(projection, self.clock.now());
-        lives.then_some((kept, projection))
+        let projection = kept.declared(&self.rules)?;
+        kept.lives(projection, self.clock.now()).then_some((kept, projection))
     }
 
-    /// A page of what changed of a tenant, and what of it does not stand, so many at most.
+    /// A page of what changed of a tenant, and what of it has to be written by now, so many at most.
     async fn due_of(&mut self, tenant: &TenantId, written: &Written, most: usize) -> Result<Batch> {
         let scope = Scope::system(tenant.clone(), "market");
-        let mut found = self.changed(&scope, written.look).await?;
-        let Some(known) = self.tenants.get(tenant) else { return Ok(Batch::default()) };
-        let lacking =
-            known.values.iter().filter(|(name, (_, at, id))| !written.stands(tenant, name, *at, id));
-        let lacking: Vec<(String, String)> =
-            lacking.take(most).map(|(name, (place, _, _))| (name.clone(), place.clone())).collect();
-        let is_more = known.paging.is_some() || lacking.len() == most;
+        let known = self.tenants.entry(tenant.clone()).or_default();
+        if known.term != written.term {
+            *known = Known { term: written.term, ..Known::default() };
+        }
+        known.values.settle(tenant, written);
+        // Nothing ends because others are new: those are looked for where there is room for all of them.
+        let is_full = known.values.are_due(written.now, most.saturating_sub(PAGE) + 1);
+        let mut found = if is_full { BTreeMap::new() } else { self.changed(&scope, written).await? };
+        let Some(known) = self.tenants.get_mut(tenant) else { return Ok(Batch::default()) };
+        let taken = known.values.take(written.now, most);
+        let is_more = is_full || known.paging.is_some() || taken.len() == most;
         let unread: Vec<(String, String)> =
-            lacking.iter().filter(|(name, _)| !found.contains_key(name)).cloned().collect();
+            taken.iter().filter(|(name, _)| !found.contains_key(name)).cloned().collect();
         found.extend(self.read(&scope, &unread).await?);
         let (mut due, mut states) = (Vec::new(), Vec::new());
-        for (name, _) in lacking {
+        for (name, _) in taken {
             let Some((kept, projection)) = self.living(found.remove(&name)) else {
                 states.push((name, None));
                 continue;
             };
-            states.push((name.clone(), Some(place(&kept))));
+            states.push((name.clone(), Some(state(&kept))));
             let left_us = kept.ends_us(projection).map(|end_us| end_us - self.clock.now().as_microsecond());
             let lives_at_most = left_us.map(|left_us| Duration::from_micros(left_us.max(0).unsigned_abs()));
-            let state = State { at: kept.occurred_us, id: kept.id.clone() };
+            let state = state(&kept);
             let value = serde_json::to_vec(&ValueResponse::of(tenant, kept)).map_err(Error::internal)?;
             due.push(Due { tenant: tenant.clone(), name, state, value, lives_at_most });
         }
         if let Some(known) = self.tenants.get_mut(tenant) {
-            for (name, state) in states {
-                match state {
-                    Some(state) => known.values.insert(name, state),
-                    None => known.values.remove(&name),
-                };
-            }
+            states.into_iter().for_each(|(name, state)| known.values.found(&name, state));
         }
         Ok(Batch { due, is_more })
     }
 }
 
-/// Where a value is in the records, and its state.
-fn place(kept: &Kept) -> (String, i64, String) {
-    (store::Document::key(kept), kept.occurred_us, kept.id.clone())
+fn state(kept: &Kept) -> State {
+    State { at: kept.occurred_us, id: kept.id.clone() }
 }
 
 #[async_trait]
@@ -172,14 +204,18 @@ impl Served for Customs {
     }
 
     fn pause(&self) -> Duration {
-        Duration::from_secs(1)
+        PAUSE
     }
 
     async fn due(&mut self, written: &Written) -> Result<Batch> {
         let mut all = Batch::default();
-        for tenant in self.views.tenants() {
+        let mut tenants = self.views.tenants();
+        let first = self.turn % tenants.len().max(1);
+        tenants.rotate_left(first);
+        self.turn = self.turn.wrapping_add(1);
+        for tenant in tenants {
             let room = MOST_DUE.saturating_sub(all.due.len());
-            if room == 0 {
+            if room < PAGE {
                 all.is_more = true;
                 break;
             }

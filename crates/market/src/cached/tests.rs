@@ -1,5 +1,7 @@
 //! What stands in the cache, over engines in memory: never missing, never twice, of one writer.
 
+mod long_look;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel::{Event, ManualClock, SeededEntropy, Timestamp};
@@ -400,7 +402,8 @@ impl Records for Listed {
 /// Keeps values of the projection `notional` under keys of these numbers, as a server or a rebuild with this clock.
 async fn keep(place: &Place, numbers: std::ops::Range<i64>, price: f64, clock: &Arc<ManualClock>) {
     let (desk, records) = (&place.desk, Arc::clone(&place.desk.records));
-    let sink = CustomSink::new(Arc::clone(&desk.log), records, Arc::clone(clock) as _);
+    let rules = Arc::clone(&desk.rules);
+    let sink = CustomSink::new(Arc::clone(&desk.log), records, rules, Arc::clone(clock) as _);
     let (_, definition) = desk.rules.projections.named("notional").unwrap();
     let output = |number: i64| {
         let kept = Kept {

@@ -1,41 +1,20 @@
 //! Writing what projections keep: of each key the newest, and of keys at most so many, exactly.
 //!
-//! How many keys a projection has of a tenant is counted in a record of its own, which every commit that adds or takes away a
-//! key changes with it. Commits that only replace values do not touch it.
+//! No key is refused while something past its time has the room: that goes first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use kernel::{Clock, Result, Scope, codes};
-use serde::{Deserialize, Serialize};
-use store::{Document, Expect, Records, Repository, Table, Tenants, Versioned, Write};
+use store::{Document, Expect, Records, Repository, Tenants, Versioned, Write};
 
 use super::Kept;
+use super::counting::{Counts, KEYS_AT_ONCE, TRIES};
+use super::sweeping::{Sweeper, TENANTS};
+use crate::settings::Rules;
 
-/// Keys of one commit.
-pub(super) const KEYS_AT_ONCE: usize = 500;
 const READS_AT_ONCE: usize = 16;
-/// How often it is tried where others write the same keys, or add some to the same projection.
-const TRIES: usize = 64;
-/// Of whom anything was ever kept.
-pub(super) const TENANTS: Table = Table { name: "market_projection_tenants", indexes: &[] };
-
-/// How many keys a projection has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Count {
-    pub(super) projection: String,
-    pub(super) definition: String,
-    pub(super) keys: u64,
-}
-
-impl Document for Count {
-    const TABLE: Table = Table { name: "market_projection_counts", indexes: &[] };
-
-    fn key(&self) -> String {
-        format!("{}/{}", self.projection, self.definition)
-    }
-}
 
 /// What was done with values.
 #[derive(Debug, Default)]
@@ -52,13 +31,20 @@ pub(super) struct Keeping {
     records: Arc<dyn Records>,
     tenants: Tenants,
     clock: Arc<dyn Clock>,
+    sweeper: Sweeper,
     pub(super) most_keys: u64,
 }
 
 impl Keeping {
-    pub(super) fn new(records: Arc<dyn Records>, clock: Arc<dyn Clock>, most_keys: u64) -> Self {
+    pub(super) fn new(
+        records: Arc<dyn Records>,
+        rules: Arc<Rules>,
+        clock: Arc<dyn Clock>,
+        most_keys: u64,
+    ) -> Self {
         let tenants = Tenants::new(Arc::clone(&records), TENANTS);
-        Self { records, tenants, clock, most_keys }
+        let sweeper = Sweeper::new(Arc::clone(&records), rules, Arc::clone(&clock));
+        Self { records, tenants, clock, sweeper, most_keys }
     }
 
     /// Keeps those that are newer than what is there, and that still say something.
@@ -85,10 +71,15 @@ impl Keeping {
     }
 
     async fn keep_some(&self, scope: &Scope, some: &[(String, Kept)]) -> Result<Done> {
-        let mut tries = 0;
+        let (mut tries, mut is_swept) = (0, false);
         loop {
             tries += 1;
             let (writes, done) = self.writes(scope, some).await?;
+            if !done.refused.is_empty() && !is_swept && tries < TRIES {
+                // Counted again also where nothing was found: another may have taken it away since the count.
+                is_swept = !self.sweeper.sweep_page(scope).await?.is_any;
+                continue;
+            }
             if writes.is_empty() {
                 return Ok(done);
             }
@@ -129,61 +120,5 @@ impl Keeping {
             counts.write(&mut writes)?;
         }
         Ok((writes, done))
-    }
-}
-
-/// Takes these away, where they still are as they were read; how many. Where another wrote meanwhile none is, and whoever asked
-/// may ask again.
-pub(super) async fn remove(
-    records: &Arc<dyn Records>,
-    scope: &Scope,
-    found: &[Versioned<Kept>],
-) -> Result<u64> {
-    let mut removed = 0;
-    for some in found.chunks(KEYS_AT_ONCE) {
-        let (mut writes, mut counts) = (Vec::new(), Counts::default());
-        for Versioned { version, document } in some {
-            let counted = counts.of(records, scope, document).await?;
-            counted.keys = counted.keys.saturating_sub(1);
-            let expect = Expect::Version(*version);
-            writes.push(Write::Delete { table: Kept::TABLE, key: document.key(), expect });
-        }
-        counts.write(&mut writes)?;
-        match records.commit(scope, writes).await {
-            Ok(_) => removed += some.len() as u64,
-            Err(error) if error.code() == codes::CONFLICT => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(removed)
-}
-
-/// The counts that a commit changes, as they were read and as they are to be.
-#[derive(Debug, Default)]
-struct Counts {
-    by_key: BTreeMap<String, (Option<u64>, u64, Count)>,
-}
-
-impl Counts {
-    async fn of(&mut self, records: &Arc<dyn Records>, scope: &Scope, kept: &Kept) -> Result<&mut Count> {
-        let new = Count { projection: kept.projection.clone(), definition: kept.definition.clone(), keys: 0 };
-        let key = new.key();
-        if !self.by_key.contains_key(&key) {
-            let found = Repository::<Count>::new(Arc::clone(records)).get(scope, &key).await?;
-            let (version, count) = found.map_or((None, new), |found| (Some(found.version), found.document));
-            self.by_key.insert(key.clone(), (version, count.keys, count));
-        }
-        let (_, _, count) = self.by_key.get_mut(&key).expect("it was just put there");
-        Ok(count)
-    }
-
-    /// Those that changed.
-    fn write(self, writes: &mut Vec<Write>) -> Result<()> {
-        for (version, before, count) in self.by_key.into_values() {
-            if count.keys != before {
-                writes.push(Repository::write(&count, version.map_or(Expect::Absent, Expect::Version))?);
-            }
-        }
-        Ok(())
     }
 }

@@ -5,18 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Clock, Result, Scope, TenantId, codes};
-use store::{Expect, IndexValue, Query, Records, Repository, Selection, Tenants, Versioned};
+use store::{Expect, IndexValue, Query, Records, Repository, Selection, Table, Tenants, Versioned};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Kept;
-use super::keeping::{Count, KEYS_AT_ONCE, TENANTS, remove};
+use super::counting::{Change, Count, KEYS_AT_ONCE, change};
+use crate::algorithms::projections::Projection;
 use crate::settings::Rules;
 
+/// Of whom anything was ever kept.
+pub(super) const TENANTS: Table = Table { name: "market_projection_tenants", indexes: &[] };
 /// Between two sweeps.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Pages of one tenant that a sweep looks at.
-const PAGES: usize = 20;
+/// How long a sweep takes away of one tenant, before it is the turn of the next.
+const TURN: Duration = Duration::from_secs(10);
+
+/// What became of a page.
+#[derive(Debug)]
+pub(super) struct Swept {
+    pub(super) removed: u64,
+    /// Whether there was anything to do.
+    pub(super) is_any: bool,
+}
 
 /// Takes away what projections no longer say.
 #[derive(Debug)]
@@ -53,14 +64,15 @@ impl Sweeper {
         Ok(tenants.into_iter().map(|tenant: TenantId| Scope::system(tenant, "market")).collect())
     }
 
-    /// Takes away what is past its time, some of each tenant; how many.
+    /// Takes away what is past its time, of each tenant for [`TURN`] at most; how many.
     pub(crate) async fn sweep(&self) -> Result<u64> {
         let mut swept = 0;
         for scope in self.scopes().await? {
-            for _ in 0..PAGES {
-                let (count, is_all) = self.sweep_page(&scope).await?;
-                swept += count;
-                if is_all {
+            let begun = self.clock.elapsed();
+            loop {
+                let page = self.sweep_page(&scope).await?;
+                swept += page.removed;
+                if !page.is_any || self.clock.elapsed().saturating_sub(begun) >= TURN {
                     break;
                 }
             }
@@ -68,57 +80,46 @@ impl Sweeper {
         Ok(swept)
     }
 
-    async fn sweep_page(&self, scope: &Scope) -> Result<(u64, bool)> {
+    /// Takes away some of what is past its time.
+    pub(super) async fn sweep_page(&self, scope: &Scope) -> Result<Swept> {
         let now = self.clock.now();
         let to = IndexValue::Integer(now.as_millisecond());
         let range = Selection::Between("ends", IndexValue::Integer(i64::MIN), to);
-        let (found, cursor) = self.kept.list(scope, &Query::new(range, KEYS_AT_ONCE)).await?;
-        let (mut over, mut others) = (Vec::new(), Vec::new());
+        let (found, _) = self.kept.list(scope, &Query::new(range, KEYS_AT_ONCE)).await?;
+        let (mut over, mut moved) = (Vec::new(), Vec::new());
         for found in found {
-            match self.rules.projections.named(&found.document.projection) {
-                Some((declared, definition))
-                    if definition == found.document.definition && found.document.lives(declared, now) =>
-                {
-                    others.push(Versioned { document: found.document.ending(declared), ..found });
-                }
+            match found.document.declared(&self.rules) {
+                // Made when the projection was to say something for less long, or past its time in less than a millisecond.
+                Some(declared) if found.document.lives(declared, now) => moved.extend(moves(found, declared)),
                 _ => over.push(found),
             }
         }
-        // Made when the projection was to say something for less long, or past its time in less than a millisecond.
-        let now_ms = now.as_millisecond();
-        let moved = others.iter().filter(|kept| kept.document.ends_ms.is_none_or(|ends_ms| ends_ms > now_ms));
-        let moved = moved.map(|kept| Repository::write(&kept.document, Expect::Version(kept.version)));
-        let moved = moved.collect::<Result<Vec<_>>>()?;
-        let is_all = cursor.is_none() || (over.is_empty() && moved.is_empty());
-        if !moved.is_empty() {
-            match self.records.commit(scope, moved).await {
-                Err(error) if error.code() != codes::CONFLICT => return Err(error),
-                _ => {}
-            }
-        }
-        Ok((remove(&self.records, scope, &over).await?, is_all))
+        change(&self.records, scope, Change::Write, &moved).await?;
+        let removed = change(&self.records, scope, Change::Remove, &over).await?;
+        Ok(Swept { removed, is_any: !over.is_empty() || !moved.is_empty() })
     }
 
-    /// Takes away all that is kept for other declarations, and all that is past its time; how many of each.
+    /// Takes away all that is kept for other declarations, and all that is past its time; how many of each. Of the rest it is
+    /// noted when it ends by the declaration of now.
     pub(super) async fn remove_former(&self) -> Result<(u64, u64)> {
         let (mut removed, mut ended) = (0, 0);
         for scope in self.scopes().await? {
             let mut query = Query::new(Selection::All, KEYS_AT_ONCE);
             loop {
                 let (page, cursor) = self.kept.list(&scope, &query).await?;
-                let (mut former, mut over) = (Vec::new(), Vec::new());
+                let (mut former, mut over, mut moved) = (Vec::new(), Vec::new(), Vec::new());
                 for found in page {
-                    match self.rules.projections.named(&found.document.projection) {
-                        Some((declared, definition)) if definition == found.document.definition => {
-                            if !found.document.lives(declared, self.clock.now()) {
-                                over.push(found);
-                            }
+                    match found.document.declared(&self.rules) {
+                        None => former.push(found),
+                        Some(declared) if found.document.lives(declared, self.clock.now()) => {
+                            moved.extend(moves(found, declared));
                         }
-                        _ => former.push(found),
+                        Some(_) => over.push(found),
                     }
                 }
-                removed += remove(&self.records, &scope, &former).await?;
-                ended += remove(&self.records, &scope, &over).await?;
+                removed += change(&self.records, &scope, Change::Remove, &former).await?;
+                ended += change(&self.records, &scope, Change::Remove, &over).await?;
+                change(&self.records, &scope, Change::Write, &moved).await?;
                 query.cursor = cursor;
                 if query.cursor.is_none() {
                     break;
@@ -144,4 +145,11 @@ impl Sweeper {
         }
         Ok(())
     }
+}
+
+/// The value as it ends by its declaration, where it is noted to end otherwise.
+fn moves(found: Versioned<Kept>, declared: &Projection) -> Option<Versioned<Kept>> {
+    let before = found.document.ends_ms;
+    let moved = Versioned { document: found.document.ending(declared), version: found.version };
+    (moved.document.ends_ms != before).then_some(moved)
 }

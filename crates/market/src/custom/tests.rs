@@ -1,5 +1,6 @@
 //! What projections keep, whatever comes in whatever order, however often, and by whom.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use kernel::ManualClock;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use store::memory::{MemoryEventLog, MemoryRecords};
 use store::{Page, Record, Write};
 
-use super::keeping::Count;
+use super::counting::Count;
 use super::*;
 use crate::MarketSettings;
 use crate::events::topics;
@@ -145,7 +146,7 @@ async fn a_rebuild_makes_what_is_declared_now() {
 
     // Of whom nothing is in the topics any more, and where nothing is declared any more, nothing stays.
     let gone = Kept { definition: "other".to_owned(), ..made("gone", 1) };
-    Keeping::new(Arc::clone(&desk.records), desk.clock.clone(), MOST_KEYS)
+    Keeping::new(Arc::clone(&desk.records), Arc::clone(&desk.rules), desk.clock.clone(), MOST_KEYS)
         .keep(&scope("gone"), vec![gone])
         .await
         .unwrap();
@@ -157,11 +158,21 @@ async fn a_rebuild_makes_what_is_declared_now() {
     }
 }
 
-/// A value of the projection `x` that nobody declared.
+/// The projection of which [`made`] makes values.
+const OF_MADE: &str = r#"
+    [[projections]]
+    name = "x"
+    from = "price"
+    fields = { price = "event.price" }
+"#;
+
+static RULES_OF_MADE: LazyLock<Arc<Rules>> =
+    LazyLock::new(|| Arc::new(toml::from_str::<MarketSettings>(OF_MADE).unwrap().rules().unwrap()));
+
 fn made(key: &str, occurred_us: i64) -> Kept {
     Kept {
         projection: "x".to_owned(),
-        definition: "d".to_owned(),
+        definition: RULES_OF_MADE.projections.named("x").unwrap().1.to_owned(),
         key: key.to_owned(),
         instrument_id: String::new(),
         data: Map::new(),
@@ -267,17 +278,59 @@ async fn what_is_past_its_time_goes_with_a_rebuild_whatever_was_declared_before(
 }
 
 #[tokio::test]
+async fn what_lives_at_a_rebuild_is_noted_to_end_by_the_declaration_of_now() {
+    let mut desk = desk(&DECLARED.replace("ttl_seconds = 3600", ""));
+    desk.clock.advance(Duration::from_millis(crate::tests::START_MS.unsigned_abs()));
+    for (number, minute) in [(1, 0.0), (2, 20.0)] {
+        desk.send("a", &tick(number, minute, 10.0 + minute)).await.unwrap();
+    }
+    desk.run().await;
+    assert!(all_kept(&desk, "a").await.iter().all(|kept| kept.ends_ms.is_none()));
+    let settings: MarketSettings = toml::from_str(DECLARED).unwrap();
+    desk.rules = Arc::new(settings.rules().unwrap());
+    let clock: Arc<dyn Clock> = desk.clock.clone();
+    let done = rebuild(desk.log.as_ref(), &desk.records, &desk.rules, &clock).await.unwrap();
+    assert_eq!((done, keys(&desk, "a").await), (Rebuilt::default(), 2));
+    desk.clock.advance(Duration::from_secs(300 + 3_600));
+    let sweeper = Sweeper::new(Arc::clone(&desk.records), Arc::clone(&desk.rules), clock);
+    assert_eq!(sweeper.sweep().await.unwrap(), 1);
+    assert_eq!((keys(&desk, "a").await, counted(&desk, "a").await), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_made_for_a_declaration_of_before_is_not_kept_when_it_is_delivered_again() {
+    let mut desk = desk(DECLARED);
+    desk.send("a", &tick(1, 1.0, 20.0)).await.unwrap();
+    desk.run().await;
+    let changed = DECLARED.replace("event.price * event.volume", "event.volume");
+    let settings: MarketSettings = toml::from_str(&changed).unwrap();
+    desk.rules = Arc::new(settings.rules().unwrap());
+    let clock: Arc<dyn Clock> = desk.clock.clone();
+    let done = rebuild(desk.log.as_ref(), &desk.records, &desk.rules, &clock).await.unwrap();
+    assert_eq!(done, Rebuilt { kept: 1, removed: 1, ..Rebuilt::default() });
+    // Each stage is opened anew.
+    desk.run().await;
+    assert_eq!((keys(&desk, "a").await, counted(&desk, "a").await), (1, 1));
+    assert_eq!(told(&desk, "a", "notional", 0).await, one("HUB", json!({"amount": 2.0, "price": 20.0})));
+}
+
+fn sink(desk: &Desk, most_keys: u64) -> CustomSink {
+    let (log, records) = (Arc::clone(&desk.log), Arc::clone(&desk.records));
+    CustomSink::new(log, records, Arc::clone(&desk.rules), desk.clock.clone()).with_most_keys(most_keys)
+}
+
+fn output(tenant: &str, kept: &Kept) -> Output {
+    let data = serde_json::value::to_raw_value(kept).unwrap();
+    let (tenant, id) = (scope(tenant).tenant().clone(), format!("e-{}-{}", kept.key, kept.occurred_us));
+    let source = "/watershed/stream/custom_ticks/1";
+    let event = Event::new(&tenant, id, source, kinds::CUSTOM, Timestamp::UNIX_EPOCH);
+    Output { topic: KEPT, event: Event { data: Some(data), ..event } }
+}
+
+#[tokio::test]
 async fn keys_have_a_bound_and_what_is_beyond_it_is_a_dead_letter() {
-    let desk = desk(DECLARED);
-    let sink = CustomSink::new(Arc::clone(&desk.log), Arc::clone(&desk.records), desk.clock.clone());
-    let sink = sink.with_most_keys(3);
-    let output = |tenant: &str, kept: &Kept| {
-        let data = serde_json::value::to_raw_value(kept).unwrap();
-        let (tenant, id) = (scope(tenant).tenant().clone(), format!("e-{}-{}", kept.key, kept.occurred_us));
-        let source = "/watershed/stream/custom_ticks/1";
-        let event = Event::new(&tenant, id, source, kinds::CUSTOM, Timestamp::UNIX_EPOCH);
-        Output { topic: KEPT, event: Event { data: Some(data), ..event } }
-    };
+    let desk = desk(OF_MADE);
+    let sink = sink(&desk, 3);
     let outputs: Vec<Output> = ["1", "2", "3", "4", "5"].map(|key| output("a", &made(key, 1))).into();
     for _ in 0..2 {
         sink.deliver(outputs.clone()).await.unwrap();
@@ -292,6 +345,39 @@ async fn keys_have_a_bound_and_what_is_beyond_it_is_a_dead_letter() {
     assert!(all_kept(&desk, "a").await.iter().any(|kept| kept.occurred_us == 9));
     assert_eq!(keys(&desk, "b").await, 1);
     assert_eq!(desk.events(topics::DEAD_PROJECTION).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_makes_room_whoever_else_writes() {
+    let mut desk = desk(&format!("{OF_MADE}ttl_seconds = 2\n"));
+    desk.records = Arc::new(Yielding::default());
+    let sweeper =
+        Sweeper::new(Arc::clone(&desk.records), Arc::clone(&desk.rules), Arc::clone(&desk.clock) as _);
+    // As many as live at a time.
+    let (one, two) = (sink(&desk, 12), sink(&desk, 12));
+    for second in 0..30_i64 {
+        let outputs = |name: &str| {
+            let key = |number: i64| format!("{name}-{second}-{number}");
+            let now = |key: String| Kept { told_us: second * 1_000_000, ..made(&key, second) };
+            (0..3).map(|number| output("a", &now(key(number)))).collect::<Vec<_>>()
+        };
+        let delivered = tokio::join!(one.deliver(outputs("one")), two.deliver(outputs("two")));
+        assert!(delivered.0.is_ok() && delivered.1.is_ok(), "{delivered:?}");
+        desk.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(desk.events(topics::DEAD_PROJECTION).await.len(), 0, "nothing was refused");
+    // A sweep comes through beside who writes all the while.
+    desk.clock.advance(Duration::from_secs(10));
+    let written = async {
+        for number in 0..8 {
+            let kept = Kept { told_us: 40_000_000, ..made(&format!("late-{number}"), 40) };
+            one.deliver(vec![output("a", &kept)]).await.unwrap();
+        }
+    };
+    let (swept, ()) = tokio::join!(sweeper.sweep(), written);
+    swept.unwrap();
+    assert!(all_kept(&desk, "a").await.iter().all(|kept| kept.occurred_us == 40));
+    assert_eq!((keys(&desk, "a").await, counted(&desk, "a").await), (8, 8));
 }
 
 /// Records in which others come between a read and what follows it.
@@ -344,7 +430,8 @@ proptest! {
             let log: Arc<dyn EventLog> = Arc::new(MemoryEventLog::new(1));
             let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
             let tenant = scope("a").tenant().clone();
-            let sink = || CustomSink::new(Arc::clone(&log), Arc::clone(&records), clock.clone());
+            let rules = || RULES_OF_MADE.clone();
+            let sink = || CustomSink::new(Arc::clone(&log), Arc::clone(&records), rules(), clock.clone());
             let output = |kept: &Kept| {
                 let data = serde_json::value::to_raw_value(kept).unwrap();
                 let event = kernel::Event::new(&tenant, "e", "/test", kinds::CUSTOM, Timestamp::UNIX_EPOCH);

@@ -1,10 +1,10 @@
 //! Topics that are cut while stages go on.
 
-use kernel::{ManualClock, Timestamp};
+use kernel::{Error, ManualClock, Timestamp, codes};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use store::memory::{MemoryRecords, memory_blobs};
-use store::{ColumnRow, ColumnScan, DeadLetters, MAX_TIME_NS, TimeRange};
+use store::{ColumnRow, ColumnScan, DeadLetters, MAX_TIME_NS, Page, Query, Record, Table, TimeRange, Write};
 use stream::{ProjectorParts, ProjectorSettings, StreamMetrics};
 
 use super::*;
@@ -211,5 +211,44 @@ async fn a_projection_that_does_not_go_on_holds_nothing_up() {
         "[[projections]]\nname = \"last\"\nfrom = \"price\"\nfields = { price = \"event.price\" }\n";
     desk.rules = Arc::new(toml::from_str::<MarketSettings>(declared).unwrap().rules().unwrap());
     assert!(keeper(&desk, minute(0)).await.cut_now().await.unwrap() > 0);
+    assert!(held(&desk, &ENRICHED_TICKS).await < 10);
+}
+
+/// Records in which the stages of projections cannot be read.
+#[derive(Debug)]
+struct Torn(Arc<dyn Records>);
+
+#[async_trait]
+impl Records for Torn {
+    async fn get(&self, scope: &Scope, table: Table, key: &str) -> Result<Option<Record>> {
+        if key.contains(CUSTOM) {
+            return Err(Error::new(codes::CORRUPTED, "it cannot be read"));
+        }
+        self.0.get(scope, table, key).await
+    }
+
+    async fn list(&self, scope: &Scope, table: Table, query: &Query) -> Result<Page> {
+        self.0.list(scope, table, query).await
+    }
+
+    async fn commit(&self, scope: &Scope, writes: Vec<Write>) -> Result<Vec<u64>> {
+        self.0.commit(scope, writes).await
+    }
+
+    async fn erase(&self, scope: &Scope) -> Result<u64> {
+        self.0.erase(scope).await
+    }
+}
+
+#[tokio::test]
+async fn a_projection_whose_stage_cannot_be_read_holds_nothing_up() {
+    let declared =
+        "[[projections]]\nname = \"last\"\nfrom = \"price\"\nfields = { price = \"event.price\" }\n";
+    let mut desk = Desk::new(1, &toml::from_str(declared).unwrap());
+    send(&desk, -300, None).await;
+    made(&mut desk).await;
+    let mut keeper = keeper(&desk, minute(0)).await;
+    keeper.records = Arc::new(Torn(Arc::clone(&desk.records)));
+    assert!(keeper.cut_now().await.unwrap() > 0);
     assert!(held(&desk, &ENRICHED_TICKS).await < 10);
 }

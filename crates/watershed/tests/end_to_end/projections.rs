@@ -87,6 +87,8 @@ fn what_is_declared_in_a_file_is_kept_and_answered() {
     refused(&server.post(&path, &json!({})), 409, "CONFLICT", None);
 
     // Declared otherwise it begins anew, and a command makes it of what was.
+    server.create(TICKS, &quote(6, 14, 20.0, 23.0));
+    assert!(wait(|| data(&server, "spread") == [json!({"spread": 3.0})]));
     let home = server.stop();
     home.write("topology.toml", DECLARED.replace("event.ask_price -", "10.0 * event.ask_price -"));
     let rebuilt = home.run(&["projection", "rebuild"]).succeeded().stdout;
@@ -99,7 +101,12 @@ fn what_is_declared_in_a_file_is_kept_and_answered() {
         assert!(rebuilt.contains(part), "no `{part}` in {rebuilt}");
     }
     let server = home.serve();
-    assert_eq!(data(&server, "spread"), [json!({"spread": 205.0})]);
+    assert_eq!(data(&server, "spread"), [json!({"spread": 210.0})]);
+    // What the stage committed last was made for the former declaration. It delivers it once more, and it does not come back.
+    server.create(TICKS, &quote(7, 14, 20.0, 24.0));
+    assert!(wait(|| data(&server, "spread") == [json!({"spread": 220.0})]));
+    let again = server.stop().run(&["projection", "rebuild"]).succeeded().stdout;
+    assert!(!again.contains("former"), "{again}");
 }
 
 #[test]
