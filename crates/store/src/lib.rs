@@ -36,7 +36,7 @@ pub use backoff::backoff;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use leases::Leases;
 pub use limits::SharedOrLocal;
-pub use members::Load;
+pub use members::{Load, Members};
 pub use object_blobs::ObjectBlobs;
 pub use port::blobs::{BlobInfo, Blobs, PutMode, check_path};
 pub use port::cache::{Cache, Lease, check_time_to_live};
