@@ -45,39 +45,37 @@ impl Worker {
     /// Says that this process is there, looks who else is, and keeps to its share of so many partitions from now on. Where
     /// that cannot be known the share stays what it was.
     pub(crate) async fn keep_to_share(&self, places: &Places, count: usize) {
-        let (group, load) = (self.group(), Load { held: places.open(), room: self.room() });
-        match self.leases.join(&scope(), &group, load, self.settings.lease).await {
-            Ok(loads) => {
-                let share =
-                    shares(count, &loads).and_then(|shares| shares.get(self.leases.holder()).copied());
+        match self.members.join(&scope(), self.load(places), self.settings.lease).await {
+            Ok(mut loads) => {
+                let shares = shares(count, &loads).or_else(|| {
+                    // What fails everywhere is a part of someone's share.
+                    loads.values_mut().for_each(|load| load.room = load.most);
+                    shares(count, &loads)
+                });
+                let share = shares.and_then(|shares| shares.get(self.members.own()).copied());
                 places.set_share(share.unwrap_or(self.settings.most_partitions));
             }
             Err(error) => {
-                warn!(group, error = %error.chain(), "which processes share a stage is not known, and is asked again");
+                let (topology, error) = (self.topology.name(), error.chain());
+                warn!(topology, error, "which processes share a stage is not known, and is asked again");
             }
         }
     }
 
     /// Says that this process is there no longer.
     pub(crate) async fn leave(&self) {
-        if let Err(error) = self.leases.leave(&scope(), &self.group()).await {
+        if let Err(error) = self.members.leave(&scope()).await {
             debug!(error = %error.chain(), "others will find out by themselves that this process is gone");
         }
     }
 
-    fn group(&self) -> String {
-        format!("stream/{}/{}", self.settings.task.namespace, self.topology.name())
-    }
-
-    /// Partitions this process has room for: what it has, where one failed lately.
-    fn room(&self) -> u32 {
+    /// A process in which a partition failed lately has room for what works there, and no more.
+    fn load(&self, places: &Places) -> Load {
+        let most = u32::try_from(self.settings.most_partitions).unwrap_or(u32::MAX);
         let failed = self.failed_at.lock().map(|at| self.clock.elapsed().saturating_sub(at));
-        let room = if failed.is_some_and(|ago| ago < RESTS_AFTER_FAILURE) {
-            self.standings.lock().values().filter(|standing| standing.failure.is_none()).count()
-        } else {
-            self.settings.most_partitions
-        };
-        u32::try_from(room).unwrap_or(u32::MAX)
+        let has_failed = failed.is_some_and(|ago| ago < RESTS_AFTER_FAILURE);
+        let counted = places.0.lock();
+        Load { held: counted.open, room: if has_failed { counted.works } else { most }, most }
     }
 }
 
@@ -85,16 +83,19 @@ impl Worker {
 #[derive(Debug)]
 pub(crate) struct Places(Mutex<Counted>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counted {
     share: usize,
     taken: usize,
+    /// Those whose tasks are open.
     open: u32,
+    /// Those whose tasks did a step.
+    works: u32,
 }
 
 impl Places {
     pub(crate) fn new(share: usize) -> Self {
-        Self(Mutex::new(Counted { share, taken: 0, open: 0 }))
+        Self(Mutex::new(Counted { share, ..Counted::default() }))
     }
 
     pub(crate) fn set_share(&self, share: usize) {
@@ -108,12 +109,7 @@ impl Places {
             return None;
         }
         counted.taken += 1;
-        Some(Place { places: self, is_held: true, is_open: false })
-    }
-
-    /// Partitions whose tasks are open.
-    pub(crate) fn open(&self) -> u32 {
-        self.0.lock().open
+        Some(Place { places: self, is_held: true, is_open: false, works: false })
     }
 }
 
@@ -123,6 +119,7 @@ pub(crate) struct Place<'a> {
     places: &'a Places,
     is_held: bool,
     is_open: bool,
+    works: bool,
 }
 
 impl Place<'_> {
@@ -132,12 +129,21 @@ impl Place<'_> {
         self.is_open = true;
     }
 
-    /// Gives the place back where the worker has more than its share. True for as many places as are too many.
+    /// Notes that the task did a step.
+    pub(crate) fn has_worked(&mut self) {
+        self.places.0.lock().works += u32::from(!self.works);
+        self.works = true;
+    }
+
+    /// Gives the place back where the worker has more than its share. True for as many places as are too many. One that
+    /// works does not go for one that is only tried.
     pub(crate) fn is_too_many(&mut self) -> bool {
         let mut counted = self.places.0.lock();
-        if self.is_held && counted.taken > counted.share {
-            counted.taken -= 1;
+        let rivals = if self.works { counted.works as usize } else { counted.taken };
+        if self.is_held && rivals > counted.share {
             self.is_held = false;
+            counted.taken -= 1;
+            counted.works -= u32::from(std::mem::take(&mut self.works));
         }
         !self.is_held
     }
@@ -148,6 +154,7 @@ impl Drop for Place<'_> {
         let mut counted = self.places.0.lock();
         counted.taken -= usize::from(self.is_held);
         counted.open -= u32::from(self.is_open);
+        counted.works -= u32::from(self.works);
     }
 }
 
@@ -158,7 +165,7 @@ mod tests {
     use super::*;
 
     fn loads(loads: &[(u32, u32)]) -> BTreeMap<String, Load> {
-        let load = |&(held, room): &(u32, u32)| Load { held, room };
+        let load = |&(held, room): &(u32, u32)| Load { held, room, most: room };
         loads.iter().enumerate().map(|(number, found)| (format!("{number:03}"), load(found))).collect()
     }
 
@@ -222,15 +229,25 @@ mod tests {
         let places = Places::new(3);
         let mut taken: Vec<Place<'_>> = (0..3).filter_map(|_| places.take()).collect();
         assert!(taken.len() == 3 && places.take().is_none());
-        assert!(!taken.iter_mut().any(Place::is_too_many));
         taken.iter_mut().for_each(Place::has_opened);
-        assert_eq!(places.open(), 3);
+        taken.iter_mut().for_each(Place::has_worked);
+        assert!(!taken.iter_mut().any(Place::is_too_many));
         places.set_share(1);
         assert_eq!(taken.iter_mut().filter_map(|place| place.is_too_many().then_some(())).count(), 2);
         assert!(places.take().is_none(), "the share is held");
         drop(taken);
-        assert_eq!(places.open(), 0);
+        assert_eq!((places.0.lock().open, places.0.lock().works), (0, 0));
         let one = places.take();
         assert!(one.is_some() && places.take().is_none());
+    }
+
+    #[test]
+    fn what_works_does_not_go_for_what_is_only_tried() {
+        let places = Places::new(3);
+        let mut taken: Vec<Place<'_>> = (0..3).filter_map(|_| places.take()).collect();
+        taken[..2].iter_mut().for_each(Place::has_worked);
+        places.set_share(2);
+        assert!(!taken[0].is_too_many() && !taken[1].is_too_many() && taken[2].is_too_many());
+        assert!(places.take().is_none());
     }
 }

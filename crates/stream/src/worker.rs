@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
-use store::{EventLog, Extent, Leases, Topic};
+use store::{EventLog, Extent, Leases, Members, Topic};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -104,7 +104,9 @@ pub struct Worker {
     pub(crate) parts: TaskParts,
     /// Where punctuations are written.
     log: Arc<dyn EventLog>,
-    pub(crate) leases: Leases,
+    leases: Leases,
+    /// The processes that run this stage.
+    pub(crate) members: Members,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: WorkerSettings,
     pub(crate) standings: Mutex<BTreeMap<u32, Standing>>,
@@ -142,7 +144,9 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: WorkerSettings,
     ) -> Self {
+        let members = leases.members(format!("stream/{}/{}", settings.task.namespace, topology.name()));
         Self {
+            members,
             topology,
             parts,
             log,
@@ -346,6 +350,7 @@ impl Worker {
             self.counted.lock().add(&totals.since(&std::mem::replace(&mut before, totals)));
             let step = step?;
             *pause = FIRST_PAUSE;
+            place.has_worked();
             self.note(partition, &mut task, &mut end).await?;
             self.tell(partition, task.next_offset(), &mut told).await;
             // It may hand on what others made, to sinks that are slow.

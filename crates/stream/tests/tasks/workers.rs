@@ -158,6 +158,61 @@ async fn who_comes_later_has_a_fair_share_and_who_cannot_work_has_none() {
     }
 }
 
+/// A sink that takes its time and then fails, for what is said of one key.
+#[derive(Debug)]
+struct Poisoned(Arc<dyn Sink>);
+
+#[async_trait]
+impl Sink for Poisoned {
+    async fn deliver(&self, outputs: Vec<Output>) -> kernel::Result<()> {
+        if outputs.iter().any(|output| output.event.data_as::<i64>().is_ok_and(|number| number == 666)) {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            return Err(Error::new(codes::UNAVAILABLE, "away"));
+        }
+        self.0.deliver(outputs).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_fails_everywhere_takes_no_other_with_it() {
+    let mut house = House::new(6);
+    let sink: Arc<dyn Sink> = Arc::new(Poisoned(house.parts().sink));
+    let workers = ["one", "two"].map(|name| {
+        let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
+        let settings = WorkerSettings { lease: Duration::from_millis(450), ..WorkerSettings::default() };
+        let leases = Leases::new(Arc::clone(&house.records), clock.clone(), name.to_owned());
+        let parts = TaskParts { sink: Arc::clone(&sink), ..house.parts() };
+        Arc::new(Worker::new(Arc::new(numbers(true)), parts, Arc::clone(&house.log), leases, clock, settings))
+    });
+    let stop = CancellationToken::new();
+    let running = workers.clone().map(|worker| tokio::spawn(worker.run(stop.clone())));
+    let shares = || {
+        let works = |worker: &Arc<Worker>| {
+            worker.standings().values().filter(|standing| standing.failure.is_none()).count()
+        };
+        workers.each_ref().map(works)
+    };
+    for _ in 0..1_000 {
+        if shares() == [3, 3] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(shares(), [3, 3]);
+    house.send(&[(0, "a", "666")]).await;
+    let mut has_failed = false;
+    for _ in 0..500 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        has_failed |= shares().iter().sum::<usize>() == 5;
+        assert!(shares().iter().all(|share| *share >= 2), "{:?}", shares());
+    }
+    assert!(has_failed);
+    stop.cancel();
+    for worker in running {
+        worker.await.unwrap().unwrap();
+    }
+}
+
 /// A source whose topic has as many partitions as it is told, and that is away while it has none.
 #[derive(Debug)]
 struct Growing {
