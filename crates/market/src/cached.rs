@@ -17,6 +17,7 @@ mod custom;
 mod prices;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -264,7 +265,7 @@ impl Writer {
             // A look may last longer than a value lives.
             self.written.go_on(self.clock.elapsed());
             let batch = self.hold.keeping(self.served.due(&self.written)).await?;
-            if !batch.due.is_empty() && self.hold.take().await? != token {
+            if self.hold.take().await? != token {
                 // What another writes by now may be newer.
                 return Ok(count);
             }

@@ -18,6 +18,7 @@ use serde::Serialize;
 use store::{ColumnRow, Columns, EventLog, MAX_TIME_NS, ReadLimit, Stored, Topic};
 use tracing::warn;
 
+use super::turns::Turns;
 use super::{Batch, Due, MOST_DUE, Served, State, Written};
 use crate::events::{LatestMetadata, kinds};
 use crate::http::curves::{CurveResponse, snapshot};
@@ -36,6 +37,7 @@ pub(crate) struct Curves {
     columns: Arc<dyn Columns>,
     next: BTreeMap<u32, u64>,
     known: BTreeMap<TenantId, BTreeMap<String, Newest>>,
+    turns: Turns,
 }
 
 /// The newest quotes of a curve, as far as is known.
@@ -72,7 +74,8 @@ impl Newest {
 
 impl Curves {
     pub(crate) fn new(log: Arc<dyn EventLog>, columns: Arc<dyn Columns>) -> Self {
-        Self { log, columns, next: BTreeMap::new(), known: BTreeMap::new() }
+        let (next, known, turns) = (BTreeMap::new(), BTreeMap::new(), Turns::default());
+        Self { log, columns, next, known, turns }
     }
 
     /// Takes in what came to the topic.
@@ -104,6 +107,56 @@ impl Curves {
             curves.insert(row.series, found);
         }
     }
+
+    /// The curves of a tenant that do not stand as they should, from the one on whose turn it is.
+    fn names(&self, tenant: &TenantId, written: &Written) -> Vec<String> {
+        let is_due = |(name, newest): &(&String, &Newest)| {
+            let id = newest.revision.to_string();
+            let stands = |horizon| written.stands(tenant, &named(name, horizon), newest.time_ns, &id);
+            newest.refused != Some(newest.place()) && !HORIZONS.into_iter().all(stands)
+        };
+        let curves = self.known.get(tenant).into_iter().flatten();
+        let mut names: Vec<String> = curves.filter(is_due).map(|(name, _)| name.clone()).collect();
+        if let Some(last) = self.turns.after(tenant) {
+            let first = names.partition_point(|name| name.as_str() <= last);
+            names.rotate_left(first);
+        }
+        names
+    }
+
+    /// What does not stand of these curves of a tenant.
+    async fn made(&mut self, tenant: &TenantId, names: &[String], written: &Written) -> Result<Vec<Due>> {
+        let scope = Scope::system(tenant.clone(), "market");
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let rows = self.columns.latest(&scope, CURVE_QUOTES, &names, MAX_TIME_NS).await?;
+        let mut found: BTreeMap<&str, &ColumnRow> =
+            rows.iter().map(|row| (row.series.as_str(), row)).collect();
+        let mut due = Vec::new();
+        let Some(curves) = self.known.get_mut(tenant) else { return Ok(due) };
+        for name in names {
+            let Some(newest) = curves.get_mut(name) else { continue };
+            let is_over = written.now >= newest.until;
+            let Some(row) = found.remove(name) else {
+                if is_over {
+                    curves.remove(name);
+                }
+                continue;
+            };
+            let place = (row.time_ns, row.revision);
+            if is_over {
+                (newest.time_ns, newest.revision) = place;
+            }
+            let made = match kept(row) {
+                Ok(kept) => values(tenant, kept, place, newest.told, written).await,
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(made) => due.extend(made),
+                Err(error) => newest.refuse(tenant, name, place, &error),
+            }
+        }
+        Ok(due)
+    }
 }
 
 #[async_trait]
@@ -124,47 +177,19 @@ impl Served for Curves {
     async fn due(&mut self, written: &Written) -> Result<Batch> {
         self.follow(written.now).await?;
         let mut due = Vec::new();
-        for (tenant, curves) in &mut self.known {
-            let is_due = |(name, newest): &(&String, &Newest)| {
-                let id = newest.revision.to_string();
-                newest.refused != Some(newest.place())
-                    && !HORIZONS
-                        .iter()
-                        .all(|horizon| written.stands(tenant, &named(name, horizon), newest.time_ns, &id))
-            };
-            let names: Vec<String> = curves.iter().filter(is_due).map(|(name, _)| name.clone()).collect();
+        let tenants = self.turns.of(self.known.keys().cloned().collect());
+        for (at, tenant) in tenants.iter().enumerate() {
+            let names = self.names(tenant, written);
             for names in names.chunks(CURVES_AT_ONCE) {
-                if due.len() >= MOST_DUE {
+                due.extend(self.made(tenant, names, written).await?);
+                if due.len() >= MOST_DUE
+                    && let Some(last) = names.last()
+                {
+                    self.turns.stop(&tenants, at, last.clone());
                     return Ok(Batch { due, is_more: true });
                 }
-                let scope = Scope::system(tenant.clone(), "market");
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let rows = self.columns.latest(&scope, CURVE_QUOTES, &names, MAX_TIME_NS).await?;
-                let mut found: BTreeMap<&str, &ColumnRow> =
-                    rows.iter().map(|row| (row.series.as_str(), row)).collect();
-                for name in names {
-                    let Some(newest) = curves.get_mut(name) else { continue };
-                    let is_over = written.now >= newest.until;
-                    let Some(row) = found.remove(name) else {
-                        if is_over {
-                            curves.remove(name);
-                        }
-                        continue;
-                    };
-                    let place = (row.time_ns, row.revision);
-                    if is_over {
-                        (newest.time_ns, newest.revision) = place;
-                    }
-                    let made = match kept(row) {
-                        Ok(kept) => values(tenant, kept, place, newest.told, written).await,
-                        Err(error) => Err(error),
-                    };
-                    match made {
-                        Ok(made) => due.extend(made),
-                        Err(error) => newest.refuse(tenant, name, place, &error),
-                    }
-                }
             }
+            self.turns.finish(tenant);
         }
         Ok(Batch { due, is_more: false })
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use kernel::{Error, Result, TenantId};
 use store::Topic;
 
+use super::turns::Turns;
 use super::{Batch, Due, MOST_DUE, Served, State, Written};
 use crate::events::{Labels, LatestData, LatestMetadata, LatestPrice, moment};
 use crate::topology::RAW_TICKS;
@@ -17,11 +18,12 @@ use crate::views::{MarketViews, Price};
 #[derive(Debug)]
 pub(crate) struct Prices {
     views: Arc<MarketViews>,
+    turns: Turns,
 }
 
 impl Prices {
     pub(crate) fn new(views: Arc<MarketViews>) -> Self {
-        Self { views }
+        Self { views, turns: Turns::default() }
     }
 }
 
@@ -41,28 +43,33 @@ impl Served for Prices {
 
     async fn due(&mut self, written: &Written) -> Result<Batch> {
         let mut due = Vec::new();
-        for tenant in self.views.tenants() {
-            let room = MOST_DUE - due.len();
-            if room == 0 {
-                break;
-            }
+        let tenants = self.turns.of(self.views.tenants());
+        for (at, tenant) in tenants.iter().enumerate() {
+            let (room, from) = (MOST_DUE - due.len(), self.turns.after(tenant));
             // Copied out, so that the view does not stand still while the values are written out.
-            let changed = self.views.of(&tenant, |view| {
-                let changed = view.after(None).filter_map(|(id, instrument)| {
+            let changed = self.views.of(tenant, |view| {
+                let before =
+                    view.after(None).take_while(|(id, _)| from.is_some_and(|from| id.as_str() <= from));
+                let changed = view.after(from).chain(before).filter_map(|(id, instrument)| {
                     let price = instrument.price.as_ref()?;
-                    let stands = written.stands(&tenant, id, price.occurred_us, &price.tick_id);
+                    let stands = written.stands(tenant, id, price.occurred_us, &price.tick_id);
                     (!stands).then(|| (id.clone(), price.clone(), instrument.labels.clone()))
                 });
                 changed.take(room).collect::<Vec<_>>()
             });
+            let is_full = changed.len() == room;
             for (name, price, labels) in changed {
-                let value = value(&tenant, &name, &price, labels.as_ref())?;
+                let value = value(tenant, &name, &price, labels.as_ref())?;
                 let state = State { at: price.occurred_us, id: price.tick_id };
                 due.push(Due { tenant: tenant.clone(), name, state, value, lives_at_most: None });
             }
+            if is_full && let Some(last) = due.last() {
+                self.turns.stop(&tenants, at, last.name.clone());
+                return Ok(Batch { due, is_more: true });
+            }
+            self.turns.finish(tenant);
         }
-        let is_more = due.len() == MOST_DUE;
-        Ok(Batch { due, is_more })
+        Ok(Batch { due, is_more: false })
     }
 }
 

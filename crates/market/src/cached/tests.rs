@@ -291,6 +291,8 @@ enum Meanwhile {
     Nothing,
     /// So many seconds go by, one by one.
     Seconds(u64),
+    /// So often there is nothing to write yet, and a second goes by.
+    Empty(u64),
     /// The lease ends, and another writes.
     Other(Box<Writer>),
 }
@@ -317,6 +319,12 @@ impl Served for Fake {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     self.clock.advance(Duration::from_secs(1));
                 }
+            }
+            Meanwhile::Empty(0) => {}
+            Meanwhile::Empty(left) => {
+                *left -= 1;
+                self.clock.advance(Duration::from_secs(1));
+                return Ok(Batch { due: Vec::new(), is_more: true });
             }
             Meanwhile::Other(other) => {
                 self.clock.advance(LEASE + Duration::from_secs(1));
@@ -369,6 +377,14 @@ async fn the_lease_lasts_as_long_as_what_is_made_under_it() {
     let (looked, others) = tokio::join!(writer.look(), others);
     assert_eq!((looked.unwrap(), others), (1, 0));
     assert_eq!(place.faked().await, "slow");
+}
+
+#[tokio::test]
+async fn the_lease_lasts_while_there_is_nothing_to_write_yet() {
+    let place = Place::new();
+    let mut writer = place.fake("late", Meanwhile::Empty(8), 13);
+    assert_eq!(writer.look().await.unwrap(), 1);
+    assert_eq!(place.faked().await, "late");
 }
 
 /// Records that say how many were listed.

@@ -7,13 +7,36 @@ use store::Lease;
 
 use super::*;
 
-/// A cache that takes its time for each value, and counts those that ended before they were written again.
+/// A cache that takes its time for each of its first writes, and counts values that ended before they were written again.
 #[derive(Debug)]
 struct Slow {
     cache: Arc<dyn Cache>,
     clock: Arc<ManualClock>,
+    step: Duration,
+    slow_writes: usize,
+    writes: AtomicUsize,
     known: Mutex<BTreeSet<String>>,
+    /// How many different ones the slow writes were of.
+    known_slow: AtomicUsize,
     ended: AtomicUsize,
+}
+
+impl Slow {
+    /// Before the cache of a place, for the writers that are made from then on.
+    fn before(place: &mut Place, step: Duration, slow_writes: usize) -> Arc<Self> {
+        let slow = Arc::new(Self {
+            cache: Arc::clone(&place.cache),
+            clock: Arc::clone(&place.clock),
+            step,
+            slow_writes,
+            writes: AtomicUsize::default(),
+            known: Mutex::default(),
+            known_slow: AtomicUsize::default(),
+            ended: AtomicUsize::default(),
+        });
+        place.cache = Arc::clone(&slow) as _;
+        slow
+    }
 }
 
 #[async_trait]
@@ -24,11 +47,17 @@ impl Cache for Slow {
 
     async fn set(&self, scope: &Scope, key: &str, value: Bytes, time_to_live: Duration) -> Result<()> {
         let is_there = self.cache.get(scope, key).await?.is_some();
-        let is_new = self.known.lock().insert(key.to_owned());
+        let (is_new, known) = {
+            let mut known = self.known.lock();
+            (known.insert(format!("{}/{key}", scope.tenant().as_str())), known.len())
+        };
         if !is_new && !is_there {
             self.ended.fetch_add(1, Ordering::Relaxed);
         }
-        self.clock.advance(Duration::from_millis(2));
+        if self.writes.fetch_add(1, Ordering::Relaxed) < self.slow_writes {
+            self.known_slow.store(known, Ordering::Relaxed);
+            self.clock.advance(self.step);
+        }
         self.cache.set(scope, key, value, time_to_live).await
     }
 
@@ -47,7 +76,9 @@ impl Cache for Slow {
         holder: &str,
         time_to_live: Duration,
     ) -> Result<Option<Lease>> {
-        self.cache.acquire(scope, name, holder, time_to_live).await
+        // Nobody makes it last while this clock goes on, so that it lasts longer than a batch takes.
+        let batch = self.step * MOST_DUE as u32;
+        self.cache.acquire(scope, name, holder, time_to_live.max(batch * 2)).await
     }
 
     async fn release(&self, scope: &Scope, lease: &Lease) -> Result<()> {
@@ -78,13 +109,7 @@ fn customs(place: &Place, seed: u64) -> Writer {
 async fn nothing_ends_while_others_are_written() {
     let mut place = declared().await;
     keep(&place, 0..10_000, 1.0, &place.clock).await;
-    let slow = Arc::new(Slow {
-        cache: Arc::clone(&place.cache),
-        clock: Arc::clone(&place.clock),
-        known: Mutex::default(),
-        ended: AtomicUsize::default(),
-    });
-    place.cache = Arc::clone(&slow) as _;
+    let slow = Slow::before(&mut place, Duration::from_millis(2), usize::MAX);
     let mut writer = customs(&place, 21);
     let begun = place.clock.elapsed();
     writer.look().await.unwrap();
@@ -121,4 +146,41 @@ async fn what_came_by_a_clock_far_behind_is_found_in_the_end() {
         writer.look().await.unwrap();
     }
     assert!(found().await);
+}
+
+/// A batch takes longer than anything lives: what it wrote is due again when the next one is made.
+const LONG: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn every_price_has_its_turn_though_those_before_are_due_again() {
+    let mut place = Place::new();
+    let named = |number: u64| {
+        let mut message = tick(number, 0.0, 1.0);
+        message["symbol"] = json!(format!("HUB_{number:04}"));
+        message
+    };
+    place.take("a", &(0..2_400).map(named).collect::<Vec<_>>()).await;
+    place.take("b", &(0..100).map(named).collect::<Vec<_>>()).await;
+    // Three batches.
+    let slow = Slow::before(&mut place, LONG, 3_000);
+    let mut writer = place.writer(23);
+    writer.look().await.unwrap();
+    assert_eq!(slow.known_slow.load(Ordering::Relaxed), 2_500);
+    assert_eq!(writer.look().await.unwrap(), 0, "after a round in which all of it stands there is no more");
+}
+
+#[tokio::test]
+async fn every_curve_has_its_turn_though_those_before_are_due_again() {
+    let mut place = Place::new();
+    for (tenant, count) in [("a", 500), ("b", 50)] {
+        for number in 0..count {
+            place.quote(tenant, quotes(&format!("CURVE_{number:03}"), 3, 0.04)).await;
+        }
+    }
+    // Four horizons of each.
+    let slow = Slow::before(&mut place, LONG, 2_200);
+    let mut writer = place.curves(24);
+    writer.look().await.unwrap();
+    assert_eq!(slow.known_slow.load(Ordering::Relaxed), 2_200);
+    assert_eq!(writer.look().await.unwrap(), 0, "after a round in which all of it stands there is no more");
 }
