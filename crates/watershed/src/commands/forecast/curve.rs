@@ -64,6 +64,9 @@ fn make(asked: &TrainCurve) -> Result<Trained> {
     if test.is_empty() {
         return Err(refused(ForecastFault::TooShort { needed: HELD_OUT, found: rows }));
     }
+    // Nobody waits for a training whose reference has no place.
+    let known = reference::of_curve(&panel, until, (test.start, &[]), asked.seed);
+    reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
     let forecasts = walk_forward(&panel, test.clone(), &settings, asked.refit_days).map_err(refused)?;
     let intervals = Intervals::learn(&panel, test.start, &settings).map_err(refused)?;
     let half_widths: Vec<_> = test.clone().map(|row| intervals.at(&panel, row)).collect();

@@ -78,6 +78,9 @@ fn make(asked: &TrainPower) -> Result<Trained> {
     if test.is_empty() {
         return Err(refused(ForecastFault::Setting { name: "held-out-days", bounds: "at least 1" }));
     }
+    // Nobody waits for a training whose reference has no place.
+    let known = reference::of_power(&table.market, until, (test.start, &[]));
+    reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
     // With a date the model that is written is the one that is compared.
     let compared = fit(&table, test.start, &settings)?;
     let model = if until == test.start { None } else { Some(fit(&table, until, &settings)?) };

@@ -6,13 +6,15 @@
 //! refuses more features than a reference holds: the first of the table stand for the rest; and leaves out what has too few
 //! values to be tested. To add a forecaster: a function beside these.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use kernel::{Error, Result};
+use kernel::{Error, Result, codes};
 use market::algorithms::forecasting::Panel;
 use market::algorithms::forecasting::power::{DayAhead, HOURS, PowerMarket};
 use rollout::drift::document::{
-    FEATURES_MAX, FILE, Feature, ReferenceDocument, Rows, SAMPLE_MIN, Side, Take,
+    FEATURES_MAX, FILE, FORMAT, Feature, ReferenceDocument, Rows, SAMPLE_MIN, Side, Take, VERSION,
 };
 
 use crate::forecasters::power::{FORECASTS, PAST_PRICE, PRICE};
@@ -20,8 +22,49 @@ use crate::forecasters::power::{FORECASTS, PAST_PRICE, PRICE};
 /// Chooses the sample where a model has no seed of its own.
 const SEED: u64 = 42;
 
+/// Passes where a reference may be written beside its model, as far as its features are known: all trainers write to the same
+/// name, and models of other tensors would be watched by the wrong one. Who asks for a file means it.
+pub(super) fn check(document: &ReferenceDocument, model: &Path, asked: Option<&Path>) -> Result<()> {
+    if asked.is_some() {
+        return Ok(());
+    }
+    let path = model.with_file_name(FILE);
+    let is_free = match std::fs::read(&path) {
+        Ok(bytes) => is_of_the_same(document, &bytes),
+        Err(cause) => cause.kind() == ErrorKind::NotFound,
+    };
+    if is_free {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is not a drift reference of this model, and is not written over: name another file with --drift-reference, or \
+         remove it",
+        path.display()
+    );
+    Err(Error::new(codes::VALIDATION_ERROR, message).with_field("--drift-reference"))
+}
+
+/// Whether a file is a reference of the tensors of this one. A side without features says nothing: what has too few values is
+/// left out, so that a reference may even be empty.
+fn is_of_the_same(document: &ReferenceDocument, bytes: &[u8]) -> bool {
+    // Not by `parse`, which refuses empty ones.
+    let Ok(found) = serde_json::from_slice::<ReferenceDocument>(bytes) else { return false };
+    let is_same = |side: Side| {
+        let (old, new) = (tensors(&found, side), tensors(document, side));
+        old.is_empty() || new.is_empty() || old == new
+    };
+    found.format == FORMAT && found.version == VERSION && is_same(Side::Input) && is_same(Side::Output)
+}
+
+fn tensors(document: &ReferenceDocument, side: Side) -> BTreeSet<&str> {
+    let features = document.features.iter().filter(|feature| feature.side == side);
+    features.map(|feature| feature.tensor.as_str()).collect()
+}
+
 /// Writes a reference to the file that was asked for, or beside its model; the text.
 pub(super) fn write(document: &ReferenceDocument, model: &Path, asked: Option<&Path>) -> Result<String> {
+    // Again: another may have been trained meanwhile.
+    check(document, model, asked)?;
     let text = serde_json::to_string(document).map_err(Error::internal)?;
     let beside = model.with_file_name(FILE);
     super::write(asked.unwrap_or(&beside), &text)?;
@@ -150,5 +193,54 @@ mod tests {
         assert_eq!((document.features[0].at, document.features[3].from.as_deref()), (24, Some("price")));
         let few = of_power(&market, 30, (30, &[]));
         assert_eq!(few.features.len(), 3, "nothing was forecast");
+    }
+
+    #[test]
+    fn the_reference_of_another_model_is_not_written_over() {
+        let of = |input: &str, output: Option<&str>| {
+            let mut document = ReferenceDocument::new(Rows::Histories);
+            let values = || (0..20).map(f64::from);
+            document.add(named(input, Side::Input), values(), SEED);
+            if let Some(output) = output {
+                document.add(named(output, Side::Output), values(), SEED);
+            }
+            document
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (model, path) = (folder.path().join("model.json"), folder.path().join(FILE));
+        let refused = |document: &ReferenceDocument| {
+            let before = std::fs::read(&path).unwrap();
+            let errors = [
+                check(document, &model, None).unwrap_err(),
+                write(document, &model, None).map(drop).unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.field(), Some("--drift-reference"));
+                assert!(error.message().contains("or remove it"), "{}", error.message());
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), before);
+        };
+        write(&of("rate_1", Some("rate_1")), &model, None).unwrap();
+        refused(&of("price", Some("day_ahead_price")));
+        refused(&of("rate_1", Some("rate_10")));
+        refused(&of("price", None));
+        // Of the same tensors, also where outputs are not known yet, or have too few values.
+        check(&of("rate_1", None), &model, None).unwrap();
+        let text = write(&of("rate_1", None), &model, None).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        write(&of("rate_1", Some("rate_1")), &model, None).unwrap();
+        // What is no reference at all.
+        for other in ["", "{}", r#"{"format":"mine","version":1,"rows":"examples","features":[]}"#] {
+            std::fs::write(&path, other).unwrap();
+            refused(&of("rate_1", None));
+        }
+        let elsewhere = folder.path().join("elsewhere.json");
+        write(&of("price", None), &model, Some(&elsewhere)).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("mine"), "it is as it was");
+        write(&of("price", None), &model, Some(&path)).unwrap();
+        // One without features is of nobody.
+        let empty = ReferenceDocument::new(Rows::Histories);
+        write(&empty, &model, Some(&path)).unwrap();
+        write(&of("rate_1", None), &model, None).unwrap();
     }
 }
