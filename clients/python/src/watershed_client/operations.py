@@ -766,6 +766,10 @@ class Operations(Caller):
         """List the encoders, as OpenAI's clients ask."""
         return self._call(Request[models.ListedModels]("GET", "/v1/models"))
 
+    def get_openai_model(self, id: str) -> models.ListedModel:
+        """Get an encoder, as OpenAI's clients ask."""
+        return self._call(Request[models.ListedModel]("GET", f"/v1/models/{quoted(id)}"))
+
     def get_inference_server(self) -> models.InferenceServer:
         """Say what the inference server is."""
         return self._call(Request[models.InferenceServer]("GET", "/v2"))
@@ -1581,6 +1585,10 @@ class AsyncOperations(AsyncCaller):
     async def list_openai_models(self) -> models.ListedModels:
         """List the encoders, as OpenAI's clients ask."""
         return await self._call(Request[models.ListedModels]("GET", "/v1/models"))
+
+    async def get_openai_model(self, id: str) -> models.ListedModel:
+        """Get an encoder, as OpenAI's clients ask."""
+        return await self._call(Request[models.ListedModel]("GET", f"/v1/models/{quoted(id)}"))
 
     async def get_inference_server(self) -> models.InferenceServer:
         """Say what the inference server is."""
