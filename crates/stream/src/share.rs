@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(taken.iter_mut().filter_map(|place| place.is_too_many().then_some(())).count(), 2);
         assert!(places.take().is_none(), "the share is held");
         drop(taken);
-        assert_eq!((places.0.lock().open, places.0.lock().works), (0, 0));
+        let Counted { taken, open, works, .. } = *places.0.lock();
+        assert_eq!((taken, open, works), (0, 0, 0));
         let one = places.take();
         assert!(one.is_some() && places.take().is_none());
     }
