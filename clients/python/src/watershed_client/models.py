@@ -1230,20 +1230,18 @@ class MarketPriceList(TypedDict):
     prices: list[MarketPrice]
 
 
-class MarketProjection(TypedDict):
-    """A custom projection, as the settings have it."""
-
-    fields: dict[str, str]
-    """Expressions by the name of the field."""
-    from: str
-    """`price`, `quote`, `bar_5m`, `bar_1h` or `bar_1d`."""
-    key: NotRequired[str | None]
-    """Of each there is the newest; the instrument where missing."""
-    name: str
-    ttl_seconds: NotRequired[int | None]
-    """How long a value says something after it happened."""
-    when: NotRequired[str | None]
-    """Only events of which this is true."""
+# A custom projection, as the settings have it.
+MarketProjection = TypedDict(
+    "MarketProjection",
+    {
+        "fields": "dict[str, str]",
+        "from": "str",
+        "key": "NotRequired[str | None]",
+        "name": "str",
+        "ttl_seconds": "NotRequired[int | None]",
+        "when": "NotRequired[str | None]",
+    },
+)
 
 
 class MarketProjectionList(TypedDict):
