@@ -297,6 +297,10 @@ def test_what_is_registered_is_served(client, experiment, name, tmp_path):
         time.sleep(0.05)
     told = ask("/api/v1/predict", {"model_name": name, "inputs": [{"x": row} for row in rows.tolist()]})
     numpy.testing.assert_allclose(told["predictions"], offline(networks[1], rows), rtol=1e-4, atol=1e-5)
+    client.log_text(run, "notes", "notes/readme.txt")
+    version_of(client, name, run, "notes")
+    told = refused("INVALID_STATE", lambda: client.set_registered_model_alias(name, "champion", "3"))
+    assert "register a good version" in told and served(name, rows)[1] == "2", told
 
 
 def test_a_model_with_a_reference_is_watched(client, experiment, name, tmp_path):

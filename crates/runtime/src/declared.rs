@@ -124,6 +124,7 @@ mod tests {
             inputs: vec![spec("x", DataType::Fp32, Some(2))],
             outputs: vec![spec("y", DataType::Fp32, Some(1)), spec("label", DataType::Int64, None)],
             has_batch_axis: true,
+            takes_blanks: false,
         }
     }
 

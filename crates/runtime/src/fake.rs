@@ -42,7 +42,12 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn doubles() -> Self {
-        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], has_batch_axis: true };
+        let signature = Signature {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            has_batch_axis: true,
+            takes_blanks: false,
+        };
         Self {
             factor: 2.0,
             has_batch_axis: true,
@@ -90,6 +95,7 @@ static MEANS: std::sync::LazyLock<Signature> = std::sync::LazyLock::new(|| Signa
     inputs: vec![spec("x")],
     outputs: vec![spec("y")],
     has_batch_axis: true,
+    takes_blanks: false,
 });
 
 impl Model for Means {
@@ -104,7 +110,7 @@ impl Model for Means {
     }
 }
 
-/// Loads a [`Fake`] out of a file that holds its factor.
+/// Loads a [`Fake`] out of a file that holds its factor, and the name of its input where that is not `x`.
 #[derive(Debug, Default)]
 pub(crate) struct FakeEngine {
     pub(crate) loads: AtomicUsize,
@@ -123,7 +129,11 @@ impl Engine for FakeEngine {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let (_, bytes) = package.only(".factor", "model.factor")?;
         let text = std::str::from_utf8(bytes).map_err(|_| unusable("it is not text"))?;
-        let factor = text.trim().parse().map_err(|_| unusable("it is not a number"))?;
-        Ok(Box::new(Fake { factor, ..Fake::doubles() }))
+        let text = text.trim();
+        let (factor, input) = text.split_once(' ').unwrap_or((text, "x"));
+        let factor = factor.parse().map_err(|_| unusable("it is not a number"))?;
+        let mut made = Fake { factor, ..Fake::doubles() };
+        made.signature.inputs = vec![spec(input)];
+        Ok(Box::new(made))
     }
 }

@@ -1,8 +1,10 @@
 //! Whether a version may take an alias: it is loaded before the alias moves, and a new champion has to take what the one before
 //! it takes, because callers do not change with it.
 //!
-//! It refuses what cannot be served, and a champion that would refuse its callers. It has nothing to say of versions in formats
-//! that no engine of this process reads, of a way back, and of versions whose tag [`TRIAL_TAG`] says `off`.
+//! It refuses what cannot be served, and a champion that would refuse its callers. Who its callers are is read from what answers
+//! them, which is a version before the champion where that one cannot be loaded. It has nothing to say of models that nothing
+//! answers for and whose format no engine of this process reads, because those are only kept; of a way back; and of versions
+//! whose tag [`TRIAL_TAG`] says `off`.
 
 use std::sync::{Arc, Weak};
 
@@ -39,41 +41,83 @@ impl Gate for Trying {
         alias: &str,
     ) -> Result<()> {
         let Some(runtime) = self.0.upgrade().map(Runtime) else { return Ok(()) };
-        let is_off = version.tags.get(TRIAL_TAG).is_some_and(|value| value == "off");
-        if is_off || runtime.engine(version).is_err() {
+        if version.tags.get(TRIAL_TAG).is_some_and(|value| value == "off") {
             return Ok(());
         }
-        let found = match runtime.load(scope, model, version.version, None).await {
-            Ok(found) => found,
-            Err(error) if is_lasting(&error) => return Err(refused(error.message()).with_source(error)),
-            Err(error) => {
-                warn!(model = %model.name, version = version.version, error = %error.chain(),
-                    "a version is promoted untried, because it cannot be loaded for now");
-                return Ok(());
-            }
+        if let Err(unread) = runtime.engine(version) {
+            return runtime.check_is_only_kept(scope, (model, version), alias, unread).await;
+        }
+        let untried = |error: &Error| {
+            warn!(model = %model.name, version = version.version, error = %error.chain(),
+                "a version is promoted untried, because a version of its model cannot be loaded for now");
+            Ok(())
         };
-        let champion = model.aliases.get(CHAMPION).filter(|champion| **champion != version.version);
-        let (CHAMPION, Some(champion)) = (alias, champion) else { return Ok(()) };
-        // What cannot be served has no callers.
-        let Ok(before) = runtime.load(scope, model, *champion, None).await else { return Ok(()) };
-        match difference(before.model.signature(), found.model.signature()) {
+        let signature = match runtime.load(scope, model, version.version, None).await {
+            // Where memory has room for one version, the one that answers must find it.
+            Ok(found) => found.model.signature().clone(),
+            Err(error) if is_lasting(&error) => return Err(refused(error.message()).with_source(error)),
+            Err(error) => return untried(&error),
+        };
+        if alias != CHAMPION || model.aliases.get(CHAMPION) == Some(&version.version) {
+            return Ok(());
+        }
+        let before = match runtime.answering(scope, model, CHAMPION).await {
+            Ok(Some(before)) => before,
+            // What nothing answers for has no callers.
+            Ok(None) => return Ok(()),
+            Err(error) => return untried(&error),
+        };
+        match difference(before.model.signature(), &signature) {
             None => Ok(()),
             Some(what) => Err(refused(&format!(
-                "version {} of `{}` is no successor of version {champion}, the champion: {what}",
-                version.version, model.name
+                "version {} of `{}` is no successor of version {}, which answers for `{CHAMPION}`: {what}",
+                version.version, model.name, before.place.version
             ))),
         }
     }
 }
 
+impl Runtime {
+    /// Refuses a version that no engine reads where another version answers for the alias, or for `champion`. A model of which
+    /// nothing is served is only kept here, and its aliases are free.
+    async fn check_is_only_kept(
+        &self,
+        scope: &Scope,
+        (model, version): (&RegisteredModel, &RegisteredVersion),
+        alias: &str,
+        unread: Error,
+    ) -> Result<()> {
+        let others = Some(alias).filter(|alias| *alias != CHAMPION);
+        for alias in others.into_iter().chain([CHAMPION]) {
+            if let Some(before) = self.answering(scope, model, alias).await? {
+                let what = format!(
+                    "version {} of `{}` cannot be served, and version {} answers for `{alias}`: {}",
+                    version.version,
+                    model.name,
+                    before.place.version,
+                    unread.message()
+                );
+                return Err(refused(&what).with_source(unread));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn refused(what: &str) -> Error {
-    unusable(format!("{what}; to promote it all the same, set its tag `{TRIAL_TAG}` to `off`"))
-        .with_field("version")
+    unusable(format!(
+        "{what}; register a good version and promote that one; only to promote this one all the same, set its tag \
+         `{TRIAL_TAG}` to `off`"
+    ))
+    .with_field("version")
 }
 
 /// What callers of the one would miss in the other.
 fn difference(before: &Signature, after: &Signature) -> Option<String> {
     let named = |specs: &[TensorSpec], name: &str| specs.iter().find(|spec| spec.name == name).cloned();
+    if before.takes_blanks && !after.takes_blanks {
+        return Some("its inputs may not lack values".to_owned());
+    }
     for old in &before.inputs {
         let Some(new) = named(&after.inputs, &old.name) else {
             return Some(format!("it takes no input `{}`", old.name));
@@ -110,6 +154,7 @@ mod tests {
             inputs,
             outputs,
             has_batch_axis: true,
+            takes_blanks: false,
         };
         let x = || spec("x", DataType::Fp32, Some(2));
         let y = || spec("y", DataType::Fp32, Some(1));
@@ -129,6 +174,9 @@ mod tests {
             let found = difference(&before, &other).unwrap();
             assert!(found.contains(what), "{found}");
         }
+        let blanks = Signature { takes_blanks: true, ..before.clone() };
+        assert_eq!(difference(&before, &blanks), None);
+        assert!(difference(&blanks, &before).unwrap().contains("may not lack values"));
         let any = of(vec![wider], vec![y()]);
         assert!(difference(&any, &before).unwrap().contains("[-1, 2], not of [-1, -1]"));
     }

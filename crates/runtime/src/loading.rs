@@ -3,7 +3,7 @@
 //! One load at a time, off the threads that answer. A version that cannot be served is not tried again for [`PATIENCE`];
 //! meanwhile the version that answered before goes on, and where this process knows none, the model's history does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -65,10 +65,12 @@ impl Runtime {
             Err(error) if is_lasting(&error) => error,
             Err(error) => return Err(error),
         };
-        let earlier = self.earlier(scope, asked, &line, &model, version).await?;
         // Those of the history were tried when it was found out.
-        let answered = |version: &u64| line.serving().is_some_and(|place| place.version == *version);
-        for earlier in earlier.into_iter().filter(|version| !is_known || answered(version)) {
+        let earlier = match is_known {
+            true => answered(line.serving(), &model, version).into_iter().collect(),
+            false => self.earlier(scope, asked, line.serving(), &model, version).await?,
+        };
+        for earlier in earlier {
             if let Ok(loaded) = self.load(scope, &model, earlier, None).await {
                 warn!(model = %model.name, version = earlier, newest = version, error = %error.chain(),
                     "an earlier version of a model answers, for the one of its alias cannot be served");
@@ -79,31 +81,94 @@ impl Runtime {
         Err(error)
     }
 
-    /// What an alias pointed at before, newest first. A caller who names a version means that one.
-    async fn earlier(
+    /// What may answer in place of the `version` of an alias: what answers now, then what answered before, newest first. A caller
+    /// who names a version means that one.
+    pub(crate) async fn earlier(
         &self,
         scope: &Scope,
         asked: &Asked,
-        line: &Line,
+        serving: Option<Place>,
         model: &RegisteredModel,
         version: u64,
     ) -> Result<Vec<u64>> {
         let Selector::Alias(alias) = &asked.selector else { return Ok(Vec::new()) };
-        let mut found: Vec<u64> = line
-            .serving()
-            .filter(|place| place.model_id == model.id)
-            .map(|place| place.version)
-            .into_iter()
-            .collect();
+        let mut found: Vec<u64> = answered(serving, model, version).into_iter().collect();
+        let known: BTreeSet<u64> = found.iter().copied().chain([version]).collect();
+        found.extend(self.former(scope, model, alias, (EARLIER - found.len(), known)).await?);
+        Ok(found)
+    }
+
+    /// What an alias pointed at before, newest first, but for some, and no more than a limit. What is gone and what no engine
+    /// reads is left out, so that it takes no try from those that may answer.
+    async fn former(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        alias: &str,
+        (limit, mut seen): (usize, BTreeSet<u64>),
+    ) -> Result<Vec<u64>> {
         let (changes, _) = self.0.parts.models.history(scope, &model.name, None, HISTORY).await?;
-        let moved = changes.iter().filter(|change| change.alias.as_ref() == Some(alias));
+        let moved = changes.iter().filter(|change| change.alias.as_deref() == Some(alias));
+        let mut found = Vec::new();
         for before in moved.filter_map(|change| change.from) {
-            if before != version && !found.contains(&before) {
+            if found.len() == limit {
+                break;
+            }
+            if seen.insert(before) && self.is_read(scope, model, before).await? {
                 found.push(before);
             }
         }
-        found.truncate(EARLIER);
         Ok(found)
+    }
+
+    /// Whether a version is there and an engine reads its format. Its files are not looked at.
+    async fn is_read(&self, scope: &Scope, model: &RegisteredModel, version: u64) -> Result<bool> {
+        match self.0.parts.models.version(scope, &model.name, version).await {
+            Ok(found) => Ok(self.engine(&found).is_ok()),
+            Err(error) if error.code() == codes::NOT_FOUND => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What answers for an alias, or would if it were asked for: the version that it points at, else the one before it that
+    /// [`Runtime::open`] falls back to. None where there is none, so that nobody can be answered.
+    ///
+    /// # Errors
+    /// Those of a load that may work later.
+    pub(crate) async fn answering(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        alias: &str,
+    ) -> Result<Option<Arc<Loaded>>> {
+        let Some(version) = model.aliases.get(alias).copied() else { return Ok(None) };
+        if self.is_read(scope, model, version).await?
+            && let Some(loaded) = self.load_if_sound(scope, model, version).await?
+        {
+            return Ok(Some(loaded));
+        }
+        let asked = Asked::new(scope, &model.name, Selector::Alias(alias.to_owned()));
+        let serving = self.0.lines.peek(&asked).and_then(|line| line.serving());
+        for earlier in self.earlier(scope, &asked, serving, model, version).await? {
+            if let Some(loaded) = self.load_if_sound(scope, model, earlier).await? {
+                return Ok(Some(loaded));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The version in memory; none where it is gone or can never be served.
+    async fn load_if_sound(
+        &self,
+        scope: &Scope,
+        model: &RegisteredModel,
+        version: u64,
+    ) -> Result<Option<Arc<Loaded>>> {
+        match self.load(scope, model, version, None).await {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(error) if is_lasting(&error) || error.code() == codes::NOT_FOUND => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Loads a version and lets it answer; notes where it cannot.
@@ -187,7 +252,8 @@ impl Runtime {
         Ok(loaded)
     }
 
-    async fn read(
+    /// Loads a version and lets it answer an example. It is not yet where requests find it.
+    pub(crate) async fn read(
         &self,
         scope: &Scope,
         name: &str,
@@ -349,6 +415,11 @@ impl Runtime {
             Err(_) => {}
         }
     }
+}
+
+/// The version that answered last, where it is of this model and another than the `newest`.
+fn answered(serving: Option<Place>, model: &RegisteredModel, newest: u64) -> Option<u64> {
+    serving.filter(|place| place.model_id == model.id && place.version != newest).map(|place| place.version)
 }
 
 /// Whether the same try fails again.

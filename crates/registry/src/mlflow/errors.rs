@@ -26,7 +26,8 @@ fn mlflow_code(code: &str) -> &'static str {
         "NOT_FOUND" => "RESOURCE_DOES_NOT_EXIST",
         "ALREADY_EXISTS" => "RESOURCE_ALREADY_EXISTS",
         "CONFLICT" => "RESOURCE_CONFLICT",
-        "INVALID_STATE" => "INVALID_STATE",
+        // The second is the code of the crate `runtime`, which stands beside this one.
+        "INVALID_STATE" | "MODEL_UNUSABLE" => "INVALID_STATE",
         "AUTH_ERROR" => "UNAUTHENTICATED",
         "PERMISSION_DENIED" | "TENANT_MISMATCH" => "PERMISSION_DENIED",
         "TOO_LARGE" => "RESOURCE_LIMIT_EXCEEDED",
@@ -40,5 +41,30 @@ fn mlflow_code(code: &str) -> &'static str {
             "INVALID_PARAMETER_VALUE"
         }
         _ => "INTERNAL_ERROR",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_mlflow_know_the_codes() {
+        let check = |code: &str, expected: &str| {
+            let problem = json!({"code": code, "detail": "why"});
+            let mut problem = problem.as_object().unwrap().clone();
+            add(&mut problem);
+            assert_eq!((&problem["error_code"], &problem["message"]), (&json!(expected), &json!("why")));
+        };
+        for (code, expected) in [
+            ("NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"),
+            ("CONFLICT", "RESOURCE_CONFLICT"),
+            ("INVALID_STATE", "INVALID_STATE"),
+            // A promotion that was refused is no fault of the server.
+            ("MODEL_UNUSABLE", "INVALID_STATE"),
+            ("SOMETHING_ELSE", "INTERNAL_ERROR"),
+        ] {
+            check(code, expected);
+        }
     }
 }

@@ -132,7 +132,8 @@ impl OnnxModel {
             outputs.push(TensorSpec { name, kind, shape: fact.shape.iter().map(length).collect() });
         }
         let has_batch_axis = has_batch_axis && !specs.is_empty() && !outputs.is_empty();
-        Ok(Self { signature: Signature { inputs: specs, outputs, has_batch_axis }, plan })
+        let signature = Signature { inputs: specs, outputs, has_batch_axis, takes_blanks: false };
+        Ok(Self { signature, plan })
     }
 
     fn run(&self, inputs: &[Ours]) -> TractResult<Vec<Ours>> {

@@ -301,7 +301,7 @@ fn signature(session: &Session, file: &File) -> Result<Signature> {
         let shape = shape.iter().map(|length| usize::try_from(*length).ok()).collect();
         outputs.push(TensorSpec { name: name.clone(), kind, shape });
     }
-    Ok(Signature { inputs, outputs, has_batch_axis })
+    Ok(Signature { inputs, outputs, has_batch_axis, takes_blanks: false })
 }
 
 /// A graph that is ready.

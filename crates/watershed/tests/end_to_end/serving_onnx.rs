@@ -42,8 +42,9 @@ fn onnxruntime_answers_where_it_is_chosen() {
     home.run(&["serve", "--port", "0"]).failed_with(
         "runtime.onnxruntime.library: ONNX Runtime's library /nowhere/libonnxruntime.so cannot be opened",
     );
-    // Commands ask no model.
-    home.run(&["doctor"]).succeeded();
+    // Commands ask no model; the doctor looks whether a server would.
+    home.run(&["history", "--model", "churn"]).succeeded();
+    home.run(&["doctor"]).failed_with("runtime.onnxruntime.library");
 }
 
 /// A model of two versions, of which the first answers.
@@ -380,6 +381,47 @@ fn a_successor_takes_what_its_callers_send() {
     }
     let answer = server.post("/v2/models/churn/infer", &x(&[1.0, 2.0])).1;
     assert_eq!(answer["model_version"], "1", "{answer}");
+}
+
+#[test]
+fn no_version_takes_traffic_by_way_of_one_that_cannot_be_served() {
+    let home = quick()
+        .allowing("a version of a model cannot be served")
+        .allowing("an earlier version of a model answers");
+    let mut server = home.serve();
+    let readme: &[(&str, &[u8])] = &[("readme.txt", b"x")];
+    let (linear, two) = (fixture("linear.onnx"), fixture("two.onnx"));
+    registered(&server, "byp", &[&[("model.onnx", &linear)], readme, &[("model.onnx", &two)]]);
+    registered(&server, "kept", &[readme]);
+    // What MLflow's client sends for `set_registered_model_alias`.
+    let alias = |server: &Server, name: &str, version: u64| {
+        let asked = json!({"name": name, "alias": "champion", "version": version.to_string()});
+        server.post("/api/2.0/mlflow/registered-models/alias", &asked)
+    };
+    let refuses = |server: &Server, version: u64, part: &str| {
+        let (status, told) = alias(server, "byp", version);
+        assert_eq!((status, told["error_code"].as_str()), (409, Some("INVALID_STATE")), "{told}");
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains(part) && message.contains("register a good version"), "{message}");
+    };
+    assert_eq!((alias(&server, "byp", 1).0, alias(&server, "kept", 1).0), (200, 200));
+    refuses(&server, 2, "version 1 answers");
+    refuses(&server, 3, "no successor of version 1");
+    let untried = json!({"name": "byp", "version": "2", "key": "runtime.trial", "value": "off"});
+    assert_eq!(server.post("/api/2.0/mlflow/model-versions/set-tag", &untried).0, 200);
+    assert_eq!(alias(&server, "byp", 2).0, 200);
+    refuses(&server, 3, "no successor of version 1");
+    // This process knows of no version that answered; the history does.
+    server.restart();
+    refuses(&server, 3, "no successor of version 1");
+    let answer = server.post("/v2/models/byp/infer", &x(&[1.0, 2.0])).1;
+    assert_eq!(answer["model_version"], "1", "{answer}");
+    let home = server.stop();
+    let ran = home.run(&["doctor"]).failed_with("version 2 of the registered model `byp`");
+    assert!(ran.stdout.contains("kept: version 1 is only kept"), "{}", ran.stdout);
+    home.run(&["rollback", "--model", "byp"]).succeeded();
+    let told = home.run(&["doctor"]).succeeded().stdout;
+    assert!(told.contains("byp: version 1 is served by onnx_tract"), "{told}");
 }
 
 #[test]
