@@ -22,6 +22,7 @@ mod batcher;
 pub mod canaries;
 mod declared;
 pub mod engines;
+mod examining;
 #[cfg(test)]
 mod fake;
 mod gate;
@@ -54,6 +55,7 @@ use store::Records;
 use tokio::sync::Semaphore;
 
 use crate::canaries::{Asker, Canaries};
+pub use crate::examining::{Examined, Finding};
 pub use crate::gate::TRIAL_TAG;
 pub use crate::lines::Selector;
 use crate::lines::{Asked, Lines};
@@ -252,8 +254,12 @@ impl Runtime {
         let loaded = self.loaded(scope, model, selector).await?;
         let signature = loaded.model.signature();
         let inputs = signature.check(inputs(signature)?)?;
-        let persistence =
-            if asker.keeps { monitoring::persistence(signature, &inputs) } else { BTreeMap::new() };
+        let persistence = if asker.keeps {
+            let filled = loaded.model.filled(&inputs);
+            monitoring::persistence(signature, filled.as_ref().unwrap_or(&inputs))
+        } else {
+            BTreeMap::new()
+        };
         let asked = canaries::Asked { asker, persistence };
         let running = if is_champion { self.0.canaries.running(scope, model) } else { None };
         match running.filter(|running| running.is_control(&loaded.place)) {
@@ -355,7 +361,10 @@ impl Runtime {
 /// Asks a version that is in memory.
 async fn outputs_of(loaded: &Loaded, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
     let watch = loaded.watched.as_ref().ok();
-    let seen = watch.map(|watch| watch.asked(&inputs));
+    let seen = watch.map(|watch| {
+        let filled = loaded.model.filled(&inputs);
+        watch.asked(filled.as_ref().unwrap_or(&inputs))
+    });
     let outputs = loaded.batcher.ask(inputs).await?;
     if let Some(output) = outputs.iter().find(|output| !output.values.are_finite()) {
         let message = format!("the output `{}` of the model is not finite for these inputs", output.name);

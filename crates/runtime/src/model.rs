@@ -46,6 +46,8 @@ pub struct Signature {
     /// Whether the first axis of every input and output counts examples that do not know of each other, as far as the
     /// model's shapes say. Requests are put together only where a trial finds the same.
     pub has_batch_axis: bool,
+    /// Whether inputs of [`DataType::Fp64`] may lack values, which are NaN then: a quote that was not made.
+    pub takes_blanks: bool,
 }
 
 /// A loaded model. It may be asked by several threads at once.
@@ -65,6 +67,12 @@ pub trait Model: Send + Sync + Debug {
         let has_several =
             |spec: &TensorSpec| spec.shape.first().copied().flatten().is_some_and(|rows| rows != 1);
         !self.signature().inputs.iter().any(has_several)
+    }
+
+    /// The inputs with what they lack, as the model fills it before it answers; none where nothing is filled. They are watched so,
+    /// because what a model learned from was filled too.
+    fn filled(&self, _inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        None
     }
 
     /// Answers. The inputs were checked against the signature and stand in its order. Takes a processor for as long as it
@@ -136,7 +144,7 @@ impl Signature {
             if places[at].is_some() {
                 return Err(refused(field("name"), "is given twice"));
             }
-            self.inputs[at].check(&tensor, &field)?;
+            self.inputs[at].check(&tensor, self.takes_blank(&self.inputs[at]), &field)?;
             places[at] = Some(tensor);
         }
         let missing = |spec: &TensorSpec| refused("inputs", format!("the input `{}` is missing", spec.name));
@@ -148,10 +156,15 @@ impl Signature {
         }
         Ok(inputs)
     }
+
+    /// Whether this input may lack values.
+    pub(crate) fn takes_blank(&self, input: &TensorSpec) -> bool {
+        self.takes_blanks && input.kind == DataType::Fp64
+    }
 }
 
 impl TensorSpec {
-    fn check(&self, tensor: &Tensor, field: &impl Fn(&str) -> String) -> Result<()> {
+    fn check(&self, tensor: &Tensor, takes_blank: bool, field: &impl Fn(&str) -> String) -> Result<()> {
         let kind = tensor.values.kind();
         if kind != self.kind {
             return Err(refused(field("datatype"), format!("is {}, not {}", self.kind.name(), kind.name())));
@@ -161,7 +174,9 @@ impl TensorSpec {
             let message = format!("is {}, not {:?}", self.shown(), tensor.shape);
             return Err(refused(field("shape"), message));
         }
-        if !tensor.values.are_finite() {
+        let is_sound =
+            if takes_blank { tensor.values.are_finite_or_blank() } else { tensor.values.are_finite() };
+        if !is_sound {
             return Err(refused(field("data"), "has a value that is not a finite number"));
         }
         Ok(())
@@ -199,6 +214,7 @@ mod tests {
             inputs: vec![spec("x", DataType::Fp32, &[None, Some(2)]), spec("id", DataType::Int64, &[None])],
             outputs: Vec::new(),
             has_batch_axis: true,
+            takes_blanks: false,
         }
     }
 
@@ -237,6 +253,22 @@ mod tests {
         check(vec![x(1, f32::INFINITY), id(1)], "inputs[0].data");
         check(vec![x(2, 1.0), id(1)], "inputs");
         check(vec![x(0, 1.0), id(0)], "inputs");
+    }
+
+    #[test]
+    fn blanks_are_no_values_where_they_are_taken() {
+        let check = |takes_blanks: bool, value: f64, expected: bool| {
+            let signature = Signature {
+                inputs: vec![TensorSpec { name: "x".to_owned(), kind: DataType::Fp64, shape: vec![None] }],
+                takes_blanks,
+                ..Signature::default()
+            };
+            let x = Tensor::new("x", vec![2], Values::Fp64(vec![1.0, value])).unwrap();
+            assert_eq!(signature.check(vec![x]).is_ok(), expected, "{takes_blanks} {value}");
+        };
+        check(true, f64::NAN, true);
+        check(true, f64::INFINITY, false);
+        check(false, f64::NAN, false);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Numbers, texts and truth values as JSON has them, in lists of any depth, read flat and in order.
 //!
-//! Whole numbers stay whole, so that no id of 64 bits loses digits. It refuses what is deeper than [`DEPTH_MAX`], null and
-//! objects.
+//! Whole numbers stay whole, so that no id of 64 bits loses digits. It refuses what is deeper than [`DEPTH_MAX`], objects, and
+//! null where it is not asked for as [`Blanks`].
 
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Unexpected, Visitor};
 
 /// Lists in lists.
 const DEPTH_MAX: usize = 16;
@@ -19,15 +19,22 @@ pub(crate) enum Scalar {
     Unsigned(u64),
     Float(f64),
     Text(String),
+    /// Null, for no value.
+    Null,
 }
 
 /// Values of a list, and of lists in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Scalars(pub Vec<Scalar>);
 
+/// The same, and null for no value, which only some models take.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Blanks(pub Vec<Scalar>);
+
 struct Collector<'a> {
     found: &'a mut Vec<Scalar>,
     depth: usize,
+    takes_null: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Collector<'_> {
@@ -70,13 +77,23 @@ impl<'de> Visitor<'de> for Collector<'_> {
         Ok(())
     }
 
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        if !self.takes_null {
+            return Err(E::invalid_type(Unexpected::Unit, &self));
+        }
+        self.found.push(Scalar::Null);
+        Ok(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         if self.depth == DEPTH_MAX {
             return Err(A::Error::custom("the lists are too deep"));
         }
-        while list.next_element_seed(Collector { found: &mut *self.found, depth: self.depth + 1 })?.is_some()
-        {
-        }
+        let Self { found, depth, takes_null } = self;
+        while list
+            .next_element_seed(Collector { found: &mut *found, depth: depth + 1, takes_null })?
+            .is_some()
+        {}
         Ok(())
     }
 }
@@ -84,7 +101,27 @@ impl<'de> Visitor<'de> for Collector<'_> {
 impl<'de> Deserialize<'de> for Scalars {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut found = Vec::new();
-        deserializer.deserialize_any(Collector { found: &mut found, depth: 0 })?;
+        deserializer.deserialize_any(Collector { found: &mut found, depth: 0, takes_null: false })?;
+        Ok(Self(found))
+    }
+}
+
+impl From<Scalars> for Vec<Scalar> {
+    fn from(Scalars(found): Scalars) -> Self {
+        found
+    }
+}
+
+impl From<Blanks> for Vec<Scalar> {
+    fn from(Blanks(found): Blanks) -> Self {
+        found
+    }
+}
+
+impl<'de> Deserialize<'de> for Blanks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut found = Vec::new();
+        deserializer.deserialize_any(Collector { found: &mut found, depth: 0, takes_null: true })?;
         Ok(Self(found))
     }
 }
@@ -117,6 +154,8 @@ impl FromScalar for f64 {
             Scalar::Float(value) if value.is_finite() => Ok(value),
             Scalar::Signed(value) => Ok(value as Self),
             Scalar::Unsigned(value) => Ok(value as Self),
+            // Signatures refuse it where it stands for nothing.
+            Scalar::Null => Ok(Self::NAN),
             other => Err(other.shown()),
         }
     }
@@ -124,6 +163,9 @@ impl FromScalar for f64 {
 
 impl FromScalar for f32 {
     fn from_scalar(scalar: Scalar) -> Result<Self, String> {
+        if scalar == Scalar::Null {
+            return Err(scalar.shown());
+        }
         let value = f64::from_scalar(scalar)?;
         let narrow = value as Self;
         if narrow.is_finite() { Ok(narrow) } else { Err(value.to_string()) }
@@ -156,6 +198,7 @@ impl Scalar {
             Self::Unsigned(value) => value.to_string(),
             Self::Float(value) => value.to_string(),
             Self::Text(_) => "a text".to_owned(),
+            Self::Null => "null".to_owned(),
         }
     }
 }
@@ -178,6 +221,16 @@ mod tests {
             assert!(floats(bad).is_err(), "{bad}");
         }
         assert!(serde_json::from_str::<Scalars>(&format!("{}1{}", "[".repeat(17), "]".repeat(17))).is_err());
+    }
+
+    #[test]
+    fn null_is_no_value_where_it_is_asked_for() {
+        let Blanks(found) = serde_json::from_str("[1.5,null,[null]]").unwrap();
+        assert_eq!(found, [Scalar::Float(1.5), Scalar::Null, Scalar::Null]);
+        assert_eq!(serde_json::from_str::<Blanks>("null").unwrap(), Blanks(vec![Scalar::Null]));
+        assert!(f64::from_scalar(Scalar::Null).unwrap().is_nan());
+        assert!(f32::from_scalar(Scalar::Null).is_err() && i64::from_scalar(Scalar::Null).is_err());
+        assert_eq!(String::from_scalar(Scalar::Null), Err("null".to_owned()));
     }
 
     #[test]

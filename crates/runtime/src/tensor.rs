@@ -149,6 +149,15 @@ impl Values {
             _ => true,
         }
     }
+
+    /// The same, where NaN stands for no value.
+    #[must_use]
+    pub fn are_finite_or_blank(&self) -> bool {
+        match self {
+            Self::Fp64(values) => !values.iter().any(|value| value.is_infinite()),
+            _ => self.are_finite(),
+        }
+    }
 }
 
 /// A named tensor.

@@ -223,8 +223,97 @@ async fn what_is_promoted_is_tried_first() {
     let error = models.promote(&home.scope, "curve", &wrong).await.unwrap_err();
     assert_eq!(error.code(), codes::CONFLICT, "who is late need not wait for a load");
     assert_eq!(home.champion().await.0, good);
-    // Nobody here reads it, and somebody elsewhere may.
+    for alias in ["champion", "canary"] {
+        let error = models.promote(&home.scope, "curve", &asked(unread, alias)).await.unwrap_err();
+        assert_eq!((error.code(), error.field()), (MODEL_UNUSABLE, Some("version")));
+        let (good, off) = (error.message().find("register a good version"), error.message().find("`off`"));
+        assert!(good.is_some() && good < off, "{error}");
+    }
+    models.tag_version(&home.scope, "curve", unread, crate::TRIAL_TAG, Some("off")).await.unwrap();
     models.promote(&home.scope, "curve", &asked(unread, "champion")).await.unwrap();
+}
+
+/// Promotes a version of the kind `wanted` after versions of the kinds `before`, which nobody tried.
+async fn promoted_after(before: &[&str], wanted: &str) -> Result<()> {
+    let home = home(RuntimeSettings::default());
+    let make = async |kind: &str| {
+        let (path, bytes) = match kind {
+            "good" => ("model.factor", "2"),
+            "damaged" => ("model.factor", "two"),
+            "of other inputs" => ("model.factor", "2 z"),
+            _ => ("model.h5", "x"),
+        };
+        home.version(&home.scope, "curve", path, bytes.as_bytes()).await
+    };
+    for kind in before {
+        let version = make(kind).await;
+        home.promote("curve", version).await;
+    }
+    home.runtime.try_promotions();
+    let promotion = Promotion {
+        wanted: Wanted::Version(make(wanted).await),
+        alias: "champion".to_owned(),
+        expected: None,
+        reason: String::new(),
+    };
+    home.runtime.models().promote(&home.scope, "curve", &promotion).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_new_champion_is_compared_with_what_answers() {
+    let check = async |before: &[&str], wanted: &str, expected: Option<&str>| {
+        let told = promoted_after(before, wanted).await.err();
+        let is_as_expected = match (&told, expected) {
+            (None, None) => true,
+            (Some(error), Some(part)) => error.code() == MODEL_UNUSABLE && error.message().contains(part),
+            _ => false,
+        };
+        assert!(is_as_expected, "{before:?}, then {wanted}: {told:?}");
+    };
+    let answers = Some("version 1 answers for `champion`");
+    let no_successor = Some("no successor of version 1");
+    // A model that is only kept.
+    check(&[], "unread", None).await;
+    check(&["unread"], "unread", None).await;
+    check(&["unread"], "of other inputs", None).await;
+    check(&["damaged"], "of other inputs", None).await;
+    check(&["damaged"], "unread", None).await;
+    // One that is served.
+    check(&["good"], "good", None).await;
+    check(&["good"], "unread", answers).await;
+    check(&["good"], "damaged", Some("cannot be served")).await;
+    check(&["good"], "of other inputs", no_successor).await;
+    check(&["good", "of other inputs"], "of other inputs", None).await;
+    // One whose champion cannot be: the version before it answers.
+    for between in [&["unread"][..], &["damaged"], &["unread"; 5], &["unread", "damaged"]] {
+        let before = [&["good"], between].concat();
+        check(&before, "good", None).await;
+        check(&before, "unread", answers).await;
+        check(&before, "of other inputs", no_successor).await;
+    }
+}
+
+#[tokio::test]
+async fn a_champion_is_examined_and_let_go() {
+    let check = async |before: &[&str], expected: Option<Finding>| {
+        let home = home(RuntimeSettings::default());
+        home.runtime.models().create(&home.scope, "curve", "", BTreeMap::new()).await.unwrap();
+        for path in before {
+            let version = home.version(&home.scope, "curve", path, b"2").await;
+            home.promote("curve", version).await;
+        }
+        let model = home.runtime.models().model(&home.scope, "curve").await.unwrap();
+        let found = home.runtime.examine(&home.scope, &model).await.unwrap();
+        let expected = expected.map(|finding| Examined { version: before.len() as u64, finding });
+        assert_eq!(found, expected, "{before:?}");
+        assert_eq!(home.runtime.0.shelf.taken_bytes(), 0, "it is let go");
+    };
+    let unread = Finding::Faulty("no engine of this server reads its files; it has fake".to_owned());
+    check(&[], None).await;
+    check(&["model.factor"], Some(Finding::Served("fake"))).await;
+    check(&["model.h5"], Some(Finding::Kept)).await;
+    check(&["model.h5", "model.h5"], Some(Finding::Kept)).await;
+    check(&["model.factor", "model.h5"], Some(unread)).await;
 }
 
 #[tokio::test]

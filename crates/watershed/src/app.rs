@@ -105,7 +105,8 @@ impl App {
         Self::open_with(config, roles, engines).await
     }
 
-    async fn open_with(
+    /// The same, with what loads registered models. It fails as [`App::open`] does.
+    pub(crate) async fn open_with(
         config: &Config,
         roles: &Roles,
         engines_of_models: Vec<Arc<dyn runtime::model::Engine>>,
@@ -482,7 +483,7 @@ pub(crate) fn models(
 ///
 /// # Errors
 /// `VALIDATION_ERROR` naming the setting of a library that cannot be opened.
-async fn engines_of_models(config: &Config) -> Result<Vec<Arc<dyn runtime::model::Engine>>> {
+pub(crate) async fn engines_of_models(config: &Config) -> Result<Vec<Arc<dyn runtime::model::Engine>>> {
     let settings = config.runtime.clone();
     // A library is read, and may try a graphics processor.
     let open = move || runtime::engines::open(&settings);

@@ -11,7 +11,7 @@
 
 mod following;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -232,6 +232,11 @@ impl KeyRing {
         keys.truncate(limit);
         let next = keys.last().filter(|_| !is_last).map(|key| format!("{}_{}", key.created_at, key.id));
         Ok((keys, next))
+    }
+
+    /// The tenants that have keys, also those whose keys work no more.
+    pub fn tenants(&self) -> BTreeSet<TenantId> {
+        self.held.read().values().map(|held| held.key.tenant.clone()).collect()
     }
 
     /// Whether any key of any tenant works.

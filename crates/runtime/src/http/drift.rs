@@ -109,8 +109,14 @@ pub struct DriftResponse {
     fault: Option<String>,
     /// Seconds of a window.
     window_secs: u64,
+    /// Distinct rows that the next comparison has so far, 256 at most: of the window that goes on, and of those before it that had
+    /// too few. What servers saw since they last wrote it, within `runtime.monitoring.flush_secs`, is not among them.
+    rows_seen: usize,
     /// Distinct rows below which nothing is compared.
     rows_min: usize,
+    /// When the window that goes on ends. It is compared within three `runtime.monitoring.flush_secs` after.
+    #[schema(value_type = String, format = DateTime)]
+    window_ends: Timestamp,
     /// What an adjusted p-value is compared with in the last comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<f64>,
@@ -134,6 +140,8 @@ async fn get(
     let place = runtime.standing_place(&scope, &name, selector).await?;
     let monitor = &runtime.0.monitor;
     let head = monitor.windows.head(&scope, &place).await?.map(|head| head.document);
+    let (rows_seen, window_ends) =
+        monitor.windows.waiting(&scope, &place, monitor.now(), &monitor.settings).await?;
     // Only looked at: a question about drift drops no version that answers.
     let loaded = runtime.0.shelf.peek(&place);
     let (reference_features, fault) = match loaded.as_ref().map(|loaded| &loaded.watched) {
@@ -158,7 +166,9 @@ async fn get(
         reference_features,
         fault,
         window_secs: monitor.settings.window_secs,
+        rows_seen,
         rows_min: monitor.settings.rows_min,
+        window_ends,
         level,
         features: features.into_iter().map(Into::into).collect(),
         looks: head.history.into_iter().map(Into::into).collect(),
@@ -180,6 +190,7 @@ mod tests {
         let told = get(State(runtime), Caller(scope), Path("curve".to_owned()), Params(params)).await;
         let told = told.map_err(|_| "refused").unwrap().0;
         assert!(told.fault.unwrap().contains("not in memory") && told.version == version);
+        assert_eq!((told.rows_seen, told.rows_min), (0, 50));
         assert!(home.runtime.0.shelf.all().is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /api/v1/predict`: rows in, rows out, as the clients of the operators' guide ask.
 //!
-//! A row is an object with a value for each input of the model: a number, a text, or lists of them. Rows are put into one
-//! request in their order. Experiments are not answered here: a request that names one is refused.
+//! A row is an object with a value for each input of the model: a number, a text, or lists of them. Where the model takes histories
+//! with blanks, null or a field that is left out is one. Rows are put into one request in their order. Experiments are not answered here: a request that names one is refused.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::canaries::Asker;
 use crate::model::{Signature, TensorSpec};
-use crate::scalar::Scalars;
+use crate::scalar::{Blanks, Scalar};
 use crate::tensor::{Tensor, Values};
 use crate::{Runtime, Selector};
 
@@ -51,9 +51,9 @@ impl Version {
 #[serde(deny_unknown_fields)]
 #[schema(as = PredictRequest, example = json!({"model_name": "churn", "inputs": [{"x": [1.0, 2.0]}, {"x": [3.0, 4.0]}]}))]
 pub struct PredictRequest {
-    /// A value for each input of the model, by its name.
+    /// A value for each input of the model, by its name. Null, or none, is no value, where the model takes that.
     #[schema(value_type = Vec<BTreeMap<String, serde_json::Value>>, min_items = 1, max_items = 100_000)]
-    inputs: Vec<Object<BTreeMap<String, Scalars>>>,
+    inputs: Vec<Object<BTreeMap<String, Blanks>>>,
     /// The registered model; `runtime.default_model` where missing.
     #[serde(default)]
     model_name: Option<String>,
@@ -153,16 +153,29 @@ pub(super) fn selector(version: Option<Version>) -> Result<Selector> {
 }
 
 /// The inputs of the model, a row of the request below the other.
-pub(crate) fn stacked(signature: &Signature, rows: Vec<BTreeMap<String, Scalars>>) -> Result<Vec<Tensor>> {
+pub(crate) fn stacked<T: Into<Vec<Scalar>>>(
+    signature: &Signature,
+    rows: Vec<BTreeMap<String, T>>,
+) -> Result<Vec<Tensor>> {
     let count = rows.len();
-    let mut columns: Vec<Vec<crate::scalar::Scalar>> = signature.inputs.iter().map(|_| Vec::new()).collect();
+    // A column that no row has is forgotten, not blank.
+    let is_known = |spec: &TensorSpec| rows.iter().any(|row| row.contains_key(&spec.name));
+    let may_lack: Vec<bool> =
+        signature.inputs.iter().map(|spec| signature.takes_blank(spec) && is_known(spec)).collect();
+    let mut columns: Vec<Vec<Scalar>> = signature.inputs.iter().map(|_| Vec::new()).collect();
     for (number, mut row) in rows.into_iter().enumerate() {
         let refused = |name: &str, message: String| {
             Error::new(codes::VALIDATION_ERROR, message).with_field(format!("inputs[{number}].{name}"))
         };
-        for (spec, column) in signature.inputs.iter().zip(&mut columns) {
-            let values =
-                row.remove(&spec.name).ok_or_else(|| refused(&spec.name, "is missing".to_owned()))?.0;
+        for ((spec, column), may_lack) in signature.inputs.iter().zip(&mut columns).zip(&may_lack) {
+            let values: Vec<Scalar> = match row.remove(&spec.name) {
+                Some(values) => values.into(),
+                None if *may_lack => vec![Scalar::Null],
+                None => return Err(refused(&spec.name, "is missing".to_owned())),
+            };
+            if !signature.takes_blank(spec) && values.contains(&Scalar::Null) {
+                return Err(refused(&spec.name, format!("is null, which is not {}", spec.kind.name())));
+            }
             let wanted = row_length(spec)
                 .or_else(|| (number > 0).then(|| column.len() / number))
                 .unwrap_or(values.len());
@@ -286,8 +299,32 @@ mod tests {
     }
 
     fn stack(inputs: Vec<TensorSpec>, rows: &str) -> Result<Vec<Tensor>> {
-        let signature = Signature { inputs, outputs: Vec::new(), has_batch_axis: true };
-        stacked(&signature, serde_json::from_str(rows).unwrap())
+        let signature = Signature { inputs, has_batch_axis: true, ..Signature::default() };
+        stacked::<Blanks>(&signature, serde_json::from_str(rows).unwrap())
+    }
+
+    #[test]
+    fn what_a_history_lacks_is_blank() {
+        let signature = Signature {
+            inputs: vec![spec("date", DataType::Bytes, &[None]), spec("x", DataType::Fp64, &[None])],
+            takes_blanks: true,
+            ..Signature::default()
+        };
+        let check = |rows: &str, expected: std::result::Result<&[Option<f64>], &str>| {
+            let told = stacked::<Blanks>(&signature, serde_json::from_str(rows).unwrap());
+            let told = told.map(|tensors| {
+                let Values::Fp64(values) = &tensors[1].values else { panic!("{tensors:?}") };
+                values.iter().map(|value| Some(*value).filter(|value| !value.is_nan())).collect::<Vec<_>>()
+            });
+            let told = told.as_deref().map_err(|error| error.field().unwrap());
+            assert_eq!(told, expected, "{rows}");
+        };
+        check(r#"[{"date":"a","x":null},{"date":"b","x":2.5},{"date":"c"}]"#, Ok(&[None, Some(2.5), None]));
+        check(r#"[{"date":"a","x":null}]"#, Ok(&[None]));
+        check(r#"[{"date":"a"},{"date":"b"}]"#, Err("inputs[0].x"));
+        check(r#"[{"date":null,"x":1}]"#, Err("inputs[0].date"));
+        check(r#"[{"x":1}]"#, Err("inputs[0].date"));
+        check(r#"[{"date":"a","x":""}]"#, Err("inputs.x"));
     }
 
     #[test]
@@ -306,6 +343,7 @@ mod tests {
         check(r#"[{"x":[1,2],"id":1},{"x":[1],"id":1}]"#, "inputs[1].x");
         check(r#"[{"x":[1,2],"id":1,"z":1}]"#, "inputs[0].z");
         check(r#"[{"x":[1,2],"id":1.5}]"#, "inputs.id");
+        check(r#"[{"x":[1,null],"id":1}]"#, "inputs[0].x");
         let free = || vec![spec("ids", DataType::Int64, &[None, None])];
         assert_eq!(stack(free(), r#"[{"ids":[1,2,3]},{"ids":[4,5,6]}]"#).unwrap()[0].shape, [2, 3]);
         assert_eq!(

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::binary::Taken;
-use crate::scalar::Scalars;
+use crate::scalar::Blanks;
 use crate::tensor::{DataType, Tensor, Values};
 
 /// What a tensor of a request says besides; `binary_data_size` alone has a meaning.
@@ -29,10 +29,10 @@ pub(super) struct Input {
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
     parameters: Option<Parameters>,
-    /// The values in row-major order, flat or in lists of lists.
+    /// The values in row-major order, flat or in lists of lists; null for no value, where the model takes that.
     #[schema(value_type = Option<Vec<Value>>)]
     #[serde(default)]
-    data: Option<Scalars>,
+    data: Option<Blanks>,
 }
 
 fn datatypes() -> utoipa::openapi::Schema {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edge::AuditLog;
-use kernel::{Clock, Entropy, Result, Scope, TenantId};
+use kernel::{Clock, Entropy, Result, Scope, TenantId, Timestamp};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rollout::drift::document::ReferenceDocument;
@@ -76,6 +76,11 @@ impl Monitor {
             entropy,
             swept: Mutex::default(),
         }
+    }
+
+    /// The time by which windows begin and end.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Watches a version that is being loaded, by the reference among its files.

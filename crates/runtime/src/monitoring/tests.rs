@@ -123,6 +123,35 @@ async fn few_rows_wait_and_are_joined() {
 }
 
 #[tokio::test]
+async fn a_window_in_the_making_is_told() {
+    let home = watched(&[("model.factor", b"2"), ("drift_reference.json", &reference())]).await;
+    let place = home.runtime.place_of(&home.scope, "curve", Selector::default()).await.unwrap();
+    let monitor = &home.runtime.0.monitor;
+    // How many wait, and whether the window ends within its length.
+    let check = async |rows: usize, is_going_on: bool| {
+        let now = monitor.now();
+        let told = monitor.windows.waiting(&home.scope, &place, now, &monitor.settings).await.unwrap();
+        assert_eq!((told.0, told.1 > now), (rows, is_going_on), "{told:?}");
+        assert!(told.1.as_second() <= now.as_second() + 3_600 && told.1.as_second() % 3_600 == 0);
+    };
+    let to_the_hour = |now: Timestamp| 3_600 - u64::try_from(now.as_second() % 3_600).unwrap();
+    home.clock.advance(Duration::from_secs(to_the_hour(monitor.now()) + 600));
+    check(0, true).await;
+    home.ask_rows(0.0).await;
+    check(0, true).await;
+    home.runtime.watch_once().await;
+    check(60, true).await;
+    // What is asked after the end waits for the next window, while this one is not compared yet.
+    home.clock.advance(Duration::from_secs(to_the_hour(monitor.now()) + 10));
+    home.ask_rows(0.0).await;
+    home.runtime.watch_once().await;
+    assert!(home.head().await.is_none());
+    check(60, false).await;
+    home.clock.advance(Duration::from_secs(100));
+    check(120, true).await;
+}
+
+#[tokio::test]
 async fn a_bad_reference_is_told_and_the_model_serves() {
     let home = watched(&[("model.factor", b"2"), ("drift_reference.json", b"{}")]).await;
     let answered =

@@ -6,7 +6,7 @@
 //! many servers there are, and the number of looks, on which the level of each rests, outlives the process. The audit of a
 //! drift is of the same transaction. Parts that wait too long, and those of versions that are served no more, are removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ use store::{
 };
 
 use super::settings::MonitoringSettings;
-use super::watch::{Batch, SampledRows, Watch, cut};
+use super::watch::{Batch, ROWS_MAX, SampledRows, Watch, cut};
 use super::{TENANTS, of_tenant};
 use crate::shelf::Place;
 
@@ -31,6 +31,8 @@ const PAGE: usize = 100;
 const SWEEP: usize = 50;
 /// Parts that may wait before they are joined into one.
 const LOOSE_PARTS: usize = 16;
+/// Parts that are read at once to tell how many rows wait.
+const FEW: usize = 10;
 /// Looks that are remembered.
 const HISTORY: usize = 50;
 
@@ -266,6 +268,34 @@ impl Windows {
             }
             query.cursor = cursor;
         }
+    }
+
+    /// The distinct rows of which the next look is made, so far and as far as they are written, and when its last window ends.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(crate) async fn waiting(
+        &self,
+        scope: &Scope,
+        place: &Place,
+        now: Timestamp,
+        settings: &MonitoringSettings,
+    ) -> Result<(usize, Timestamp)> {
+        let window_secs = i64::try_from(settings.window_secs).unwrap_or(i64::MAX);
+        let until = over_until(now, settings).saturating_add(window_secs);
+        let mut keys = BTreeSet::new();
+        let mut query = Query::new(Selection::Prefix(prefix(&place.model_id, place.version)), FEW);
+        // More are not compared, and need not be counted.
+        for _ in 0..PARTS_MAX / FEW {
+            let (parts, cursor) = self.parts.list(scope, &query).await?;
+            let parts = parts.into_iter().map(|part| part.document).filter(|part| part.window < until);
+            keys.extend(parts.flat_map(|part| part.rows).map(|(key, _)| key));
+            if cursor.is_none() || keys.len() >= ROWS_MAX {
+                break;
+            }
+            query.cursor = cursor;
+        }
+        Ok((keys.len().min(ROWS_MAX), time(until)))
     }
 
     /// Puts one part in the place of many that wait.

@@ -4,6 +4,7 @@
 //! were read. To add a check: a line that is said, and a line in what is wrong.
 
 mod machine;
+mod registered;
 
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ use store::ReadLimit;
 use stream::Fold;
 
 use super::scope;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::cli::Doctor;
-use crate::config::Config;
+use crate::config::{Config, Role, Roles};
 use crate::terminal;
 
 /// How long a first connection may take.
@@ -25,13 +26,22 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     terminal::say(format!("data folder     {}", config.storage.data_dir.display()));
     terminal::say("settings        read and lawful");
-    let app = App::open(&config).await?;
+    // Only who answers requests needs what loads registered models.
+    let needs_engines = config.server.roles.has(Role::Api);
+    let engines = if needs_engines { app::engines_of_models(&config).await.map(Some) } else { Ok(None) };
+    let (engines, without) = match engines {
+        Ok(engines) => (engines, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let tries = engines.is_some();
+    let app = App::open_with(&config, &Roles::default(), engines.unwrap_or_default()).await?;
     let mut wrong = machine::check(&config, app.ambient.clock.now());
+    wrong.extend(without);
     #[cfg(feature = "kafka")]
     wrong.extend(broker_fault(&app).await);
     #[cfg(feature = "clickhouse")]
     wrong.extend(column_store_fault(&app).await);
-    let checked = check(&app, &doctor, &config, &mut wrong).await;
+    let checked = check(&app, &doctor, &config, tries, &mut wrong).await;
     app.recommend.stop().await;
     checked?;
     if wrong.is_empty() {
@@ -41,7 +51,13 @@ pub(super) async fn run(doctor: Doctor, config: Config) -> Result<()> {
     Err(Error::new(codes::CORRUPTED, format!("not all is well: {}", wrong.join("; "))))
 }
 
-async fn check(app: &App, doctor: &Doctor, config: &Config, wrong: &mut Vec<String>) -> Result<()> {
+async fn check(
+    app: &App,
+    doctor: &Doctor,
+    config: &Config,
+    tries_models: bool,
+    wrong: &mut Vec<String>,
+) -> Result<()> {
     let scope = scope(config, "doctor")?;
     for extent in app.engines.log.extents(&edge::ingest::EVENTS).await? {
         terminal::say(format!(
@@ -66,6 +82,11 @@ async fn check(app: &App, doctor: &Doctor, config: &Config, wrong: &mut Vec<Stri
     }
     for tenant in app.recommend.views().tenants() {
         wrong.extend(model_fault(app, &Scope::system(tenant, "doctor")).await?);
+    }
+    if tries_models {
+        wrong.extend(registered::faults(app, config).await?);
+    } else {
+        terminal::say("registered      not tried, because nothing here loads registered models");
     }
     let (letters, _) = app.guarded.dead_letters.list(&scope, None, 1_000).await?;
     terminal::say(format!(

@@ -1,4 +1,5 @@
-//! Curve forecasters: a column of the table is an input, a target an output of as many values as there are days ahead.
+//! Curve forecasters: a column of the table is an input, a target an output of as many values as there are days ahead. What was not
+//! quoted is NaN, and so null in JSON: an empty field of the table, filled by the same code.
 
 use std::fmt::Write;
 
@@ -71,8 +72,15 @@ impl Served {
             let levels = LEVELS.into_iter().map(|level| quantile(target, level));
             outputs.extend(levels.map(|name| spec(&name, DataType::Fp64, days)));
         }
-        let signature = Signature { inputs, outputs, has_batch_axis: false };
+        let signature = Signature { inputs, outputs, has_batch_axis: false, takes_blanks: true };
         Self { signature, forecaster, has_intervals, has_quantiles }
+    }
+
+    /// The history that is asked, filled.
+    fn panel(&self, inputs: &[Tensor]) -> Result<Panel> {
+        let text = self.table(inputs)?;
+        Panel::parse(&text, self.forecaster.curve_type)
+            .map_err(|fault| Error::new(codes::VALIDATION_ERROR, fault.to_string()).with_field("inputs"))
     }
 
     /// The table that the inputs are columns of, as text.
@@ -87,6 +95,10 @@ impl Served {
             if values.len() != dates.len() {
                 return Err(refused(&tensor.name, "has a value for each date"));
             }
+            // From its neighbours alone the whole column would be made up.
+            if values.iter().all(|value| value.is_nan()) {
+                return Err(refused(&tensor.name, "has no value on any day"));
+            }
             write!(text, ",\"{}\"", tensor.name.replace('"', "\"\"")).map_err(Error::internal)?;
             columns.push(values);
         }
@@ -94,7 +106,11 @@ impl Served {
             let date: Date = date.parse().map_err(|_| refused(DATE, "has days, as 2026-01-31"))?;
             write!(text, "\n{date}").map_err(Error::internal)?;
             for column in &columns {
-                write!(text, ",{}", column[row]).map_err(Error::internal)?;
+                // An empty field of the table: no quote.
+                match column[row] {
+                    blank if blank.is_nan() => text.push(','),
+                    value => write!(text, ",{value}").map_err(Error::internal)?,
+                }
             }
         }
         Ok(text)
@@ -110,12 +126,30 @@ impl Model for Served {
         false
     }
 
+    fn filled(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        // A rate of zero may stand for none.
+        let lacks = |value: &f64| value.is_nan() || *value == 0.0;
+        let is_whole =
+            |tensor: &Tensor| !matches!(&tensor.values, Values::Fp64(values) if values.iter().any(lacks));
+        if inputs.iter().all(is_whole) {
+            return None;
+        }
+        // What is refused is so where it is answered.
+        let panel = self.panel(inputs).ok()?;
+        let columns = |rows: &[Vec<f64>], at: usize| Values::Fp64(rows.iter().map(|row| row[at]).collect());
+        let targets = (0..panel.targets.len()).map(|at| columns(&panel.values, at));
+        let extras = (0..panel.features.len()).map(|at| columns(&panel.extras, at));
+        let dates = Values::Bytes(panel.dates.iter().map(Date::to_string).collect());
+        let columns = std::iter::once(dates).chain(targets).chain(extras);
+        let named = self.signature.inputs.iter().zip(columns);
+        named.map(|(spec, values)| Tensor::new(&spec.name, vec![panel.dates.len()], values).ok()).collect()
+    }
+
     fn infer(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let refused = |fault: &dyn std::fmt::Display| {
             Error::new(codes::VALIDATION_ERROR, fault.to_string()).with_field("inputs")
         };
-        let text = self.table(inputs)?;
-        let panel = Panel::parse(&text, self.forecaster.curve_type).map_err(|fault| refused(&fault))?;
+        let panel = self.panel(inputs)?;
         let last = panel
             .dates
             .len()
@@ -188,6 +222,7 @@ mod tests {
         let trained = CurveForecaster::train(&panel, 320, CurveType::Yield, settings).unwrap();
         let served = load(&trained.to_json().unwrap()).unwrap();
         let offline = trained.predict(&panel, 319).unwrap();
+        assert_eq!(served.filled(&inputs(&table())), None, "nothing is lacking");
         let found = served.infer(&inputs(&table())).unwrap();
         let names: Vec<_> = found.iter().map(|tensor| tensor.name.as_str()).collect();
         let expected = ["rate_1", "rate_1.half_width_80", "rate_1.half_width_95", "rate_10"];
@@ -221,6 +256,62 @@ mod tests {
         assert_eq!(served.infer(&short).unwrap_err().field(), Some("inputs"));
         short[0] = Tensor::new(DATE, vec![3], Values::Bytes(vec!["a\",1".to_owned(); 3])).unwrap();
         assert_eq!(served.infer(&short).unwrap_err().field(), Some("inputs.date"));
+    }
+
+    #[test]
+    fn what_was_not_quoted_is_filled_as_it_is_offline() {
+        // A yield by its neighbours, any other by the day before. Blanks by row from 0 and column.
+        let check = |curve_type: CurveType, [first, second]: [&str; 2], blanks: &[(usize, usize)]| {
+            let whole = table().replace("rate_1,rate_10", &format!("{first},{second}"));
+            let panel = Panel::parse(&whole, curve_type).unwrap();
+            let settings =
+                CurveSettings { model_type: ModelType::Ridge, lookback_days: 5, ..CurveSettings::default() };
+            let trained = CurveForecaster::train(&panel, 320, curve_type, settings).unwrap();
+            let served = load(&trained.to_json().unwrap()).unwrap();
+            let mut asked = inputs(&whole);
+            asked[1].name = first.to_owned();
+            asked[2].name = second.to_owned();
+            let mut lines: Vec<Vec<String>> =
+                whole.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+            for (row, column) in blanks {
+                lines[row + 1][*column].clear();
+                let Values::Fp64(values) = &mut asked[*column].values else { panic!("{asked:?}") };
+                values[*row] = f64::NAN;
+            }
+            let text = lines.iter().map(|line| line.join(",")).collect::<Vec<_>>().join("\n");
+            let offline = Panel::parse(&text, curve_type).unwrap();
+            let expected = trained.predict(&offline, offline.dates.len() - 1).unwrap();
+            let asked = served.signature().check(asked).unwrap();
+            let found = served.infer(&asked).unwrap();
+            // What is watched is what the model was trained on.
+            let watched = served.filled(&asked).unwrap();
+            for (number, at) in [(0, 0), (1, 3)] {
+                let column: Vec<f64> = offline.values.iter().map(|row| row[number]).collect();
+                assert_eq!(watched[number + 1].values, Values::Fp64(column), "{curve_type} {blanks:?}");
+                let Values::Fp64(values) = &found[at].values else { panic!("{found:?}") };
+                let bits =
+                    |values: &mut dyn Iterator<Item = f64>| values.map(f64::to_bits).collect::<Vec<_>>();
+                let offline = bits(&mut expected.values.iter().map(|step| step[number]));
+                assert_eq!(bits(&mut values.iter().copied()), offline, "{curve_type} {blanks:?}");
+            }
+        };
+        for blanks in [&[(312, 1)][..], &[(310, 1), (310, 2)], &[(319, 2), (318, 2), (0, 1)]] {
+            check(CurveType::Yield, ["rate_1", "rate_10"], blanks);
+            check(CurveType::Commodity, ["forward_1", "forward_2"], blanks);
+        }
+    }
+
+    #[test]
+    fn a_column_without_any_value_is_refused() {
+        let settings =
+            CurveSettings { model_type: ModelType::Ridge, lookback_days: 5, ..CurveSettings::default() };
+        let panel = Panel::parse(&table(), CurveType::Yield).unwrap();
+        let trained = CurveForecaster::train(&panel, 320, CurveType::Yield, settings).unwrap();
+        let served = load(&trained.to_json().unwrap()).unwrap();
+        let mut asked = inputs(&table());
+        asked[2].values = Values::Fp64(vec![f64::NAN; 320]);
+        let error = served.infer(&served.signature().check(asked).unwrap()).unwrap_err();
+        assert_eq!((error.field(), error.message()), (Some("inputs.rate_10"), "has no value on any day"));
     }
 
     #[test]

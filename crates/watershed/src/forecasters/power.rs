@@ -70,7 +70,8 @@ impl Served {
             outputs.extend(names.map(|name| spec(&name, DataType::Fp64, day)));
         }
         outputs.push(spec(DATE, DataType::Bytes, day));
-        Self { signature: Signature { inputs, outputs, has_batch_axis: false }, forecaster }
+        let signature = Signature { inputs, outputs, has_batch_axis: false, takes_blanks: false };
+        Self { signature, forecaster }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::support::{Home, KEY};
+use crate::models::registered;
+use crate::support::{Home, KEY, Server};
 
 /// A CSV of interactions, one a line after the header; `broken` is the line that has no entity.
 fn interactions(lines: usize, broken: Option<usize>) -> String {
@@ -240,6 +241,31 @@ fn the_doctor_tells_of_a_damaged_model() {
 }
 
 #[test]
+fn the_doctor_tells_of_a_champion_that_cannot_be_served() {
+    let server = Server::new();
+    registered(&server, "kept", &[&[("weights.h5", b"x")]]);
+    registered(&server, "odd", &[&[("power_forecaster.json", b"{}")], &[("readme.txt", b"x")]]);
+    let home = server.stop();
+    // The folder's owner promotes untried.
+    let promote = |model: &str, version: &str| {
+        home.run(&["promote", "--model", model, "--version", version]).succeeded();
+    };
+    let told = home.run(&["doctor"]).succeeded().stdout;
+    assert!(told.contains("no model has a champion") && told.contains("all is well"), "{told}");
+    promote("kept", "1");
+    let told = home.run(&["doctor"]).succeeded().stdout;
+    assert!(told.contains("kept: version 1 is only kept") && told.contains("all is well"), "{told}");
+    promote("odd", "1");
+    let ran = home.run(&["doctor"]).failed_with("version 1 of the registered model `odd` of tenant default");
+    assert!(!ran.stdout.contains("all is well") && !ran.stderr.contains("`kept`"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("odd: version 1 cannot be served"), "{}", ran.stdout);
+    // Nothing ever answered, and so nobody misses an answer.
+    promote("odd", "2");
+    let told = home.run(&["doctor"]).succeeded().stdout;
+    assert!(told.contains("odd: version 2 is only kept") && told.contains("all is well"), "{told}");
+}
+
+#[test]
 fn a_strict_import_stops_at_a_row_that_is_refused() {
     let home = Home::new();
     home.write("events.csv", interactions(100, None).replace("1700000050", "-5"));
@@ -405,7 +431,7 @@ fn a_power_forecaster_is_trained_compared_and_scored_again_from_its_file() {
     wrong(&["--held-out-days", "0"], "held-out-days must be at least 1");
     home.write("bad.csv", power(60, true).replace("2020-02-01 05:00:00,", "2020-02-01 05:00:00,NaN"));
     home.run(&["train", "power-forecaster", "--data-path", "bad.csv"])
-        .failed_with("a price and two forecasts");
+        .failed_with("in price is not a number");
     home.write("early.csv", power(100, true));
     home.run(&[&evaluate[..], &["--test-data-path", "early.csv"]].concat())
         .failed_with("no day is after 2020-04-25");

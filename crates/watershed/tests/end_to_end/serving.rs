@@ -28,7 +28,9 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
     for day in 0..240_i32 {
         let date = first.checked_add(jiff::Span::new().days(day)).unwrap();
         let wave = f64::from(day * day % 31) / 13.0;
-        writeln!(table, "{date},{},{}", 1.0 + wave / 3.0, 2.0 + wave / 9.0).unwrap();
+        // On two days there is no quote: empty offline, null and left out when it is asked.
+        let ten_years = if day == 230 || day == 236 { String::new() } else { (2.0 + wave / 9.0).to_string() };
+        writeln!(table, "{date},{},{ten_years}", 1.0 + wave / 3.0).unwrap();
     }
     home.write("curve.csv", &table);
     let flags = ["--data-path", "curve.csv", "--model-type", "ridge", "--lookback-days", "5"];
@@ -61,7 +63,13 @@ fn a_curve_forecaster_answers_as_it_does_offline() {
         .map(|line| {
             let fields: Vec<&str> = line.split(',').collect();
             let number = |at: usize| fields[at].parse::<f64>().unwrap();
-            json!({"date": fields[0], "rate_1": number(1), "rate_10": number(2)})
+            match fields[2] {
+                "" if fields[0] == "2020-08-18" => {
+                    json!({"date": fields[0], "rate_1": number(1), "rate_10": null})
+                }
+                "" => json!({"date": fields[0], "rate_1": number(1)}),
+                _ => json!({"date": fields[0], "rate_1": number(1), "rate_10": number(2)}),
+            }
         })
         .collect();
     let (status, answer) = server.post("/api/v1/predict", &json!({"inputs": rows, "keep": true}));
