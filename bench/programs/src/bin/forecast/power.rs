@@ -48,7 +48,7 @@ fn one(arguments: &Arguments, name: &str, settings: &PowerSettings) -> Told {
     let forecast = forecast_days(&market, first, count, settings)?;
     let truth: Days = (first..first + count).map(|day| market.prices(day)).collect();
     let seasonal: Days = (first..first + count).map(|day| naive(&market, day)).collect();
-    let mut told = ours(&forecast, &truth, settings);
+    let mut told = ours(&forecast, &truth);
     told["quantiles"] = json!(quantiles(&market, first, &forecast, settings));
     if !arguments.refit_days.is_empty() {
         let of = |days: &usize| aged(&market, first..first + count, settings, *days);
@@ -74,10 +74,7 @@ fn one(arguments: &Arguments, name: &str, settings: &PowerSettings) -> Told {
     Ok(told)
 }
 
-fn ours(forecast: &PowerForecast, truth: &Days, settings: &PowerSettings) -> Value {
-    let windows = settings.lear_windows_days.iter().zip(&forecast.lear_windows);
-    let windows: Vec<Value> =
-        windows.map(|(days, told)| json!({ "days": days, "mae": error(told, truth) })).collect();
+fn ours(forecast: &PowerForecast, truth: &Days) -> Value {
     let mixes: Vec<f64> = (0..=10)
         .map(|tenths| {
             let weight = f64::from(tenths) / 10.0;
@@ -91,7 +88,6 @@ fn ours(forecast: &PowerForecast, truth: &Days, settings: &PowerSettings) -> Val
         "mae": error(&forecast.mean, truth),
         "lear": error(&forecast.lear, truth),
         "kernel": error(&forecast.kernel, truth),
-        "lear_windows": windows,
         "by_tenths_of_kernel": mixes,
         "intervals": CoverageReport::of(&forecast.mean, truth, &half_widths(&forecast.mean, truth, INTERVAL_DAYS)),
     })

@@ -34,8 +34,22 @@ pub(super) fn quantiles(errors: &mut [f64]) -> Option<Quantiles> {
     Some(found)
 }
 
+/// The same around a forecast that is their middle: 0 there, none above it below the middle and none below it above. What is
+/// between two levels on both sides is covered no less than promised.
+pub(super) fn quantiles_around(errors: &mut [f64]) -> Option<Quantiles> {
+    let mut found = quantiles(errors)?;
+    for (value, level) in found.iter_mut().zip(LEVELS) {
+        *value = match level {
+            level if level < 0.5 => value.min(0.0),
+            level if level > 0.5 => value.max(0.0),
+            _ => 0.0,
+        };
+    }
+    Some(found)
+}
+
 /// The place of a level among so many sorted errors, from 0.
-pub(super) fn rank(count: usize, level: f64) -> Option<usize> {
+fn rank(count: usize, level: f64) -> Option<usize> {
     let place = (count + 1) as f64 * level;
     let place = if level < 0.5 { place.floor() } else { place.ceil() };
     (place as usize).checked_sub(1).filter(|place| *place < count)
@@ -87,5 +101,8 @@ mod tests {
         assert_eq!(quantiles(&mut [0.0; 18]), None);
         assert_eq!(quantiles(&mut [2.0; 19]), Some([2.0; LEVELS.len()]));
         assert_eq!(quantiles(&mut []), None);
+        assert_eq!(quantiles_around(&mut [2.0; 19]), Some([0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0]));
+        assert_eq!(quantiles_around(&mut [-2.0; 19]), Some([-2.0, -2.0, -2.0, 0.0, 0.0, 0.0, 0.0]));
+        assert_eq!(quantiles_around(&mut [2.0; 18]), None);
     }
 }

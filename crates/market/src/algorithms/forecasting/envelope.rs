@@ -49,7 +49,8 @@ pub(super) fn read<T: DeserializeOwned>(
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(broken)?;
     if envelope.format != format || !versions.contains(&envelope.version) {
         let (found, version, newest) = (&envelope.format, envelope.version, versions.end());
-        return Err(broken(format!("it is {found} {version}, not {format} {newest}")));
+        let older = if version < *versions.start() { "; train it again" } else { "" };
+        return Err(broken(format!("it is {found} {version}, not {format} {newest}{older}")));
     }
     if blake3::hash(envelope.model.get().as_bytes()).to_hex().as_str() != envelope.blake3 {
         return Err(broken("its checksum does not match"));

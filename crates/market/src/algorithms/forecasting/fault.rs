@@ -2,6 +2,36 @@
 
 use thiserror::Error;
 
+/// So many characters of a field are shown.
+const SHOWN: usize = 40;
+
+/// What a number lacks that is none of a finite size.
+fn finite(text: &str) -> &'static str {
+    if text.parse::<f64>().is_ok() { "finite " } else { "" }
+}
+
+impl ForecastFault {
+    /// The line of a text where a record begins. The reader tells where the one before ended, and skips empty lines.
+    pub(super) fn line(text: &str, record: &csv::StringRecord) -> usize {
+        let ended = record.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+        let rest = text.get(ended..).unwrap_or_default();
+        let begun = text.len() - rest.trim_start_matches(['\n', '\r']).len();
+        text[..begun].matches('\n').count() + 1
+    }
+
+    /// Reads a field of a file.
+    ///
+    /// # Errors
+    /// [`ForecastFault::NotFinite`].
+    pub(super) fn number(text: &str, line: impl Fn() -> usize, column: &str) -> Result<f64, Self> {
+        text.parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| Self::NotFinite {
+            line: line(),
+            column: column.to_owned(),
+            text: text.escape_debug().take(SHOWN).collect(),
+        })
+    }
+}
+
 /// Why there is no forecast. Each says what to mend.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ForecastFault {
@@ -26,12 +56,14 @@ pub enum ForecastFault {
         found: usize,
     },
     /// A value that is not a number.
-    #[error("row {row} of {column} is not a finite number; leave a field empty where there is no value")]
+    #[error("line {line}: `{text}` in {column} is not a {}number; leave a field empty where there is no value", finite(.text))]
     NotFinite {
-        /// From 0.
-        row: usize,
+        /// Of the file, from 1.
+        line: usize,
         /// The column's name.
         column: String,
+        /// What stands there, as far as it is short.
+        text: String,
     },
     /// A file that is not such a table.
     #[error("{0}")]

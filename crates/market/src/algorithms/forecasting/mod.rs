@@ -2,7 +2,7 @@
 //!
 //! - [`Panel`]: a table of daily curves. [`curve`]: its next days by ridge, trees, Nelson-Siegel factors, or all of them,
 //!   or by [`smoothing`] of each tenor.
-//! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression, with quantiles by quantile regression.
+//! - [`power`]: the 24 hours of tomorrow by LEAR and kernel regression, with quantiles of its own errors.
 //! - [`Report`]: scores by step and target, with persistence and the seasonal naive forecast beside them, and the
 //!   [`diebold_mariano`] test of whether the difference is more than luck.
 //!
@@ -25,7 +25,6 @@ mod matrix;
 mod nelson_siegel;
 mod panel;
 pub mod power;
-mod quantile_regression;
 mod quantile_report;
 mod report;
 mod ridge;

@@ -68,7 +68,7 @@ impl CurveType {
     /// What its columns are called.
     fn columns(self) -> &'static str {
         match self {
-            Self::Yield => "`rate_10y` and its like, or the Treasury's own names",
+            Self::Yield => "`rate_10y` and its like, or BC_3MONTH to BC_30YEAR",
             Self::Commodity => "`forward_1` and its like, or one `price`",
             Self::Fx => "`spot_1` and `forward_30` and their like",
         }
@@ -113,6 +113,8 @@ pub struct Panel {
     pub features: Vec<String>,
     /// By day and feature; filled from the day before.
     pub extras: Vec<Vec<f64>>,
+    /// Names of columns that stand for nothing here: neither the day nor part of such a curve nor a known feature.
+    pub left_out: Vec<String>,
     /// BLAKE3 of the text, in hexadecimal: which data a model was made of.
     pub snapshot: String,
 }
@@ -141,6 +143,9 @@ impl Panel {
             );
             return Err(ForecastFault::Format(message));
         };
+        let is_left_out =
+            |index: &usize| index != date && !targets.contains(index) && !features.contains(index);
+        let left_out: Vec<usize> = (0..head.len()).filter(is_left_out).collect();
         let names = |columns: &[usize]| columns.iter().map(|index| head[*index].to_owned()).collect();
         let mut panel = Self {
             dates: Vec::new(),
@@ -149,21 +154,23 @@ impl Panel {
             quoted: Vec::new(),
             features: names(&features),
             extras: Vec::new(),
+            left_out: names(&left_out),
             snapshot: snapshot_of(text),
         };
-        for (index, record) in reader.records().enumerate() {
+        for record in reader.records() {
             let record = record.map_err(|cause| ForecastFault::Format(cause.to_string()))?;
+            let line = || ForecastFault::line(text, &record);
             let day = day(&record[*date])
                 .filter(|day| panel.dates.last().is_none_or(|last| last < day))
                 .ok_or_else(|| {
                     ForecastFault::Format(format!(
                         "line {}: dates are days, each after the one before",
-                        index + 2
+                        line()
                     ))
                 })?;
             panel.dates.push(day);
-            panel.values.push(fields(&record, &head, &targets, index)?);
-            panel.extras.push(fields(&record, &head, &features, index)?);
+            panel.values.push(fields(&record, &head, &targets, &line)?);
+            panel.extras.push(fields(&record, &head, &features, &line)?);
         }
         panel.settle(curve_type == CurveType::Yield);
         Ok(panel)
@@ -173,6 +180,19 @@ impl Panel {
     #[must_use]
     pub fn row_from(&self, date: Date) -> usize {
         self.dates.partition_point(|day| *day < date)
+    }
+
+    /// Which columns it left out and why, where there are any.
+    #[must_use]
+    pub fn told_left_out(&self, curve_type: CurveType) -> Option<String> {
+        let names: Vec<_> = self.left_out.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+        let (takes, features) = (curve_type.columns(), FEATURES.join(", "));
+        (!names.is_empty()).then(|| {
+            format!(
+                "left out, and no inputs of the model: {}; a {curve_type} curve has {takes}, and the features are {features}",
+                names.join(", ")
+            )
+        })
     }
 
     /// Years of each target as its name says, where all names do.
@@ -223,15 +243,11 @@ fn fields(
     record: &csv::StringRecord,
     head: &csv::StringRecord,
     columns: &[usize],
-    row: usize,
+    line: &dyn Fn() -> usize,
 ) -> Result<Vec<f64>, ForecastFault> {
     let field = |column: &usize| match &record[*column] {
         "" => Ok(f64::NAN),
-        text => text
-            .parse::<f64>()
-            .ok()
-            .filter(|value| value.is_finite())
-            .ok_or_else(|| ForecastFault::NotFinite { row, column: head[*column].to_owned() }),
+        text => ForecastFault::number(text, line, &head[*column]),
     };
     columns.iter().map(field).collect()
 }
@@ -280,6 +296,34 @@ mod tests {
         assert!(panel.values[0][1] > 8.0 && panel.values[0][1] < 9.0);
         let low = "date,BC_3MONTH,BC_6MONTH\n2020-03-25,0.0,0.07\n";
         assert_eq!(Panel::parse(low, CurveType::Yield).unwrap().quoted, [vec![true, true]]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_named() {
+        let check = |head: &str, expected: &[&str]| {
+            let fields = ",1".repeat(head.matches(',').count() - 1);
+            let panel = Panel::parse(&format!("{head}\n1{fields},2020-01-02\n"), CurveType::Yield).unwrap();
+            assert_eq!(panel.left_out, expected, "{head}");
+            let told = panel.told_left_out(CurveType::Yield);
+            assert_eq!(told.is_some(), !expected.is_empty(), "{head}");
+            assert!(expected.iter().all(|name| told.as_ref().unwrap().contains(name)), "{told:?}");
+        };
+        check("BC_1MONTH,BC_2YEAR,rate_3,time", &["BC_1MONTH"]);
+        check("Id,VIX,BC_30YEAR,BC_30YEARDISPLAY,date", &["Id", "BC_30YEARDISPLAY"]);
+        check("rate_1,rate_2,date", &[]);
+    }
+
+    #[test]
+    fn a_field_that_is_no_number_is_named_with_its_line() {
+        let check = |field: &str, expected: &str| {
+            let text = format!("date,BC_3MONTH,vix\n2020-01-01,1,2\n2020-01-02,{field},3\n");
+            let fault = Panel::parse(&text, CurveType::Yield).unwrap_err().to_string();
+            assert!(fault.starts_with(expected), "{fault}");
+        };
+        check("abc", "line 3: `abc` in BC_3MONTH is not a number; leave");
+        check("1,2\n\n2020-01-03,abc", "line 5: `abc` in BC_3MONTH is not a number; leave");
+        check("NaN", "line 3: `NaN` in BC_3MONTH is not a finite number; leave");
+        check("1e999", "line 3: `1e999` in BC_3MONTH is not a finite number; leave");
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! What past errors say of how wrong a forecast may be: half widths around it, quantiles, and the quantiles of the naive forecast
 //! to compare them with. Each hour is by itself.
 //!
+//! Quantiles are of the errors with their sign, and the forecast is the middle of them: on which side more of the errors of those
+//! days were says little of the days to come.
+//!
 //! It refuses too few days: then nothing is promised.
 
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::averaging::{Averaging, DayQuantiles};
 use super::market::{HOURS, PowerMarket};
 use super::{PowerForecast, naive};
-use crate::algorithms::forecasting::conformal::{self, COVERAGES, LEVELS};
+use crate::algorithms::forecasting::conformal::{self, COVERAGES, LEVELS, Quantiles};
+
+/// The quantiles of a day, by hour.
+pub type DayQuantiles = [Quantiles; HOURS];
 
 /// How many days it may be made of.
 pub(super) const DAYS: RangeInclusive<usize> = 63..=1_456;
-/// One of so many days corrects what the others taught.
-const CORRECTED: usize = 3;
 
 /// What the errors of some days taught.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +26,8 @@ const CORRECTED: usize = 3;
 pub struct Calibration {
     /// By hour, at [`COVERAGES`].
     pub half_widths: [[f64; COVERAGES.len()]; HOURS],
-    averaging: Averaging,
+    /// By hour: what is added to the forecast for each of [`LEVELS`], 0 in the middle.
+    quantiles: DayQuantiles,
     /// By hour: what is added to the naive forecast for each of [`LEVELS`].
     naive: DayQuantiles,
 }
@@ -38,23 +42,20 @@ impl Calibration {
         }
         let truth: Vec<_> = (first..first + days).map(|day| market.prices(day)).collect();
         let naive: Vec<_> = (first..first + days).map(|day| self::naive(market, day)).collect();
-        let split = days - days / CORRECTED;
-        let averaging = Averaging::learn(&forecast.components(), &truth, 0..split, split..days)?;
         let errors = |told: &[[f64; HOURS]], hour: usize| -> Vec<f64> {
             truth.iter().zip(told).map(|(truth, told)| truth[hour] - told[hour]).collect()
         };
-        let mut found = Self {
-            half_widths: [[0.0; COVERAGES.len()]; HOURS],
-            averaging,
-            naive: [[0.0; LEVELS.len()]; HOURS],
-        };
+        let mut half_widths = [[0.0; COVERAGES.len()]; HOURS];
+        let (mut quantiles, mut naive_quantiles) =
+            ([[0.0; LEVELS.len()]; HOURS], [[0.0; LEVELS.len()]; HOURS]);
         for hour in 0..HOURS {
+            quantiles[hour] = conformal::quantiles_around(&mut errors(&forecast.mean, hour))?;
             let mut absolute = errors(&forecast.mean, hour);
             absolute.iter_mut().for_each(|error| *error = error.abs());
-            found.half_widths[hour] = conformal::half_widths(&mut absolute)?;
-            found.naive[hour] = conformal::quantiles(&mut errors(&naive, hour))?;
+            half_widths[hour] = conformal::half_widths(&mut absolute)?;
+            naive_quantiles[hour] = conformal::quantiles(&mut errors(&naive, hour))?;
         }
-        Some(found)
+        Some(Self { half_widths, quantiles, naive: naive_quantiles })
     }
 
     /// Of each day of a walk from the errors of the `days` before it, learned anew every `learned_days`-th; `None` for days that
@@ -73,24 +74,22 @@ impl Calibration {
                 known = Self::learn(market, first + from, &forecast.part(from..day));
             }
             let known: &Self = known.as_ref()?;
-            Some((known.quantiles(&forecast.parts_of(day)), known.naive(market, first + day)))
+            Some((known.quantiles(forecast, day), known.naive(market, first + day)))
         };
         (0..forecast.mean.len()).map(day).collect()
     }
 
-    /// Of a day, from what each part says of it.
-    pub(super) fn quantiles(&self, parts: &[[f64; HOURS]]) -> DayQuantiles {
-        self.averaging.at(parts)
+    /// Of a day of a forecast.
+    pub(super) fn quantiles(&self, forecast: &PowerForecast, day: usize) -> DayQuantiles {
+        around(forecast.mean[day], &self.quantiles)
     }
 
     /// Of the naive forecast of a day.
     pub(super) fn naive(&self, market: &PowerMarket, day: usize) -> DayQuantiles {
-        let told = naive(market, day);
-        std::array::from_fn(|hour| self.naive[hour].map(|error| told[hour] + error))
+        around(naive(market, day), &self.naive)
     }
+}
 
-    /// Whether its arrays fit together.
-    pub(super) fn is_sound(&self, parts: usize) -> bool {
-        self.averaging.is_sound(parts)
-    }
+fn around(told: [f64; HOURS], errors: &DayQuantiles) -> DayQuantiles {
+    std::array::from_fn(|hour| errors[hour].map(|error| told[hour] + error))
 }

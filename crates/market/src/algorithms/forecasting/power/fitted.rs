@@ -55,7 +55,8 @@ impl Fitted {
         }
         let window = |lear: &Lear| days.clone().map(|day| lear.predict(market, day)).collect();
         let kernel = days.clone().map(|day| self.kernel.predict(market, day)).collect();
-        Ok(PowerForecast::of(self.lear.iter().map(window).collect(), kernel, kernel_weight))
+        let windows: Vec<_> = self.lear.iter().map(window).collect();
+        Ok(PowerForecast::of(&windows, kernel, kernel_weight))
     }
 
     /// Whether its arrays fit together and are of these settings.

@@ -8,8 +8,7 @@
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::averaging::DayQuantiles;
-use super::calibration::Calibration;
+use super::calibration::{Calibration, DayQuantiles};
 use super::fitted::Fitted;
 use super::market::{HOURS, PowerMarket};
 use super::{PowerForecast, PowerSettings};
@@ -18,7 +17,8 @@ use crate::algorithms::forecasting::{COVERAGES, ForecastFault, envelope};
 /// Days after which a model is fitted anew where its errors are learned.
 pub const CALIBRATION_REFIT_DAYS: usize = 28;
 const FORMAT: &str = "watershed-power-forecaster";
-const VERSION: u32 = 1;
+/// Version 2 has quantiles around the forecast.
+const VERSION: u32 = 2;
 
 /// A trained model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ impl PowerForecaster {
         refit_days: usize,
         fitted: &dyn Fn(),
     ) -> Result<PowerForecast, ForecastFault> {
-        let mut out = PowerForecast::of(vec![Vec::new(); settings.lear_windows_days.len()], Vec::new(), 0.0);
+        let mut out = PowerForecast::default();
         for start in days.clone().step_by(refit_days.max(1)) {
             let end = (start + refit_days.max(1)).min(days.end);
             let model = Fitted::train(market, start, settings)?;
@@ -123,7 +123,7 @@ impl PowerForecaster {
         Ok(DayAhead {
             prices: told.mean[0],
             half_widths: calibration.map(|known| known.half_widths),
-            quantiles: calibration.map(|known| known.quantiles(&told.parts_of(0))),
+            quantiles: calibration.map(|known| known.quantiles(&told, 0)),
             naive_quantiles: calibration.map(|known| known.naive(market, day)),
         })
     }
@@ -143,10 +143,7 @@ impl PowerForecaster {
     pub fn from_json(text: &str) -> Result<Self, ForecastFault> {
         let model: Self = envelope::read(text, FORMAT, VERSION..=VERSION)?;
         model.settings.validate()?;
-        let parts = model.settings.lear_windows_days.len() + 1;
-        if !model.fitted.is_sound(&model.settings)
-            || model.calibration.as_ref().is_some_and(|known| !known.is_sound(parts))
-        {
+        if !model.fitted.is_sound(&model.settings) {
             return Err(ForecastFault::Artifact("its arrays do not fit together".to_owned()));
         }
         Ok(model)

@@ -12,6 +12,8 @@ const PRICE_MAX: f64 = 1e6;
 const FORECAST_MAX: f64 = 1e9;
 /// Days are counted from here where the part of the year is told, so that it is the same for any first day of a table.
 const EPOCH: Date = date(2000, 1, 1);
+/// What the columns behind the time are called, whatever their names.
+const NAMES: [&str; 3] = ["price", "forecast 1", "forecast 2"];
 const DAYS_OF_YEAR: f64 = 365.25;
 
 /// Prices and two exogenous forecasts, by day and hour. Forecasts may go further than prices.
@@ -29,7 +31,7 @@ impl PowerMarket {
     /// Puts whole days together.
     ///
     /// # Errors
-    /// [`ForecastFault::Format`] where lengths differ, [`ForecastFault::NotFinite`] where a value is not a number.
+    /// [`ForecastFault::Format`] where lengths differ, or a value is no number of a size that can be meant.
     pub fn new(
         first_day: Date,
         prices: Vec<[f64; HOURS]>,
@@ -43,13 +45,16 @@ impl PowerMarket {
         if days.and_then(|days| first_day.checked_add(days)).is_err() {
             return Err(ForecastFault::Format("the days go beyond the calendar".to_owned()));
         }
-        for (column, days) in
-            [("price", &prices), ("forecast 1", &exogenous[0]), ("forecast 2", &exogenous[1])]
-        {
-            let most = if column == "price" { PRICE_MAX } else { FORECAST_MAX };
+        for (column, days) in NAMES.into_iter().zip([&prices, &exogenous[0], &exogenous[1]]) {
+            let most = if column == NAMES[0] { PRICE_MAX } else { FORECAST_MAX };
             let wrong = |value: &f64| !value.is_finite() || value.abs() > most;
             if let Some(row) = days.as_flattened().iter().position(wrong) {
-                return Err(ForecastFault::NotFinite { row, column: column.to_owned() });
+                let (value, hour) = (days.as_flattened()[row], row % HOURS);
+                let date =
+                    first_day.saturating_add(Span::new().days(i64::try_from(row / HOURS).unwrap_or(0)));
+                let message =
+                    format!("{column} of hour {hour} of {date} is {value}, not from -{most} to {most}");
+                return Err(ForecastFault::Format(message));
             }
         }
         Ok(Self { first_day, prices, exogenous })
@@ -59,14 +64,15 @@ impl PowerMarket {
     /// not known yet, at the end, are empty.
     ///
     /// # Errors
-    /// [`ForecastFault::Format`] naming the line.
+    /// [`ForecastFault::Format`] and [`ForecastFault::NotFinite`], naming the line.
     pub fn parse(text: &str) -> Result<Self, ForecastFault> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let mut columns: [Vec<f64>; 3] = std::array::from_fn(|_| Vec::new());
         let mut first_day = None;
         for (index, record) in reader.records().enumerate() {
-            let wrong = |what: &str| ForecastFault::Format(format!("line {}: {what}", index + 2));
-            let record = record.map_err(|cause| wrong(&cause.to_string()))?;
+            let record = record.map_err(|cause| ForecastFault::Format(cause.to_string()))?;
+            let line = || ForecastFault::line(text, &record);
+            let wrong = |what: &str| ForecastFault::Format(format!("line {}: {what}", line()));
             let time: DateTime = record
                 .get(0)
                 .and_then(|field| field.parse().ok())
@@ -83,10 +89,10 @@ impl PowerMarket {
                     Some(_) if field == 1 && column.len() < index => {
                         return Err(wrong("a price after an hour without one"));
                     }
-                    text => {
-                        let value = text.and_then(|text| text.parse().ok());
-                        column.push(value.ok_or_else(|| wrong("a price and two forecasts are needed"))?);
+                    Some(text) if !text.is_empty() => {
+                        column.push(ForecastFault::number(text, line, NAMES[field - 1])?);
                     }
+                    _ => return Err(wrong("a price and two forecasts are needed")),
                 }
             }
         }

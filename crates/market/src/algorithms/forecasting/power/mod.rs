@@ -11,7 +11,6 @@
 //! cases. [`PowerForecaster`] is both as of one day, in a file; [`PowerReport`] says how good it was. It refuses hours that are
 //! missing: a market has whole days, or no forecast.
 
-mod averaging;
 mod calibration;
 mod columns;
 mod fitted;
@@ -26,8 +25,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{ForecastFault, KernelSettings};
-pub use averaging::DayQuantiles;
-pub use calibration::Calibration;
+pub use calibration::{Calibration, DayQuantiles};
 pub use forecaster::{CALIBRATION_REFIT_DAYS, DayAhead, PowerForecaster};
 pub use intervals::half_widths;
 pub use market::{HOURS, PowerMarket};
@@ -51,8 +49,7 @@ pub struct PowerSettings {
     pub kernel: KernelSettings,
     /// The part of the kernel regression in the mean, 0 to 1.
     pub kernel_weight: f64,
-    /// Days whose errors intervals and quantiles are made of; 0 for none. Two thirds of them teach the quantiles, the rest
-    /// correct them.
+    /// Days whose errors intervals and quantiles are made of; 0 for none.
     pub calibration_days: usize,
 }
 
@@ -107,10 +104,8 @@ impl PowerSettings {
 }
 
 /// Forecasts of the parts and their mean; a row for each day, a column for each hour.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PowerForecast {
-    /// Of each window of LEAR, in the order of the settings.
-    pub lear_windows: Vec<Vec<[f64; HOURS]>>,
     /// The mean of the windows.
     pub lear: Vec<[f64; HOURS]>,
     /// Of the kernel regression.
@@ -150,11 +145,11 @@ pub fn forecast_days(
         })
         .collect::<Result<_, _>>()?;
     let kernel = parts.pop().unwrap_or_default();
-    Ok(PowerForecast::of(parts, kernel, settings.kernel_weight))
+    Ok(PowerForecast::of(&parts, kernel, settings.kernel_weight))
 }
 
 impl PowerForecast {
-    fn of(lear_windows: Vec<Vec<[f64; HOURS]>>, kernel: Vec<[f64; HOURS]>, kernel_weight: f64) -> Self {
+    fn of(lear_windows: &[Vec<[f64; HOURS]>], kernel: Vec<[f64; HOURS]>, kernel_weight: f64) -> Self {
         let windows = lear_windows.len() as f64;
         let average = |day: usize, hour: usize| {
             lear_windows.iter().map(|window| window[day][hour]).sum::<f64>() / windows
@@ -166,35 +161,17 @@ impl PowerForecast {
             kernel_weight * kernel[day][hour] + (1.0 - kernel_weight) * lear[day][hour]
         };
         let mean = days.map(|day| std::array::from_fn(|hour| mix(day, hour))).collect();
-        Self { lear_windows, lear, kernel, mean }
-    }
-
-    /// What quantiles are made of: each window of LEAR, then the kernel regression.
-    fn components(&self) -> Vec<&[[f64; HOURS]]> {
-        self.lear_windows.iter().chain([&self.kernel]).map(Vec::as_slice).collect()
-    }
-
-    /// The same of one day.
-    fn parts_of(&self, day: usize) -> Vec<[f64; HOURS]> {
-        self.components().into_iter().map(|part| part[day]).collect()
+        Self { lear, kernel, mean }
     }
 
     /// Some of the days.
     fn part(&self, days: std::ops::Range<usize>) -> Self {
         let of = |all: &Vec<[f64; HOURS]>| all[days.clone()].to_vec();
-        Self {
-            lear_windows: self.lear_windows.iter().map(of).collect(),
-            lear: of(&self.lear),
-            kernel: of(&self.kernel),
-            mean: of(&self.mean),
-        }
+        Self { lear: of(&self.lear), kernel: of(&self.kernel), mean: of(&self.mean) }
     }
 
     /// Puts the days of another behind its own.
     fn append(&mut self, mut more: Self) {
-        for (window, more) in self.lear_windows.iter_mut().zip(&mut more.lear_windows) {
-            window.append(more);
-        }
         self.lear.append(&mut more.lear);
         self.kernel.append(&mut more.kernel);
         self.mean.append(&mut more.mean);

@@ -98,19 +98,24 @@ fn what_is_read_back_predicts_the_same_bits_from_eight_days() {
     let told = model.predict(&market, 147).unwrap();
     assert_eq!(read.predict(&market, 147).unwrap(), told);
     assert_eq!(read.predict(&market.part(140..148), 7).unwrap(), told);
-    assert!(told.quantiles.unwrap().iter().all(|levels| levels.is_sorted()));
+    for (levels, price) in told.quantiles.unwrap().iter().zip(told.prices) {
+        assert!(levels.is_sorted() && levels[3].to_bits() == price.to_bits(), "{levels:?} {price}");
+    }
     assert!(matches!(read.predict(&market, 6), Err(ForecastFault::TooFewDays { needed: 8, .. })));
     assert!(matches!(read.predict(&market, 150), Err(ForecastFault::TooFewDays { .. })));
     for touched in [text.replacen("0.", "1.", 1), text[..text.len() / 2].to_owned(), "{}".to_owned()] {
         assert!(matches!(PowerForecaster::from_json(&touched), Err(ForecastFault::Artifact(_))));
     }
+    let earlier = envelope::write("watershed-power-forecaster", 1, &model).unwrap();
+    let told = PowerForecaster::from_json(&earlier).unwrap_err().to_string();
+    assert!(told.contains("train it again"), "{told}");
     // What was written whole, but of arrays that do not fit together.
     for pointer in
-        ["/fitted/lear", "/fitted/kernel/weights", "/calibration/averaging", "/fitted/lear/0/means"]
+        ["/fitted/lear", "/fitted/kernel/weights", "/calibration/quantiles", "/fitted/lear/0/means"]
     {
         let mut value = serde_json::to_value(&model).unwrap();
         value.pointer_mut(pointer).unwrap().as_array_mut().unwrap().pop();
-        let text = envelope::write("watershed-power-forecaster", 1, &value).unwrap();
+        let text = envelope::write("watershed-power-forecaster", 2, &value).unwrap();
         assert!(matches!(PowerForecaster::from_json(&text), Err(ForecastFault::Artifact(_))), "{pointer}");
     }
 }
@@ -195,7 +200,10 @@ fn tables_and_settings_that_cannot_be_meant_are_refused() {
         format!("Date, Price, one, two\n{}", rows.collect::<String>())
     };
     assert_eq!(PowerMarket::parse(&hours("-5.5,1,2")).unwrap().prices(0), [-5.5; HOURS]);
-    assert!(matches!(PowerMarket::parse(&hours("NaN,1,2")), Err(ForecastFault::NotFinite { row: 0, .. })));
+    let told = |values: &str| PowerMarket::parse(&hours(values)).unwrap_err().to_string();
+    assert!(told("NaN,1,2").starts_with("line 2: `NaN` in price is not a finite number"));
+    assert!(told("1,2,abc").starts_with("line 2: `abc` in forecast 2 is not a number"));
+    assert!(told("1e7,1,2").starts_with("price of hour 0 of 2020-01-06 is 10000000, not from"));
     assert!(PowerMarket::parse(&hours("1,2")).is_err());
     assert!(PowerMarket::parse("").is_err());
     assert!(PowerMarket::parse("Date,a,b,c\n2020-01-06 01:00:00,1,2,3\n").is_err());
