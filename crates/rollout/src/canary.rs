@@ -171,7 +171,8 @@ pub struct GateReading {
     pub p_value: f64,
     /// The gate closes at or below this p-value.
     pub level: f64,
-    /// Where the candidate's share less the control's lies, at every look.
+    /// Where the candidate's share less the control's lies, at every look: above the tolerance where the gate is closed, and
+    /// only there.
     pub difference: Interval,
     /// Whether the gate is closed.
     pub closed: bool,
@@ -438,10 +439,13 @@ mod tests {
         fn no_step_is_skipped(
             steps in proptest::collection::btree_set(1..100_u8, 0..10),
             looks in proptest::collection::vec((0..400_u64, 0..400_u64, 0..400_u64, 0..400_u64), 1..40),
+            tolerance in prop_oneof![Just(0.0), 0.0..0.5_f64],
         ) {
             let mut steps: Vec<u8> = steps.into_iter().collect();
             steps.push(100);
-            let plan = Plan { steps_percent: steps.clone(), sample_min: 20, step_seconds_min: 0, ..Plan::default() };
+            let plan = Plan {
+                steps_percent: steps.clone(), sample_min: 20, step_seconds_min: 0, tolerance_loss: tolerance, ..Plan::default()
+            };
             prop_assert_eq!(plan.validate(), Ok(()));
             let mut at = 0;
             for (count, lost, others, others_lost) in looks {
@@ -449,6 +453,10 @@ mod tests {
                     control: counts(others, others_lost), candidate: counts(count, lost), since_step: count, step_seconds: 0,
                 };
                 let reading = plan.read(steps[at], &seen);
+                for gate in &reading.gates {
+                    let above = gate.difference.lower - gate.tolerance;
+                    prop_assert!(if gate.closed { above > -1e-9 } else { above <= 1e-9 }, "{}", gate);
+                }
                 match reading.verdict {
                     Verdict::Advance(percent) => {
                         prop_assert!(count >= 20 && others >= 20 && reading.gates.iter().all(|gate| !gate.closed));
@@ -457,7 +465,7 @@ mod tests {
                     }
                     Verdict::RollBack(gate) => {
                         let found = reading.gates.iter().find(|found| found.gate == gate).unwrap();
-                        prop_assert!(found.closed && found.p_value <= found.level && found.difference.upper > 0.0);
+                        prop_assert!(found.closed && found.p_value <= found.level);
                     }
                     Verdict::Wait(_) => {}
                 }

@@ -22,7 +22,8 @@ pub struct GateReport {
     candidate_count: u64,
     /// The share of them.
     candidate_share: f64,
-    /// Where the candidate's share less the control's lies, at every look.
+    /// Where the candidate's share less the control's lies, at every look: above the tolerance where the gate is closed, and
+    /// only there.
     difference_lower: f64,
     /// Its upper end.
     difference_upper: f64,
@@ -72,7 +73,7 @@ impl From<(f64, Interval)> for ShareReport {
 pub struct ComparisonReport {
     control: ShareReport,
     candidate: ShareReport,
-    /// Where the candidate's share less the control's lies.
+    /// Where the candidate's share less the control's lies. It has 0 where the arms do not differ, and only there.
     difference_lower: f64,
     /// Its upper end. Below 0 the candidate is better.
     difference_upper: f64,

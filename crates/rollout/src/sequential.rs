@@ -10,6 +10,8 @@
 //! - A test of two arms takes the product of both mixtures over the best likelihood that the null hypothesis allows, which
 //!   is below the product at the true one: a mixture sequential probability ratio test (Robbins 1970; Johari, Koomen,
 //!   Pekelis and Walsh 2017 for A/B tests) that needs no variance and no large sample.
+//! - The interval of a difference is the dual of these tests: all differences that the same product does not reject at the same
+//!   level. So an interval, both one-sided tests and the test of equality never speak against each other.
 //!
 //! The arms may take turns in any order, also one that depends on what was seen. Each observation must have its arm's mean
 //! given all before it: observations of one subject that hang together belong into one. It refuses approximate levels.
@@ -82,26 +84,39 @@ fn is_within(tally: Tally, mean: f64, level: f64) -> bool {
 #[must_use]
 pub fn mean_interval(tally: Tally, level: f64) -> Interval {
     let is_in = |mean: f64| is_within(tally, mean, level);
-    let end = |beyond: f64| {
-        if is_in(beyond) {
-            return beyond;
-        }
-        let (mut out, mut inside) = (beyond, tally.mean());
-        for _ in 0..BISECTIONS {
-            let middle = f64::midpoint(out, inside);
-            if is_in(middle) { inside = middle } else { out = middle }
-        }
-        // The outer one, so that rounding never makes it narrower.
-        out
-    };
-    Interval { lower: end(0.0), upper: end(1.0) }
+    Interval { lower: end_towards(0.0, tally.mean(), is_in), upper: end_towards(1.0, tally.mean(), is_in) }
+}
+
+/// The end of an interval that has `inside`, towards `beyond`, which it may have too.
+fn end_towards(beyond: f64, inside: f64, is_in: impl Fn(f64) -> bool) -> f64 {
+    if is_in(beyond) {
+        return beyond;
+    }
+    let (mut out, mut inside) = (beyond, inside);
+    for _ in 0..BISECTIONS {
+        let middle = f64::midpoint(out, inside);
+        if is_in(middle) { inside = middle } else { out = middle }
+    }
+    // The outer one, so that rounding never makes it narrower.
+    out
+}
+
+/// Whether some pair of means so far apart is not rejected at this level.
+fn is_difference_within(control: Tally, candidate: Tally, difference: f64, level: f64) -> bool {
+    best_at(control, candidate, difference) > ln_mixture(control) + ln_mixture(candidate) + level.ln()
 }
 
 /// Where the mean of `candidate` less that of `control` lies at every look, with probability `1 - level` at least.
+///
+/// It is what [`against_no_worse`] and [`against_equal`] leave over at this level: the first rejects a tolerance that is below
+/// the interval, the second 0 where that is outside of it. With that probability the product of both mixtures never rejects
+/// the pair of true means, and so never their difference: both ends hold at once.
 #[must_use]
 pub fn difference_interval(control: Tally, candidate: Tally, level: f64) -> Interval {
-    let (control, candidate) = (mean_interval(control, level / 2.0), mean_interval(candidate, level / 2.0));
-    Interval { lower: candidate.lower - control.upper, upper: candidate.upper - control.lower }
+    let is_in = |difference: f64| is_difference_within(control, candidate, difference, level);
+    // The likelihood is concave in both means, so its best falls to both sides of what was seen.
+    let seen = candidate.mean() - control.mean();
+    Interval { lower: end_towards(-1.0, seen, is_in), upper: end_towards(1.0, seen, is_in) }
 }
 
 /// What speaks against the candidate's mean being at most the control's plus `tolerance` (0 to 1).
@@ -123,10 +138,19 @@ pub fn against_equal(control: Tally, candidate: Tally) -> Evidence {
     Evidence(ln_mixture(control) + ln_mixture(candidate) - ln_likelihood(both, both.mean()))
 }
 
+/// The best likelihood with the candidate's mean so much above the control's; below it where that is negative.
+fn best_at(control: Tally, candidate: Tally, difference: f64) -> f64 {
+    match difference < 0.0 {
+        true => best_on_boundary(candidate, control, -difference),
+        false => best_on_boundary(control, candidate, difference),
+    }
+}
+
 /// The best likelihood with the candidate's mean `tolerance` above the control's. It is concave in the mean, so its slope
 /// falls and its zero is found by bisection.
 fn best_on_boundary(control: Tally, candidate: Tally, tolerance: f64) -> f64 {
-    let at = |mean: f64| ln_likelihood(control, mean) + ln_likelihood(candidate, mean + tolerance);
+    // A sum that rounds above 1 has no logarithm of what is missing to 1.
+    let at = |mean: f64| ln_likelihood(control, mean) + ln_likelihood(candidate, (mean + tolerance).min(1.0));
     let slope = |mean: f64| {
         control.total() / mean - control.rest() / (1.0 - mean) + candidate.total() / (mean + tolerance)
             - candidate.rest() / (1.0 - mean - tolerance)
@@ -168,6 +192,22 @@ mod tests {
         assert!(interval.lower > 0.0 && interval.contains(48.0 / 50.0 - 0.7), "{interval:?}");
     }
 
+    #[test]
+    fn what_is_rejected_has_an_interval_without_it() {
+        let check = |control: (u64, u64), candidate: (u64, u64), level: f64, is_worse: bool| {
+            let tally = |(total, count)| Tally { count, total_millionths: total };
+            let (control, candidate) = (tally(control), tally(candidate));
+            let interval = difference_interval(control, candidate, level);
+            assert_eq!(against_no_worse(control, candidate, 0.0).rejects(level), is_worse, "{interval:?}");
+            assert_eq!(interval.lower > 0.0, is_worse, "{interval:?}");
+        };
+        // Few of the candidate, all lost: an interval made of one for each arm reached below 0 here.
+        check((190_000, 19), (5_000_000, 5), 0.05 / 3.0, true);
+        check((190_000, 19), (1_000_000, 1), 0.05 / 3.0, false);
+        check((0, 0), (5_000_000, 5), 0.05 / 3.0, false);
+        check((10_000_000, 100), (12_000_000, 100), 0.05 / 3.0, false);
+    }
+
     /// The share of runs that are rejected at any look, and that leave the interval of the truth at any look.
     fn ever(means: [f64; 2], tolerance: f64, looks: usize, runs: u64, level: f64) -> [f64; 3] {
         let mut alarms = [0_u64; 3];
@@ -182,9 +222,7 @@ mod tests {
                 let [control, candidate] = tallies;
                 is_out[0] |= against_no_worse(control, candidate, tolerance).rejects(level);
                 is_out[1] |= against_equal(control, candidate).rejects(level);
-                // Where both means are in theirs, the difference is in its own.
-                is_out[2] |= !is_within(control, means[0], level / 2.0)
-                    || !is_within(candidate, means[1], level / 2.0);
+                is_out[2] |= !is_difference_within(control, candidate, means[1] - means[0], level);
             }
             for (count, is_out) in alarms.iter_mut().zip(is_out) {
                 *count += u64::from(is_out);
@@ -232,6 +270,29 @@ mod tests {
             let lenient = against_no_worse(control, candidate, tolerance);
             prop_assert!(strict.0.is_finite() && lenient.0.is_finite());
             prop_assert!(lenient.0 <= strict.0 + 1e-6, "{:?} {:?}", lenient, strict);
+        }
+
+        /// Tests and interval are of one kind: neither says what the other denies.
+        #[test]
+        fn the_interval_is_what_the_tests_leave_over(
+            a in 0..200_u64, b in 0..40_u64, n in 0..200_u64, m in 0..40_u64, tolerance in 0.0..0.9_f64, level in 1e-6..0.5_f64,
+        ) {
+            let (control, candidate) = (Tally::of(a, n), Tally::of(b, m));
+            let found = difference_interval(control, candidate, level);
+            prop_assert!(found.lower <= found.upper && found.contains(candidate.mean() - control.mean()));
+            let wide = difference_interval(control, candidate, level / 10.0);
+            prop_assert!(wide.lower <= found.lower && found.upper <= wide.upper);
+            let turned = difference_interval(candidate, control, level);
+            prop_assert!((turned.lower + found.upper).abs() < 1e-9 && (turned.upper + found.lower).abs() < 1e-9);
+            // At an end itself, rounding decides.
+            let is_clear = |value: f64| (found.lower - value).abs() > 1e-9 && (found.upper - value).abs() > 1e-9;
+            if is_clear(tolerance) {
+                let is_above = found.lower > tolerance;
+                prop_assert_eq!(against_no_worse(control, candidate, tolerance).rejects(level), is_above, "{:?}", found);
+            }
+            if is_clear(0.0) {
+                prop_assert_eq!(against_equal(control, candidate).rejects(level), !found.contains(0.0), "{:?}", found);
+            }
         }
 
         /// The boundary's best against a fine grid.
