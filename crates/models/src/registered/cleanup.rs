@@ -1,6 +1,7 @@
 //! Removing what is old and of no use: never what an alias points at, nor the newest version, nor the one that a rollback
 //! would go to.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kernel::{Error, Permission, Result, Scope, codes};
@@ -14,6 +15,9 @@ use crate::limits::{INVALID_STATE, invalid};
 /// Older than anything is.
 const DAYS_MAX: u32 = 100_000;
 
+/// Versions that are told to be of use: each model has at least one.
+const KEPT_TOLD: usize = 1_000;
+
 /// A version that was removed, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemovedVersion {
@@ -25,6 +29,17 @@ pub struct RemovedVersion {
     pub bytes: u64,
 }
 
+/// A version that is old enough to be removed and is of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptVersion {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u64,
+    /// What it is of use for, in words.
+    pub reason: String,
+}
+
 /// What a clean-up removed, or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CleanedUp {
@@ -32,6 +47,8 @@ pub struct CleanedUp {
     pub dry_run: bool,
     /// Versions without an alias.
     pub versions: Vec<RemovedVersion>,
+    /// Versions that are as old, and stay; the first 1,000.
+    pub kept: Vec<KeptVersion>,
     /// Runs that were deleted before, with their metrics and artifacts.
     pub runs: Vec<String>,
     /// Uploads that broke off.
@@ -39,8 +56,9 @@ pub struct CleanedUp {
 }
 
 impl RegisteredModels {
-    /// Removes versions that no alias points at and runs that were deleted, both more than so many days ago, and uploads
-    /// that broke off; only tells of them in a `dry_run`.
+    /// Removes versions that are of no use and runs that were deleted, both more than so many days ago, and uploads that broke
+    /// off; only tells of them in a `dry_run`. Of use is what an alias points at, where a rollback of one would go to, and the
+    /// newest of each model.
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `VALIDATION_ERROR` for more than 100,000 days; those of the engines.
@@ -78,14 +96,17 @@ impl RegisteredModels {
         if model.managed_by.is_some() {
             return Ok(());
         }
-        let mut kept: Vec<u64> = model.aliases.values().copied().collect();
-        kept.push(model.latest_version);
-        for alias in model.aliases.keys() {
-            kept.extend(self.before(scope, model, alias).await?);
-        }
+        let uses = self.uses(scope, model).await?;
         for found in self.all_versions(scope, &model.id).await? {
             let version = found.document;
-            if version.created_ms >= before_ms || kept.contains(&version.version) {
+            if version.created_ms >= before_ms {
+                continue;
+            }
+            if let Some(uses) = uses.get(&version.version) {
+                if done.kept.len() < KEPT_TOLD {
+                    let reason = uses.join("; ");
+                    done.kept.push(KeptVersion { model: version.model, version: version.version, reason });
+                }
                 continue;
             }
             // An alias that moved there meanwhile is looked at again in the transaction.
@@ -102,5 +123,20 @@ impl RegisteredModels {
             done.versions.push(RemovedVersion { model: version.model, version: version.version, bytes });
         }
         Ok(())
+    }
+
+    /// What versions of a model are of use for.
+    async fn uses(&self, scope: &Scope, model: &RegisteredModel) -> Result<BTreeMap<u64, Vec<String>>> {
+        let mut uses: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for (alias, version) in &model.aliases {
+            uses.entry(*version).or_default().push(format!("the alias {alias} points at it"));
+        }
+        for alias in model.aliases.keys() {
+            if let Some(version) = self.before(scope, model, alias).await? {
+                uses.entry(version).or_default().push(format!("a rollback of {alias} would go to it"));
+            }
+        }
+        uses.entry(model.latest_version).or_default().push("it is the newest".to_owned());
+        Ok(uses)
     }
 }

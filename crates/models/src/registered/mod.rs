@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use kernel::{Clock, Entropy, Error, Result, Scope, codes};
 use store::{Expect, Records, Repository, Versioned, Write};
 
-pub use cleanup::{CleanedUp, RemovedVersion};
+pub use cleanup::{CleanedUp, KeptVersion, RemovedVersion};
 pub(crate) use documents::version_key;
 pub use documents::{
     CANARY, CHAMPION, Change, Lineage, RegisteredModel, RegisteredVersion, SHADOW, Stage, VersionFile,

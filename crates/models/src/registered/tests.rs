@@ -205,9 +205,14 @@ async fn a_clean_up_leaves_what_is_of_use() {
     let told = clean(true).await;
     let numbers: Vec<u64> = told.versions.iter().map(|version| version.version).collect();
     assert_eq!(numbers, [1, 3, 5], "2 is rolled back to, 4 serves, 6 is the newest");
+    let kept: Vec<(u64, &str)> =
+        told.kept.iter().map(|version| (version.version, version.reason.as_str())).collect();
+    let serves = format!("the alias {CHAMPION} points at it");
+    let is_gone_back_to = format!("a rollback of {CHAMPION} would go to it");
+    assert_eq!(kept, [(2, is_gone_back_to.as_str()), (4, serves.as_str()), (6, "it is the newest")]);
     assert_eq!(told.runs, std::slice::from_ref(&home.run.id));
     let done = clean(false).await;
-    assert_eq!((done.versions, done.runs), (told.versions, told.runs));
+    assert_eq!((done.versions, done.kept, done.runs), (told.versions, told.kept, told.runs));
     assert!(home.models.version(&home.scope, "curve", 4).await.is_ok());
     assert!(home.models.version(&home.scope, "curve", 3).await.is_err());
     let kept = home.models.version(&home.scope, "curve", 4).await.unwrap();

@@ -44,6 +44,16 @@ pub struct VersionResponse {
     bytes: u64,
 }
 
+/// A version that is old enough to be removed, and stays.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeptModelVersion)]
+pub struct KeptResponse {
+    model: String,
+    version: u64,
+    /// An alias points at it, a rollback would go to it, or it is the newest of its model.
+    reason: String,
+}
+
 /// Uploads that broke off and that no file names.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RemovedUploads)]
@@ -60,6 +70,8 @@ pub struct CleanupResponse {
     dry_run: bool,
     /// Versions without an alias.
     versions: Vec<VersionResponse>,
+    /// Versions that are as old, and stay: what an alias points at, the newest of each model, and where a rollback would go to.
+    kept: Vec<KeptResponse>,
     /// Runs that were deleted before, with their metrics and artifacts.
     runs: Vec<String>,
     uploads: UploadsResponse,
@@ -72,9 +84,15 @@ impl From<CleanedUp> for CleanupResponse {
             version: removed.version,
             bytes: removed.bytes,
         });
+        let kept = done.kept.into_iter().map(|kept| KeptResponse {
+            model: kept.model,
+            version: kept.version,
+            reason: kept.reason,
+        });
         Self {
             dry_run: done.dry_run,
             versions: versions.collect(),
+            kept: kept.collect(),
             runs: done.runs,
             uploads: UploadsResponse { uploads: done.uploads.uploads, bytes: done.uploads.bytes },
         }
@@ -83,7 +101,8 @@ impl From<CleanedUp> for CleanupResponse {
 
 /// Remove versions without an alias and deleted runs that are old, and uploads that broke off.
 ///
-/// Never what an alias points at, the newest version of a model, or the one that a rollback would go to. Where it takes longer
+/// Never what an alias points at, the newest version of a model, or the one that a rollback would go to: `kept` names those
+/// that are old enough. Where it takes longer
 /// than a request may, it goes on: ask again to see what is left.
 #[utoipa::path(post, path = "/api/v1/artifacts/cleanup", tag = "models", operation_id = "clean_up_artifacts",
     request_body = CleanupRequest,
