@@ -60,8 +60,13 @@ impl Follower {
     /// Begins to feed, in a task of its own, until [`Follower::stop`].
     #[must_use]
     pub fn start(log: Arc<dyn EventLog>, sink: Arc<dyn Sink>) -> Self {
+        Self::start_until(log, sink, CancellationToken::new())
+    }
+
+    /// [`Follower::start`], until this token is cancelled too: a sink that knows it may break off what it takes in.
+    #[must_use]
+    pub fn start_until(log: Arc<dyn EventLog>, sink: Arc<dyn Sink>, stop: CancellationToken) -> Self {
         let (sender, progress) = watch::channel(Progress::new());
-        let stop = CancellationToken::new();
         let has_caught_up = Arc::new(AtomicBool::new(false));
         let caught_up = Arc::clone(&has_caught_up);
         let feeder = Feeder { log, sink, progress: sender, has_caught_up: caught_up, is_failing: false };
@@ -168,6 +173,8 @@ impl Feeder {
                     info!(index = self.sink.name(), "the index follows again");
                 }
                 Ok(()) => {}
+                // Broken off, and taken in again at the next start.
+                Err(_) if stop.is_cancelled() => break,
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
                         warn!(error = %error.chain(), index = self.sink.name(), "the index does not follow for now");

@@ -179,6 +179,17 @@ impl Change {
             Self::Delete(name) => name.key(),
         }
     }
+
+    /// Checks every limit.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` naming the field.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Put(item) => item.check(),
+            Self::Delete(name) => name.check(),
+        }
+    }
 }
 
 #[cfg(test)]

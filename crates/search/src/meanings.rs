@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kernel::{Result, Scope};
+use kernel::{Error, Result, Scope, codes};
 use store::{Collection, Match, Metric, VectorFilter, VectorItem, Vectors};
+use tokio_util::sync::CancellationToken;
 
 use crate::encoder::Encoded;
 use crate::encoding::Encoding;
@@ -129,7 +130,15 @@ impl Meanings {
     }
 
     /// Takes changes of a tenant in, each with its place in its partition.
-    pub(crate) async fn take(&self, scope: &Scope, changes: Vec<(u64, Change)>) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of the encoder and the vectors; `UNAVAILABLE` where `stop` came first: then they are to be taken in again.
+    pub(crate) async fn take(
+        &self,
+        scope: &Scope,
+        changes: Vec<(u64, Change)>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
         // Of several changes of one item the last counts.
         let last: BTreeMap<String, (u64, Change)> =
             changes.into_iter().map(|(offset, change)| (change.key(), (offset, change))).collect();
@@ -141,6 +150,13 @@ impl Meanings {
             })
             .collect();
         for some in put.chunks(ITEMS_AT_ONCE) {
+            // A batch of long texts takes many seconds, which a server that stops has not.
+            if stop.is_cancelled() {
+                return Err(Error::new(
+                    codes::UNAVAILABLE,
+                    "vectors are not made any more: the server stops",
+                ));
+            }
             let texts: Vec<(&str, &Item)> = some.iter().map(|(key, _, item)| (*key, *item)).collect();
             let mut items = Vec::with_capacity(some.len());
             for ((key, offset, item), encoded) in some.iter().zip(self.encoding.encode_each(&texts).await?) {
@@ -163,9 +179,7 @@ impl Meanings {
             let wanted = VectorFilter::from([(ITEM.to_owned(), key)]);
             let found = self.vectors.search(scope, self.collection, query, OLDER_MAX, &wanted).await?;
             let is_older = |key: &String| offset_of(key).is_some_and(|place| place < offset);
-            Ok::<_, kernel::Error>(
-                found.into_iter().map(|found| found.key).filter(is_older).collect::<Vec<_>>(),
-            )
+            Ok::<_, Error>(found.into_iter().map(|found| found.key).filter(is_older).collect::<Vec<_>>())
         };
         let looks = stream::iter(items).map(look).buffered(LOOKS_AT_ONCE);
         let older: Vec<String> = looks.try_concat().await?;
@@ -190,7 +204,7 @@ pub(crate) async fn remove_some(vectors: &dyn Vectors, scope: &Scope, collection
     }
     let keys: Vec<&str> = found.iter().map(|found| found.key.as_str()).collect();
     match vectors.delete(scope, collection, &keys).await? {
-        0 => Err(kernel::Error::internal("vectors that were found could not be deleted")),
+        0 => Err(Error::internal("vectors that were found could not be deleted")),
         removed => Ok(removed),
     }
 }

@@ -227,12 +227,7 @@ impl Search {
     /// `PERMISSION_DENIED`; `VALIDATION_ERROR` for an item that breaks a limit; those of the log.
     pub async fn change(&self, scope: &Scope, changes: Vec<Change>) -> Result<bool> {
         scope.require(Permission::Write)?;
-        for change in &changes {
-            match change {
-                Change::Put(item) => item.check()?,
-                Change::Delete(name) => name.check()?,
-            }
-        }
+        changes.iter().try_for_each(Change::check)?;
         let now = self.parts.clock.now();
         let event = |change: &Change| {
             let id = self.parts.entropy.id(now).as_hyphenated().to_string();

@@ -19,6 +19,7 @@ use tower::ServiceExt;
 mod models;
 mod rebuilding;
 mod reranking;
+mod stopping;
 
 use crate::encoder::{Encoded, Encoder, ModelIdentity};
 use crate::follower::Sink;
@@ -328,7 +329,7 @@ async fn odd_questions_are_refused_and_texts_marked() {
     refused(Question { similarity_min: f32::NAN, ..question("x", false) }, "similarity_threshold").await;
     let answer =
         search.search(&desk(), Question { highlights: true, ..question("USD", false) }).await.unwrap();
-    assert_eq!(answer.results[0].highlight.as_deref(), Some("…<em>dollar</em>&gt; falls"));
+    assert_eq!(answer.results[0].highlight.as_deref(), Some("the &lt;<em>dollar</em>&gt; falls"));
 }
 
 async fn ask(
@@ -376,9 +377,49 @@ async fn the_guides_requests_are_answered() {
     assert_eq!((status, &body["changes"]), (StatusCode::OK, &json!(1)));
     let (status, _) = ask(&search, desk(), "DELETE", "/api/v1/search/index/curve/1", None).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    let many = json!({"items": [{"entity_type": "t", "entity_id": "1", "text": "x"}, {"entity_type": "t", "entity_id": "2", "text": ""}]});
-    let (status, body) = ask(&search, desk(), "POST", "/index/bulk", Some(many)).await;
-    assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("VALIDATION_ERROR")));
+}
+
+#[tokio::test]
+async fn of_several_items_the_one_that_is_refused_is_named() {
+    let world = World::new();
+    let search = world.open(None);
+    let check = async |second: Value, status: StatusCode, field: &str| {
+        let mut item = json!({"entity_type": "t", "entity_id": "2", "text": "gas"});
+        item.as_object_mut().unwrap().extend(second.as_object().unwrap().clone());
+        let many = json!({"items": [{"entity_type": "t", "entity_id": "1", "text": "x"}, item]});
+        for path in ["/index/bulk", "/api/v1/search/index/bulk"] {
+            let (found, body) = ask(&search, desk(), "POST", path, Some(many.clone())).await;
+            assert_eq!((found, body["field"].as_str()), (status, Some(field)), "{body}");
+        }
+    };
+    check(json!({"text": ""}), StatusCode::BAD_REQUEST, "items[1].text").await;
+    check(json!({"text": "x".repeat(262_145)}), StatusCode::BAD_REQUEST, "items[1].text").await;
+    check(json!({"tags": [""]}), StatusCode::BAD_REQUEST, "items[1].tags").await;
+    check(json!({"entity_type": "t".repeat(201)}), StatusCode::BAD_REQUEST, "items[1].entity_type").await;
+    check(json!({"metadata": {"a": "x".repeat(70_000)}}), StatusCode::BAD_REQUEST, "items[1].metadata").await;
+    check(json!({"tenant_id": "other"}), StatusCode::FORBIDDEN, "items[1].tenant_id").await;
+    check(json!({"text": 7}), StatusCode::BAD_REQUEST, "items[1].text").await;
+    let (_, body) = ask(&search, desk(), "GET", "/index/stats", None).await;
+    assert_eq!(body["items"], 0, "where one is refused, none is taken");
+    let bad = json!({"items": [{"entity_type": "t", "entity_id": "1", "text": ""}]});
+    let reader = scope("desk", Permission::Read);
+    let (status, _) = ask(&search, reader, "POST", "/index/bulk", Some(bad)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn texts_can_be_left_out_of_results() {
+    let world = World::new();
+    let search = world.open(None);
+    search.change(&desk(), vec![put("1", "the curve steepened")]).await.unwrap();
+    let check = async |asked: Value, text: Option<&str>| {
+        let (status, body) = ask(&search, desk(), "POST", "/api/v1/search", Some(asked)).await;
+        assert_eq!((status, body["results"][0]["text"].as_str()), (StatusCode::OK, text), "{body}");
+        assert_eq!(body["results"][0]["highlight"], "the <em>curve</em> steepened");
+    };
+    check(json!({"query": "curve", "highlight": true}), Some("the curve steepened")).await;
+    let without = json!({"query": "curve", "highlight": true, "include_text": false});
+    check(without, None).await;
 }
 
 #[tokio::test]

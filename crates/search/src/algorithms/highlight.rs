@@ -1,6 +1,6 @@
 //! The piece of a text that shows best why it was found, with what was found marked.
 //!
-//! The piece is safe to put into a page: everything but the marks is escaped. It refuses to break words. To mark
+//! A text that is short enough is shown whole. The piece is safe to put into a page: everything but the marks is escaped. It refuses to break words. To mark
 //! otherwise: [`Highlighting`].
 
 /// How a piece is cut and marked.
@@ -38,7 +38,9 @@ pub fn highlight(text: &str, words: &[Word], how: Highlighting<'_>) -> String {
     let Some((first, last)) = best_window(words, how.bytes_max) else {
         return escaped(cut(text, how.bytes_max));
     };
-    let (start, end) = (words[first].start, words[last].end);
+    // Words are not all of a text: what stands before the first of them, or after the last, is left out there too.
+    let is_whole = text.len() <= how.bytes_max;
+    let (start, end) = if is_whole { (0, text.len()) } else { (words[first].start, words[last].end) };
     let mut shown = String::new();
     if start > 0 {
         shown.push('…');
@@ -140,6 +142,8 @@ mod tests {
         check("x x x x y x", &["x", "y"], 3, "…<em>x</em> <em>y</em>…");
         check("nothing found here", &[], 12, "nothing…");
         check("", &["x"], 100, "");
+        check("(the) curve!!!!!!!!!!", &["curve"], 21, "(the) <em>curve</em>!!!!!!!!!!");
+        check("(the) curve!!!!!!!!!!", &["curve"], 20, "…the) <em>curve</em>!!!!!!!!…");
         check("<>", &["x"], 100, "&lt;&gt;");
     }
 

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use edge::{ApiResult, Body, Caller, Path, Problem};
-use kernel::{Id, Result};
+use kernel::{Id, Permission, Result, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -72,6 +72,19 @@ impl PutRequest {
     fn read(self) -> Change {
         let Self { entity_type, entity_id, text, metadata, tags, tenant_id: _ } = self;
         Change::Put(Box::new(Item { entity_type, entity_id, text, metadata, tags }))
+    }
+
+    /// As one of several; an error names the item by its place.
+    fn read_at(self, place: usize, scope: &Scope) -> Result<Change> {
+        let change = check_tenant(scope, self.tenant_id.as_deref()).and_then(|()| {
+            let change = self.read();
+            change.check().map(|()| change)
+        });
+        change.map_err(|error| {
+            let item = format!("items[{place}]");
+            let field = error.field().map_or_else(|| item.clone(), |field| format!("{item}.{field}"));
+            error.with_field(field)
+        })
     }
 }
 
@@ -136,12 +149,14 @@ async fn put_many(
     Caller(scope): Caller,
     Body(request): Body<PutManyRequest>,
 ) -> ApiResult<Json<PutManyResponse>> {
+    // First, so that who may not write is told that, whatever the items are.
+    scope.require(Permission::Write)?;
     let count = request.items.len();
     if count > ITEMS_MAX {
         return Err(invalid("items", format!("at most {ITEMS_MAX} at once, not {count}")).into());
     }
-    let read = |item: PutRequest| check_tenant(&scope, item.tenant_id.as_deref()).map(|()| item.read());
-    let changes = request.items.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let items = request.items.into_iter().enumerate();
+    let changes = items.map(|(place, item)| item.read_at(place, &scope)).collect::<Result<Vec<_>>>()?;
     let (status, _) = status(search.change(&scope, changes).await?);
     Ok(Json(PutManyResponse { status, count }))
 }

@@ -72,7 +72,11 @@ pub struct SearchRequest {
     /// Whether to count the types and tags of what has a word of the query.
     #[serde(default)]
     facets: bool,
-    /// Whether to show a piece of each text with what was found marked by `<em>`; the rest of it is escaped for HTML.
+    /// Whether results have their text; true where missing.
+    #[serde(default = "yes")]
+    include_text: bool,
+    /// Whether to show a piece of each text, or all of a short one, with what was found marked by `<em>`; the rest of it is
+    /// escaped for HTML.
     #[serde(default)]
     highlight: bool,
     /// Whether to tell where each score comes from.
@@ -199,7 +203,9 @@ pub struct ResultResponse {
     score: f64,
     metadata: Map<String, Value>,
     tags: Vec<String>,
-    text: String,
+    /// Missing where `include_text` is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
     /// A piece of the text, escaped, with what was found in `<em>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     highlight: Option<String>,
@@ -207,8 +213,8 @@ pub struct ResultResponse {
     explanation: Option<ExplanationResponse>,
 }
 
-impl From<SearchResult> for ResultResponse {
-    fn from(result: SearchResult) -> Self {
+impl ResultResponse {
+    fn of(result: SearchResult, has_text: bool) -> Self {
         let SearchResult { item, score, highlight, explanation } = result;
         Self {
             entity_type: item.entity_type.to_string(),
@@ -216,7 +222,7 @@ impl From<SearchResult> for ResultResponse {
             score,
             metadata: item.metadata,
             tags: item.tags.into_iter().collect(),
-            text: item.text,
+            text: has_text.then_some(item.text),
             highlight,
             explanation: explanation.map(ExplanationResponse::from),
         }
@@ -286,7 +292,7 @@ async fn search(
     let answer = search.search(&scope, question).await?;
     let Answer { results, total, semantic, fallback, types, tags, model, reranker } = answer;
     Ok(Json(SearchResponse {
-        results: results.into_iter().map(ResultResponse::from).collect(),
+        results: results.into_iter().map(|one| ResultResponse::of(one, request.include_text)).collect(),
         total,
         query: request.query,
         semantic,

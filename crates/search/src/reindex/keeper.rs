@@ -233,7 +233,10 @@ impl Keeper {
             return Ok(());
         }
         let KeeperParts { jobs, holder, clock, log, .. } = self.parts.clone();
-        let taken = JobSink::take_over(id, &holder, meanings.clone(), jobs, clock, log.as_ref()).await;
+        // One token for both, so that what is broken off is not taken for a fault.
+        let ending = stop.child_token();
+        let fed = (log.as_ref(), ending.clone());
+        let taken = JobSink::take_over(id, &holder, meanings.clone(), jobs, clock, fed).await;
         let sink = match taken {
             Ok(Some(sink)) => Arc::new(sink),
             other => {
@@ -241,7 +244,7 @@ impl Keeper {
                 return other.map(drop);
             }
         };
-        let follower = Follower::start(log, Arc::clone(&sink) as Arc<dyn Sink>);
+        let follower = Follower::start_until(log, Arc::clone(&sink) as Arc<dyn Sink>, ending);
         let watched = self.watch(&sink, &follower, &lease, stop).await;
         follower.stop().await;
         self.parts.leases.release(&scope(), &lease).await?;

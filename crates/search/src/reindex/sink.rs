@@ -32,6 +32,8 @@ pub(crate) struct JobSink {
     held: Mutex<Versioned<Reindex>>,
     /// Cancelled when another server has the job.
     lost: CancellationToken,
+    /// Cancelled when this server is to make no more vectors.
+    stop: CancellationToken,
 }
 
 impl JobSink {
@@ -46,7 +48,7 @@ impl JobSink {
         meanings: Meanings,
         jobs: Jobs,
         clock: Arc<dyn Clock>,
-        log: &dyn EventLog,
+        (log, stop): (&dyn EventLog, CancellationToken),
     ) -> Result<Option<Self>> {
         let Some(found) = jobs.get(id).await? else { return Ok(None) };
         let mut job = found.document;
@@ -58,7 +60,7 @@ impl JobSink {
         holder.clone_into(&mut job.holder);
         let version = jobs.put(&job, Expect::Version(found.version)).await?;
         let held = Mutex::new(Versioned { version, document: job });
-        Ok(Some(Self { meanings, jobs, clock, held, lost: CancellationToken::new() }))
+        Ok(Some(Self { meanings, jobs, clock, held, lost: CancellationToken::new(), stop }))
     }
 
     /// Whether another server has the job.
@@ -140,7 +142,7 @@ impl Sink for JobSink {
             return Err(Error::new(codes::CONFLICT, "another server makes the vectors"));
         }
         for (tenant, changes) in placed(&batch) {
-            self.meanings.take(&Scope::system(tenant, "search"), changes).await?;
+            self.meanings.take(&Scope::system(tenant, "search"), changes, &self.stop).await?;
         }
         Ok(())
     }

@@ -186,15 +186,16 @@ async fn a_server_that_is_late_cannot_win() {
     };
     let key = put("1", "x").key();
     index.apply(&[put("1", "boat")]).unwrap();
-    meanings.take(&desk(), vec![(9, put("1", "boat"))]).await.unwrap();
+    let stop = CancellationToken::new();
+    meanings.take(&desk(), vec![(9, put("1", "boat"))], &stop).await.unwrap();
     for late in [put("1", "car"), delete("1")] {
-        meanings.take(&desk(), vec![(5, late)]).await.unwrap();
+        meanings.take(&desk(), vec![(5, late)], &stop).await.unwrap();
         assert_eq!(found(&index).await, [key.as_str()]);
     }
     // The next change sweeps up what the late one left.
-    meanings.take(&desk(), vec![(10, put("1", "boat"))]).await.unwrap();
+    meanings.take(&desk(), vec![(10, put("1", "boat"))], &stop).await.unwrap();
     assert_eq!(meanings.count(&desk()).await.unwrap(), 1);
-    meanings.take(&desk(), vec![(11, delete("1"))]).await.unwrap();
+    meanings.take(&desk(), vec![(11, delete("1"))], &stop).await.unwrap();
     assert_eq!(meanings.count(&desk()).await.unwrap(), 0, "a delete takes away what is older");
     index.apply(&[delete("1")]).unwrap();
     assert!(found(&index).await.is_empty());
@@ -215,11 +216,9 @@ async fn who_lost_a_job_cannot_write_its_progress() {
     let take_over = async |holder: &str| {
         let encoding = Encoding::new(of_version("one"), Rooms::default(), None);
         let meanings = Meanings::new(encoding, world.vectors.clone(), "search_fenced");
-        let log = world.log.as_ref();
-        JobSink::take_over(&job.id, holder, meanings, jobs.clone(), clock.clone(), log)
-            .await
-            .unwrap()
-            .unwrap()
+        let fed = (world.log.as_ref() as &dyn EventLog, CancellationToken::new());
+        let taken = JobSink::take_over(&job.id, holder, meanings, jobs.clone(), clock.clone(), fed).await;
+        taken.unwrap().unwrap()
     };
     let first = take_over("one").await;
     let progress = |next: usize| {
