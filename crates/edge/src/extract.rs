@@ -96,7 +96,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], code: ErrorCode) -> Result<T> {
     if text.trim_start().starts_with('[') {
         return Err(Error::new(code, "must be a JSON object, not an array"));
     }
-    json::read(text).map_err(|fault| match fault.field {
+    json::read_lenient(text).map_err(|fault| match fault.field {
         Some(field) if fault.is_data => Error::new(code, fault.message).with_field(field),
         None if fault.is_data => Error::new(code, fault.message),
         _ => Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {}", fault.message)),

@@ -2,7 +2,13 @@
 //!
 //! Refuses nothing by itself: what a field may hold is the business of its type.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Whole numbers of one text that may be written with a point.
+const WHOLE_MAX: usize = 100;
 
 /// Why JSON text is not what was asked for.
 #[derive(Debug)]
@@ -37,6 +43,40 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
         let message = cause.to_string();
         Fault { field: field(&path, &message), message: in_words(&message), is_data: cause.is_data() }
     })
+}
+
+/// As [`read`], and takes `30.0` for a whole number, as JSON Schema does and some clients write it.
+///
+/// # Errors
+/// The first fault that is not of this kind.
+pub fn read_lenient<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..WHOLE_MAX {
+        match serde_json::from_str(&text) {
+            Ok(value) => return Ok(value),
+            Err(cause) => match whole_at(&text, &cause) {
+                Some(mended) => text = Cow::Owned(mended),
+                None => break,
+            },
+        }
+    }
+    read(&text)
+}
+
+/// The text with a whole number where the one is that a fault is of. Blanks stand for what is left out, so that the places of
+/// other faults stay.
+fn whole_at(text: &str, cause: &serde_json::Error) -> Option<String> {
+    if !cause.is_data() || !cause.to_string().starts_with("invalid type: floating point") {
+        return None;
+    }
+    let before: usize = text.split_inclusive('\n').take(cause.line().checked_sub(1)?).map(str::len).sum();
+    let end = before + cause.column();
+    let known = text.get(..end)?;
+    let whole = known.trim_end_matches('0').strip_suffix('.')?;
+    let is_ended = !text[end..].starts_with(|next: char| next.is_ascii_alphanumeric() || next == '.');
+    let has_zeros = whole.len() + 1 < end;
+    (is_ended && has_zeros && whole.ends_with(|last: char| last.is_ascii_digit()))
+        .then(|| format!("{whole}{}{}", " ".repeat(end - whole.len()), &text[end..]))
 }
 
 /// A message of serde without the names that types have in the code.
@@ -86,6 +126,39 @@ mod tests {
         inner: Option<Box<Shape>>,
         #[serde(default)]
         list: Vec<u8>,
+    }
+
+    #[test]
+    fn whole_numbers_may_have_a_point() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Asked {
+            days: u32,
+            more: Vec<i64>,
+            other: serde_json::Value,
+        }
+        let text =
+            "{\"other\": {\"w\": 5.0, \"é\": \"1.0\"},\n \"days\":30.0, \"more\":[1.00,-2.0 ,3 ,4.0\n]}";
+        let asked: Asked = read_lenient(text).unwrap();
+        assert_eq!((asked.days, asked.more), (30, vec![1, -2, 3, 4]));
+        assert_eq!(asked.other["w"].to_string(), "5.0", "what may have a point keeps it");
+        let many = format!("{{\"more\":[{}]}}", vec!["1.0"; WHOLE_MAX + 1].join(","));
+        for (text, field, part) in [
+            (r#"{"days":1.5}"#, "days", "floating point `1.5`"),
+            (r#"{"days":"1.0"}"#, "days", "string"),
+            (r#"{"days":-1.0}"#, "days", "integer `-1`"),
+            (r#"{"days":1e0}"#, "days", "floating point"),
+            (r#"{"days":30.0,"days":1}"#, "days", "duplicate"),
+            (r#"{"days":30.0,"more":[.0]}"#, "more[0]", "expected value at line 1 column 22"),
+            (r#"{"days":30.0,"more":[1.5]}"#, "more[0]", "column 24"),
+            (many.as_str(), "more[100]", "floating point"),
+        ] {
+            let fault = read_lenient::<Asked>(text).unwrap_err();
+            assert!(
+                fault.field.as_deref() == Some(field) && fault.message.contains(part),
+                "{text}: {fault:?}"
+            );
+        }
     }
 
     #[test]
