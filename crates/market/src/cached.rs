@@ -238,12 +238,12 @@ impl Writer {
         let (mut is_failing, pause) = (false, self.served.pause());
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let Some(done) = stop.run_until_cancelled(self.look()).await else { break };
-            let (kind, was_failing) = (self.served.kind(), std::mem::replace(&mut is_failing, done.is_err()));
+            let kind = self.served.kind();
             match done {
-                Err(error) if !was_failing => {
+                Ok(_) if std::mem::take(&mut is_failing) => info!(kind, "the cache is kept current again"),
+                Err(error) if !std::mem::replace(&mut is_failing, true) => {
                     warn!(kind, error = %error.chain(), "the cache is not kept current for now");
                 }
-                Ok(_) if was_failing => info!(kind, "the cache is kept current again"),
                 _ => {}
             }
         }

@@ -18,9 +18,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kernel::{Clock, Error, Event, Permission, Result, Scope, TenantId, Timestamp, codes};
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use store::{Document, EventLog, IndexValue, Query, ReadLimit, Records, Repository, Selection, Table, Topic};
+use store::{
+    Document, EventLog, IndexValue, Query, ReadLimit, Records, Repository, Selection, Stored, Table, Topic,
+};
 use stream::{DEAD_LETTER, Letter, LogSink, Output, Sink};
 
 use crate::algorithms::projections::Projection;
@@ -121,6 +124,7 @@ pub(crate) struct CustomSink {
     log: LogSink,
     rules: Arc<Rules>,
     keeping: Keeping,
+    refused: Counter,
 }
 
 impl CustomSink {
@@ -131,7 +135,12 @@ impl CustomSink {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let keeping = Keeping::new(records, Arc::clone(&rules), clock, MOST_KEYS);
-        Self { log: LogSink::new(log), rules, keeping }
+        Self { log: LogSink::new(log), rules, keeping, refused: Counter::default() }
+    }
+
+    /// Counts there the values for whose keys there is no room, again where they are delivered again.
+    pub(crate) fn counting(self, refused: Counter) -> Self {
+        Self { refused, ..self }
     }
 
     #[cfg(test)]
@@ -157,6 +166,7 @@ impl Sink for CustomSink {
         }
         for (tenant, (found, events)) in by_tenant {
             let done = self.keeping.keep(&Scope::system(tenant, "market"), found).await?;
+            self.refused.inc_by(done.refused.len() as u64);
             let refused = done.refused.iter().filter_map(|kept| Some((kept, events.get(&kept.key())?)));
             let letters = refused.map(|(kept, event)| letter(kept, event)).collect::<Result<Vec<_>>>()?;
             self.log.deliver(letters).await?;
@@ -233,20 +243,8 @@ pub async fn rebuild(
                 let batch = log.read(&topic, extent.partition, offset, ReadLimit::default()).await?;
                 let Some(last) = batch.last() else { break };
                 offset = last.offset + 1;
-                let mut found: BTreeMap<TenantId, Vec<Kept>> = BTreeMap::new();
-                // Punctuations, and at brokers what others wrote there.
-                for event in batch.iter().map(|stored| &stored.event).filter(|event| is_ours(&event.kind)) {
-                    let Ok(told) = told(&topic, event) else {
-                        done.failed += 1;
-                        continue;
-                    };
-                    for made in project(&rules.projections, told) {
-                        match made {
-                            Ok(kept) => found.entry(event.tenant.clone()).or_default().push(kept),
-                            Err(_) => done.failed += 1,
-                        }
-                    }
-                }
+                let (found, failed) = projected(rules, &topic, &batch);
+                done.failed += failed;
                 for (tenant, found) in found {
                     let kept = keeping.keep(&Scope::system(tenant, "market"), found).await?;
                     done.kept += kept.written;
@@ -256,6 +254,25 @@ pub async fn rebuild(
         }
     }
     Ok(done)
+}
+
+/// What projections make of a batch, by tenant, and how often one failed.
+fn projected(rules: &Rules, topic: &Topic, batch: &[Stored]) -> (BTreeMap<TenantId, Vec<Kept>>, u64) {
+    let (mut found, mut failed) = (BTreeMap::<TenantId, Vec<Kept>>::new(), 0);
+    // Else punctuations, and at brokers what others wrote there.
+    for event in batch.iter().map(|stored| &stored.event).filter(|event| is_ours(&event.kind)) {
+        let Ok(told) = told(topic, event) else {
+            failed += 1;
+            continue;
+        };
+        for made in project(&rules.projections, told) {
+            match made {
+                Ok(kept) => found.entry(event.tenant.clone()).or_default().push(kept),
+                Err(_) => failed += 1,
+            }
+        }
+    }
+    (found, failed)
 }
 
 fn is_ours(kind: &str) -> bool {

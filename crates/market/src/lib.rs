@@ -52,6 +52,7 @@ use std::time::Duration;
 use edge::http::health::Check;
 use edge::{EventOwner, Ingest};
 use kernel::{Clock, Entropy, Result};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as Metrics;
 use store::{Blobs, Cache, Columns, DeadLetters, EventLog, Leases, ReadLimit, Records, Topic};
 use stream::{
@@ -218,7 +219,7 @@ impl Market {
             parts.views,
         )
         .await?;
-        let workers = workers(&parts, settings, &rules)?;
+        let workers = workers(&parts, settings, &rules, &metrics::refused_values(metrics))?;
         let told = StageMetrics { workers: workers.clone(), clock: Arc::clone(&parts.clock) };
         metrics.register_collector(Box::new(told));
         let (columns, log) = (Arc::clone(&parts.columns), Arc::clone(&parts.topics.log));
@@ -347,6 +348,7 @@ fn workers(
     parts: &MarketParts,
     settings: &MarketSettings,
     rules: &Arc<Rules>,
+    refused_values: &Counter,
 ) -> Result<Vec<(String, Arc<Worker>)>> {
     let holder =
         if parts.is_alone { "alone".to_owned() } else { format!("{:016x}", parts.entropy.next_u64()) };
@@ -354,12 +356,13 @@ fn workers(
     let (topics, clock) = (&parts.topics, &parts.clock);
     let rows: Arc<dyn Sink> =
         Arc::new(ProjectionSink::new(Arc::clone(&topics.log), Arc::clone(&parts.columns)));
-    let custom: Arc<dyn Sink> = Arc::new(CustomSink::new(
+    let custom = CustomSink::new(
         Arc::clone(&topics.log),
         Arc::clone(&parts.records),
         Arc::clone(rules),
         Arc::clone(clock),
-    ));
+    );
+    let custom: Arc<dyn Sink> = Arc::new(custom.counting(refused_values.clone()));
     let mut made: Vec<(String, Arc<Worker>)> = Vec::new();
     for topology in topology::all(rules)?.into_iter().chain(topology::custom(rules)?) {
         let name = topology.name().to_owned();

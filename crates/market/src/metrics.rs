@@ -47,6 +47,14 @@ const ENDS: [&str; 8] = [
     "UNEXPECTED_MESSAGE",
 ];
 
+/// Registers the count of what projections refuse.
+pub(crate) fn refused_values(registry: &mut Registry) -> Counter {
+    let refused = Counter::default();
+    let help = "Values of keys for which a projection of one's own has no room";
+    registry.register("market_projection_values_refused", help, refused.clone());
+    refused
+}
+
 impl LiveMetrics {
     /// Registers every metric.
     #[must_use]

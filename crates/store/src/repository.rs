@@ -3,11 +3,14 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use kernel::{Error, Result, Scope, codes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Expect, IndexValue, Query, Record, Records, Table, Write};
+
+const READS_AT_ONCE: usize = 16;
 
 /// A type that is kept as a JSON document in one table.
 pub trait Document: Serialize + DeserializeOwned + Send + Sync {
@@ -58,6 +61,19 @@ impl<D: Document> Repository<D> {
     /// Those of the engine; `CORRUPTED` when the stored body is not a `D`.
     pub async fn get(&self, scope: &Scope, key: &str) -> Result<Option<Versioned<D>>> {
         self.records.get(scope, D::TABLE, key).await?.as_ref().map(decode).transpose()
+    }
+
+    /// The documents at `keys`, in their order.
+    ///
+    /// # Errors
+    /// As of [`Repository::get`].
+    pub async fn get_many(
+        &self,
+        scope: &Scope,
+        keys: impl IntoIterator<Item = &str>,
+    ) -> Result<Vec<Option<Versioned<D>>>> {
+        let reads: Vec<_> = keys.into_iter().map(|key| self.get(scope, key)).collect();
+        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
     }
 
     /// Writes one document and returns its version.

@@ -185,7 +185,7 @@ impl Served for Curves {
                 if due.len() >= MOST_DUE
                     && let Some(last) = names.last()
                 {
-                    self.turns.stop(&tenants, at, last.clone());
+                    self.turns.stop_behind(last.clone(), &tenants, at);
                     return Ok(Batch { due, is_more: true });
                 }
             }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, stream};
 use kernel::{Clock, Error, Result, Scope, TenantId};
 use store::{IndexValue, Query, Records, Repository, Selection, Topic};
 
+use super::turns::Turns;
 use super::{Batch, Due, MOST_DUE, Served, State, Written};
 use crate::algorithms::projections::Projection;
 use crate::custom::Kept;
@@ -31,7 +31,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const WHOLE: Duration = Duration::from_secs(600);
 /// Half of what is written at once, so that there is room for what would end soon.
 const PAGE: usize = MOST_DUE / 2;
-const READS_AT_ONCE: usize = 16;
 /// As far as clocks of processes may differ, and a commit may last: as long as a lease does.
 const CLOCKS_DIFFER_MS: i64 = 15_000;
 
@@ -43,8 +42,7 @@ pub(crate) struct Customs {
     kept: Repository<Kept>,
     clock: Arc<dyn Clock>,
     tenants: BTreeMap<TenantId, Known>,
-    /// Grows with each turn: another tenant is the first.
-    turn: usize,
+    turns: Turns,
 }
 
 /// What is known of a tenant.
@@ -98,7 +96,7 @@ impl Customs {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (kept, tenants) = (Repository::new(records), BTreeMap::new());
-        Self { views, rules, kept, clock, tenants, turn: 0 }
+        Self { views, rules, kept, clock, tenants, turns: Turns::default() }
     }
 
     /// Takes in a page of what was written since the last look; by name, what that was. Whether there is more is in
@@ -138,8 +136,7 @@ impl Customs {
 
     /// What is kept at these places, by name.
     async fn read(&self, scope: &Scope, places: &[(String, String)]) -> Result<BTreeMap<String, Kept>> {
-        let reads: Vec<_> = places.iter().map(|(_, place)| self.kept.get(scope, place)).collect();
-        let found: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        let found = self.kept.get_many(scope, places.iter().map(|(_, place)| place.as_str())).await?;
         let names = places.iter().map(|(name, _)| name.clone());
         let found = names.zip(found).filter_map(|(name, found)| Some((name, found?.document)));
         Ok(found.collect())
@@ -209,17 +206,20 @@ impl Served for Customs {
 
     async fn due(&mut self, written: &Written) -> Result<Batch> {
         let mut all = Batch::default();
-        let mut tenants = self.views.tenants();
-        let first = self.turn % tenants.len().max(1);
-        tenants.rotate_left(first);
-        self.turn = self.turn.wrapping_add(1);
-        for tenant in tenants {
+        let tenants = self.turns.of(self.views.tenants());
+        for (at, tenant) in tenants.iter().enumerate() {
             let room = MOST_DUE.saturating_sub(all.due.len());
             if room < PAGE {
+                self.turns.stop(&tenants, at);
                 all.is_more = true;
                 break;
             }
-            let Batch { due, is_more } = self.due_of(&tenant, written, room).await?;
+            let done = self.due_of(tenant, written, room).await;
+            if done.is_err() {
+                // Who cannot be read keeps nobody waiting for ever.
+                self.turns.stop(&tenants, at);
+            }
+            let Batch { due, is_more } = done?;
             all.due.extend(due);
             all.is_more |= is_more;
         }

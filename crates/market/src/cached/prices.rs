@@ -64,7 +64,7 @@ impl Served for Prices {
                 due.push(Due { tenant: tenant.clone(), name, state, value, lives_at_most: None });
             }
             if is_full && let Some(last) = due.last() {
-                self.turns.stop(&tenants, at, last.name.clone());
+                self.turns.stop_behind(last.name.clone(), &tenants, at);
                 return Ok(Batch { due, is_more: true });
             }
             self.turns.finish(tenant);

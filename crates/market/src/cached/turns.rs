@@ -32,11 +32,16 @@ impl Turns {
         self.names.remove(tenant);
     }
 
-    /// The batch is full with this name of one of these tenants.
-    pub(super) fn stop(&mut self, tenants: &[TenantId], at: usize, name: String) {
+    /// The batch is full at one of these tenants.
+    pub(super) fn stop(&mut self, tenants: &[TenantId], at: usize) {
         // Who had all of a batch waits for the others; who had only what they left goes on.
         let first = if at == 0 { 1 % tenants.len() } else { at };
         self.first = Some(tenants[first].clone());
+    }
+
+    /// The batch is full with this name of one of these tenants.
+    pub(super) fn stop_behind(&mut self, name: String, tenants: &[TenantId], at: usize) {
+        self.stop(tenants, at);
         self.names.insert(tenants[at].clone(), name);
     }
 }

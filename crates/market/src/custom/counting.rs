@@ -136,12 +136,13 @@ async fn unchanged<'a>(
     scope: &Scope,
     some: Vec<&'a Versioned<Kept>>,
 ) -> Result<Vec<&'a Versioned<Kept>>> {
-    let mut left = Vec::with_capacity(some.len());
-    for read in some {
-        let now = records.get(scope, Kept::TABLE, &read.document.key()).await?;
-        if now.is_some_and(|now| now.version == read.version) {
-            left.push(read);
-        }
-    }
-    Ok(left)
+    let keys: Vec<String> = some.iter().map(|read| read.document.key()).collect();
+    let kept: Repository<Kept> = Repository::new(Arc::clone(records));
+    let now = kept.get_many(scope, keys.iter().map(String::as_str)).await?;
+    let is_same = |now: Option<Versioned<Kept>>, version| now.is_some_and(|now| now.version == version);
+    Ok(some
+        .into_iter()
+        .zip(now)
+        .filter_map(|(read, now)| is_same(now, read.version).then_some(read))
+        .collect())
 }

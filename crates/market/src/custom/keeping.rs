@@ -5,16 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
 use kernel::{Clock, Result, Scope, codes};
-use store::{Document, Expect, Records, Repository, Tenants, Versioned, Write};
+use store::{Document, Expect, Records, Repository, Tenants, Write};
 
 use super::Kept;
 use super::counting::{Counts, KEYS_AT_ONCE, TRIES};
 use super::sweeping::{Sweeper, TENANTS};
 use crate::settings::Rules;
-
-const READS_AT_ONCE: usize = 16;
 
 /// What was done with values.
 #[derive(Debug, Default)]
@@ -93,9 +90,7 @@ impl Keeping {
     /// The commit that keeps what is newer by what is there now, and what it does.
     async fn writes(&self, scope: &Scope, some: &[(String, Kept)]) -> Result<(Vec<Write>, Done)> {
         let kept: Repository<Kept> = Repository::new(Arc::clone(&self.records));
-        let reads: Vec<_> = some.iter().map(|(key, _)| kept.get(scope, key)).collect();
-        let before: Vec<Option<Versioned<Kept>>> =
-            futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        let before = kept.get_many(scope, some.iter().map(|(key, _)| key.as_str())).await?;
         let (mut writes, mut done, mut counts) = (Vec::new(), Done::default(), Counts::default());
         // Who reads what changed looks back by the time of writing: it is told for each try.
         let changed_ms = self.clock.now().as_millisecond();

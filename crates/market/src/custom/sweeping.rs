@@ -29,6 +29,18 @@ pub(super) struct Swept {
     pub(super) is_any: bool,
 }
 
+/// A page by what is to become of it.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// Of declarations that are no more.
+    former: Vec<Versioned<Kept>>,
+    /// Past their time.
+    ended: Vec<Versioned<Kept>>,
+    /// Noted to end at another time than they do: made when the projection was to say something for less long, or past its time
+    /// in less than a millisecond.
+    moved: Vec<Versioned<Kept>>,
+}
+
 /// Takes away what projections no longer say.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
@@ -48,12 +60,13 @@ impl Sweeper {
         let mut is_failing = false;
         while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
             let Some(done) = stop.run_until_cancelled(self.sweep()).await else { break };
-            let was_failing = std::mem::replace(&mut is_failing, done.is_err());
             match done {
-                Err(error) if !was_failing => {
+                Ok(_) if std::mem::take(&mut is_failing) => {
+                    info!("values of projections past their time go again");
+                }
+                Err(error) if !std::mem::replace(&mut is_failing, true) => {
                     warn!(error = %error.chain(), "values of projections past their time stay for now");
                 }
-                Ok(_) if was_failing => info!("values of projections past their time go again"),
                 _ => {}
             }
         }
@@ -82,21 +95,30 @@ impl Sweeper {
 
     /// Takes away some of what is past its time.
     pub(super) async fn sweep_page(&self, scope: &Scope) -> Result<Swept> {
-        let now = self.clock.now();
-        let to = IndexValue::Integer(now.as_millisecond());
+        let to = IndexValue::Integer(self.clock.now().as_millisecond());
         let range = Selection::Between("ends", IndexValue::Integer(i64::MIN), to);
         let (found, _) = self.kept.list(scope, &Query::new(range, KEYS_AT_ONCE)).await?;
-        let (mut over, mut moved) = (Vec::new(), Vec::new());
+        let Sorted { former, ended, moved } = self.sorted(found);
+        change(&self.records, scope, Change::Write, &moved).await?;
+        let mut removed = 0;
+        for gone in [&former, &ended] {
+            removed += change(&self.records, scope, Change::Remove, gone).await?;
+        }
+        Ok(Swept { removed, is_any: ![former, ended, moved].iter().all(Vec::is_empty) })
+    }
+
+    fn sorted(&self, found: Vec<Versioned<Kept>>) -> Sorted {
+        let (mut sorted, now) = (Sorted::default(), self.clock.now());
         for found in found {
             match found.document.declared(&self.rules) {
-                // Made when the projection was to say something for less long, or past its time in less than a millisecond.
-                Some(declared) if found.document.lives(declared, now) => moved.extend(moves(found, declared)),
-                _ => over.push(found),
+                None => sorted.former.push(found),
+                Some(declared) if found.document.lives(declared, now) => {
+                    sorted.moved.extend(moves(found, declared));
+                }
+                Some(_) => sorted.ended.push(found),
             }
         }
-        change(&self.records, scope, Change::Write, &moved).await?;
-        let removed = change(&self.records, scope, Change::Remove, &over).await?;
-        Ok(Swept { removed, is_any: !over.is_empty() || !moved.is_empty() })
+        sorted
     }
 
     /// Takes away all that is kept for other declarations, and all that is past its time; how many of each. Of the rest it is
@@ -107,19 +129,10 @@ impl Sweeper {
             let mut query = Query::new(Selection::All, KEYS_AT_ONCE);
             loop {
                 let (page, cursor) = self.kept.list(&scope, &query).await?;
-                let (mut former, mut over, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-                for found in page {
-                    match found.document.declared(&self.rules) {
-                        None => former.push(found),
-                        Some(declared) if found.document.lives(declared, self.clock.now()) => {
-                            moved.extend(moves(found, declared));
-                        }
-                        Some(_) => over.push(found),
-                    }
-                }
-                removed += change(&self.records, &scope, Change::Remove, &former).await?;
-                ended += change(&self.records, &scope, Change::Remove, &over).await?;
-                change(&self.records, &scope, Change::Write, &moved).await?;
+                let sorted = self.sorted(page);
+                removed += change(&self.records, &scope, Change::Remove, &sorted.former).await?;
+                ended += change(&self.records, &scope, Change::Remove, &sorted.ended).await?;
+                change(&self.records, &scope, Change::Write, &sorted.moved).await?;
                 query.cursor = cursor;
                 if query.cursor.is_none() {
                     break;

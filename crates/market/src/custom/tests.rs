@@ -330,7 +330,8 @@ fn output(tenant: &str, kept: &Kept) -> Output {
 #[tokio::test]
 async fn keys_have_a_bound_and_what_is_beyond_it_is_a_dead_letter() {
     let desk = desk(OF_MADE);
-    let sink = sink(&desk, 3);
+    let refused = Counter::default();
+    let sink = sink(&desk, 3).counting(refused.clone());
     let outputs: Vec<Output> = ["1", "2", "3", "4", "5"].map(|key| output("a", &made(key, 1))).into();
     for _ in 0..2 {
         sink.deliver(outputs.clone()).await.unwrap();
@@ -338,6 +339,7 @@ async fn keys_have_a_bound_and_what_is_beyond_it_is_a_dead_letter() {
     assert_eq!((keys(&desk, "a").await, counted(&desk, "a").await), (3, 3));
     let letters = desk.events(topics::DEAD_PROJECTION).await;
     assert_eq!(letters.len(), 2, "the same ones when they are delivered again");
+    assert_eq!(refused.get(), 4, "two, twice");
     let letter: Letter = letters[0].data_as().unwrap();
     assert_eq!((letter.code.as_str(), letter.topology.as_str()), (TOO_MANY_KEYS, "custom_ticks"));
     // Those that are there go on, and so do other tenants.

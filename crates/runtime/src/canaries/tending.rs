@@ -32,13 +32,13 @@ impl Runtime {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let done = self.tend_once().await;
-            let was_failing = std::mem::replace(&mut is_failing, done.is_err());
-            match done {
-                Err(error) if !was_failing => {
+            match self.tend_once().await {
+                Ok(()) if std::mem::take(&mut is_failing) => {
+                    info!("canaries of versions are looked after again");
+                }
+                Err(error) if !std::mem::replace(&mut is_failing, true) => {
                     warn!(error = %error.chain(), "canaries of versions are not looked after for now");
                 }
-                Ok(()) if was_failing => info!("canaries of versions are looked after again"),
                 _ => {}
             }
         }

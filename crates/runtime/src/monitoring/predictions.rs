@@ -335,14 +335,10 @@ impl Predictions {
 
     /// Those that no other server removed.
     async fn left(&self, scope: &Scope, old: Vec<Old>) -> Result<Vec<Old>> {
-        let mut left = Vec::with_capacity(old.len());
-        for one in old {
-            let found = self.records.get(scope, Kept::TABLE, &one.key).await?;
-            if found.is_some_and(|found| found.version == one.version) {
-                left.push(one);
-            }
-        }
-        Ok(left)
+        let found = self.kept.get_many(scope, old.iter().map(|one| one.key.as_str())).await?;
+        let versions: Vec<_> = found.into_iter().map(|found| found.map(|found| found.version)).collect();
+        let is_same = |(one, version): (Old, Option<u64>)| (version == Some(one.version)).then_some(one);
+        Ok(old.into_iter().zip(versions).filter_map(is_same).collect())
     }
 }
 
