@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kernel::Permission;
 
-pub(crate) use forecast::{EvaluateCurve, EvaluatePower, TrainCurve, TrainPower};
+pub(crate) use forecast::{EvaluateCurve, EvaluatePower, Registering, TrainCurve, TrainPower};
 pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
 pub(crate) use rollout::{Canary, End, Outcome, Rollout, Service};
 pub(crate) use stream::{
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Print what was done to a registered model
     History(History),
     /// Remove versions without an alias, deleted runs and broken uploads that are old
+    ///
+    /// The newest version of a model stays, and so does the one that a rollback of an alias would go to; `kept` of the answer
+    /// lists what is old enough and stays, with the reason. The models that recommendations are made with are left alone.
     CleanupArtifacts(CleanupArtifacts),
     /// Try other recommendations, or another version of a model, on some of the users, and go back
     #[command(subcommand)]
@@ -115,7 +118,8 @@ pub(crate) enum Command {
     /// Look at who changed what
     #[command(subcommand)]
     Audit(Audit),
-    /// Check the data folder, the models, the settings and the machine; fails where something is wrong
+    /// Check the data folder, the models, champions of registered models too, the settings and the machine; fails where
+    /// something is wrong
     Doctor(Doctor),
     /// Print the settings that are in force, or the schema of the file
     Config(ConfigCommand),
@@ -137,6 +141,7 @@ impl Command {
             Self::History(asked) => &asked.at,
             Self::CleanupArtifacts(asked) => &asked.at,
             Self::Rollout(asked) => asked.at(),
+            Self::Train(Train { of: Some(of), .. }) => return of.registering().at(),
             _ => return None,
         })
     }

@@ -9,6 +9,35 @@ use market::algorithms::forecasting::CurveType;
 use market::algorithms::forecasting::curve::ModelType;
 use market::algorithms::forecasting::power::PowerSettings;
 
+use super::{AtServer, TrainOf};
+
+/// Where a model that was trained is registered.
+#[derive(Debug, Args)]
+pub(crate) struct Registering {
+    /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
+    #[arg(long, value_name = "NAME")]
+    pub register: Option<String>,
+    #[command(flatten)]
+    pub at: AtServer,
+}
+
+impl TrainOf {
+    /// Where it is registered.
+    pub(super) fn registering(&self) -> &Registering {
+        match self {
+            Self::CurveForecaster(asked) => &asked.registering,
+            Self::PowerForecaster(asked) => &asked.registering,
+        }
+    }
+}
+
+impl Registering {
+    /// The server that is asked; none where nothing is registered.
+    pub(super) fn at(&self) -> Option<&AtServer> {
+        (self.register.is_some() || self.at.server.is_some()).then_some(&self.at)
+    }
+}
+
 /// `train curve-forecaster`
 #[derive(Debug, Args)]
 pub(crate) struct TrainCurve {
@@ -57,9 +86,8 @@ pub(crate) struct TrainCurve {
     /// Write what the model learned from to this file, for the watch on its drift; beside the model where missing
     #[arg(long, value_name = "FILE")]
     pub drift_reference: Option<PathBuf>,
-    /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
-    #[arg(long, value_name = "NAME")]
-    pub register: Option<String>,
+    #[command(flatten)]
+    pub registering: Registering,
     /// Write the comparison as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -125,9 +153,8 @@ pub(crate) struct TrainPower {
     /// Write what the model learned from to this file, for the watch on its drift; beside the model where missing
     #[arg(long, value_name = "FILE")]
     pub drift_reference: Option<PathBuf>,
-    /// Also make a version of this registered model of it, with its settings, scores and data; see `watershed promote`
-    #[arg(long, value_name = "NAME")]
-    pub register: Option<String>,
+    #[command(flatten)]
+    pub registering: Registering,
     /// Write the comparison as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! A running server, asked over HTTP by commands about what it has open itself.
 //!
 //! It refuses to ask without a key, and to follow a server that sends it elsewhere. To add a question: a call of
-//! [`Remote::get`] or [`Remote::post`] with the steps of the path behind `/api/v1`.
+//! [`Remote::get`] or [`Remote::post`] with the steps of the path behind `/api/v1`, or of [`Remote::mlflow`].
 
 use std::fmt;
 use std::time::Duration;
@@ -74,21 +74,42 @@ impl Remote {
     /// # Errors
     /// As for [`Remote::get`].
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &Value) -> Result<T> {
-        self.ask(Method::POST, self.url(path)?, Some(body.to_string())).await
+        self.ask(Method::POST, self.url(path)?, Some(body.to_string().into())).await
+    }
+
+    /// Sends JSON to a path behind `/api/2.0/mlflow`.
+    ///
+    /// # Errors
+    /// As for [`Remote::get`].
+    pub(super) async fn mlflow(&self, path: &[&str], body: &Value) -> Result<Value> {
+        self.ask(Method::POST, self.beside(&["2.0", "mlflow"], path)?, Some(body.to_string().into())).await
+    }
+
+    /// Puts a file among the artifacts, by its path there.
+    ///
+    /// # Errors
+    /// As for [`Remote::get`].
+    pub(super) async fn upload(&self, path: &[&str], bytes: Vec<u8>) -> Result<()> {
+        let url = self.beside(&["2.0", "mlflow-artifacts", "artifacts"], path)?;
+        self.ask::<Value>(Method::PUT, url, Some(bytes)).await.map(drop)
     }
 
     fn url(&self, path: &[&str]) -> Result<Url> {
+        self.beside(&["v1"], path)
+    }
+
+    fn beside(&self, api: &[&str], path: &[&str]) -> Result<Url> {
         // These two would be taken for steps up and down.
         if let Some(name) = path.iter().find(|step| matches!(**step, "" | "." | "..")) {
             return Err(Error::new(codes::NOT_FOUND, format!("there is nothing named `{name}`")));
         }
         let mut url = self.address.clone();
         let no_base = |()| Error::internal("an address of HTTP has no path");
-        url.path_segments_mut().map_err(no_base)?.pop_if_empty().extend(["api", "v1"]).extend(path);
+        url.path_segments_mut().map_err(no_base)?.pop_if_empty().push("api").extend(api).extend(path);
         Ok(url)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, url: Url, body: Option<String>) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<T> {
         let mut request = self.client.request(method.clone(), url).header("x-api-key", &self.key);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);

@@ -13,7 +13,7 @@ use super::sections::require;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientSettings {
-    /// The server that `promote`, `rollback`, `history`, `cleanup-artifacts` and `rollout` ask, with `auth.api_key`, in place of
+    /// The server that `promote`, `rollback`, `history`, `cleanup-artifacts`, `rollout` and `train … --register` ask, with `auth.api_key`, in place of
     /// opening the data themselves; `--server` of each names another. `serve` does not look at it.
     pub server: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! Commands that ask a running server, which has the folder: of registered models, and of canaries.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use crate::models::model;
@@ -24,6 +26,10 @@ fn a_folder_that_a_server_has_is_asked_for_at_the_server() {
         ("cleanup-artifacts", "POST /api/v1/artifacts/cleanup"),
         ("rollout status", "GET /api/v1/canaries"),
         ("rollout canary recommend popular", "POST /api/v1/canaries"),
+        (
+            "train curve-forecaster --data-path x.csv --register curve",
+            "POST /api/2.0/mlflow/model-versions/create",
+        ),
     ] {
         let ran = server.home().run(&words(command)).failed_with("is open in another process");
         assert!(ran.stderr.contains("--server URL") && ran.stderr.contains(call), "{}", ran.stderr);
@@ -32,6 +38,53 @@ fn a_folder_that_a_server_has_is_asked_for_at_the_server() {
     for home in [server.home(), &Home::new()] {
         home.run(&of_model).failed_with("tried by the server that answers for it");
     }
+}
+
+#[test]
+fn a_model_that_was_trained_is_registered_by_the_server() {
+    let server = Server::new();
+    let mut table = String::from("date,rate_1,rate_10\n");
+    for day in 1..=28 {
+        for month in 1..=9 {
+            writeln!(
+                table,
+                "2020-{month:02}-{day:02},{},{}",
+                f64::from(day % 5) / 7.0 + 1.0,
+                2.0 + f64::from(month) / 90.0
+            )
+            .unwrap();
+        }
+    }
+    let mut lines: Vec<&str> = table.lines().collect();
+    lines[1..].sort_unstable();
+    server.home().write("curve.csv", lines.join("\n"));
+    let train = "train curve-forecaster --data-path curve.csv --model-type ridge --lookback-days 5";
+    let asks_nothing = format!("{train} --server {}", server.of_all());
+    server.home().run(&words(&asks_nothing)).failed_with("name that with --register");
+    for (name, said) in [("..", "is no name"), ("a/b", "has no `/`")] {
+        ask(&server, &format!("{train} --register {name}")).failed_with(said);
+    }
+    assert!(!server.home().path("curve_forecaster.json").exists(), "nobody waited for a training");
+    for version in 1..=2 {
+        let ran = ask(&server, &format!("{train} --register curve")).succeeded();
+        assert!(ran.stderr.contains(&format!("registered version {version} of curve")), "{}", ran.stderr);
+    }
+    let found = server.read("/api/v1/models/curve/versions");
+    let run = found["versions"][0]["lineage"]["run_id"].as_str().unwrap_or_else(|| panic!("{found}"));
+    let run = server.read(&format!("/api/2.0/mlflow/runs/get?run_id={run}"))["run"].take();
+    assert_eq!(run["info"]["status"], "FINISHED", "{run}");
+    let inputs = &run["inputs"]["dataset_inputs"][0];
+    assert_eq!(
+        (&inputs["dataset"]["name"], &inputs["tags"][0]["value"]),
+        (&json!("curve.csv"), &json!("training"))
+    );
+    let params = run["data"]["params"].as_array().unwrap();
+    assert!(params.contains(&json!({"key": "model_type", "value": "ridge"})), "{run}");
+    assert!(!run["data"]["metrics"].as_array().unwrap().is_empty(), "{run}");
+    // The files are those of the folder.
+    ask(&server, "promote --model curve").succeeded();
+    let answer = server.read("/v2/models/curve");
+    assert_eq!(answer["platform"], "watershed_curve_forecaster", "{answer}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `watershed train curve-forecaster` and `watershed evaluate curve-forecaster`.
 
+use std::ops::Range;
 use std::path::Path;
 
 use kernel::{Error, Result, codes};
 use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, Intervals, walk_forward};
 use market::algorithms::forecasting::{CurveType, ForecastFault, Panel, Report};
 
-use super::registering::{self, Registration};
+use super::registering::{Registration, Registry};
 use super::{reference, refused, tell, tell_in, text, write};
 use crate::cli::{EvaluateCurve, TrainCurve};
 use crate::config::Config;
@@ -24,11 +25,10 @@ struct Trained {
 
 /// Trains, compares, writes the model, and registers it where that is asked for.
 pub(in crate::commands) async fn train(asked: &TrainCurve, config: &Config) -> Result<()> {
-    if let Some(name) = &asked.register {
-        registering::check(name)?;
-    }
-    let trained = make(asked)?;
-    let Some(name) = &asked.register else { return Ok(()) };
+    let prepared = prepare(asked)?;
+    let registry = Registry::find(&asked.registering, config).await?;
+    let trained = make(asked, prepared)?;
+    let Some(registry) = registry else { return Ok(()) };
     let registration = Registration {
         command: "watershed train curve-forecaster",
         params: params(asked),
@@ -40,10 +40,18 @@ pub(in crate::commands) async fn train(asked: &TrainCurve, config: &Config) -> R
             (rollout::drift::document::FILE, trained.drift_reference),
         ],
     };
-    registering::register(config, name, registration).await
+    registry.register(registration).await
 }
 
-fn make(asked: &TrainCurve) -> Result<Trained> {
+/// What is read and found fit before anything is waited for.
+struct Prepared {
+    settings: CurveSettings,
+    panel: Panel,
+    until: usize,
+    test: Range<usize>,
+}
+
+fn prepare(asked: &TrainCurve) -> Result<Prepared> {
     let settings = CurveSettings {
         model_type: asked.model_type,
         lookback_days: asked.lookback_days,
@@ -55,6 +63,9 @@ fn make(asked: &TrainCurve) -> Result<Trained> {
         seed: asked.seed,
     };
     let panel = read(&asked.data_path, asked.curve_type)?;
+    if let Some(told) = panel.told_left_out(asked.curve_type) {
+        terminal::note(told);
+    }
     let rows = panel.dates.len();
     let until = match asked.train_until {
         Some(date) => panel.dates.partition_point(|day| *day <= date),
@@ -67,6 +78,11 @@ fn make(asked: &TrainCurve) -> Result<Trained> {
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_curve(&panel, until, (test.start, &[]), asked.seed);
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
+    Ok(Prepared { settings, panel, until, test })
+}
+
+fn make(asked: &TrainCurve, prepared: Prepared) -> Result<Trained> {
+    let Prepared { settings, panel, until, test } = prepared;
     let forecasts = walk_forward(&panel, test.clone(), &settings, asked.refit_days).map_err(refused)?;
     let intervals = Intervals::learn(&panel, test.start, &settings).map_err(refused)?;
     let half_widths: Vec<_> = test.clone().map(|row| intervals.at(&panel, row)).collect();

@@ -13,7 +13,7 @@ use market::algorithms::forecasting::power::{
 };
 use market::algorithms::forecasting::{COVERAGES, ForecastFault, LEVELS, snapshot_of};
 
-use super::registering::{self, Registration};
+use super::registering::{Registration, Registry};
 use super::{reference, refused, tell, tell_in, text, write};
 use crate::cli::{EvaluatePower, TrainPower};
 use crate::config::Config;
@@ -44,11 +44,10 @@ impl Table {
 
 /// Trains, compares, writes the model, and registers it where that is asked for.
 pub(in crate::commands) async fn train(asked: &TrainPower, config: &Config) -> Result<()> {
-    if let Some(name) = &asked.register {
-        registering::check(name)?;
-    }
-    let trained = make(asked)?;
-    let Some(name) = &asked.register else { return Ok(()) };
+    let prepared = prepare(asked)?;
+    let registry = Registry::find(&asked.registering, config).await?;
+    let trained = make(asked, prepared)?;
+    let Some(registry) = registry else { return Ok(()) };
     let registration = Registration {
         command: "watershed train power-forecaster",
         params: params(asked),
@@ -57,10 +56,18 @@ pub(in crate::commands) async fn train(asked: &TrainPower, config: &Config) -> R
         snapshot: &trained.report.snapshot,
         files: vec![(FILE, trained.model), (rollout::drift::document::FILE, trained.drift_reference)],
     };
-    registering::register(config, name, registration).await
+    registry.register(registration).await
 }
 
-fn make(asked: &TrainPower) -> Result<Trained> {
+/// What is read and found fit before anything is waited for.
+struct Prepared {
+    settings: PowerSettings,
+    table: Table,
+    until: usize,
+    test: Range<usize>,
+}
+
+fn prepare(asked: &TrainPower) -> Result<Prepared> {
     let settings = PowerSettings {
         lear_windows_days: asked.lear_windows_days.clone(),
         kernel_window_days: asked.kernel_window_days,
@@ -81,6 +88,11 @@ fn make(asked: &TrainPower) -> Result<Trained> {
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_power(&table.market, until, (test.start, &[]));
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
+    Ok(Prepared { settings, table, until, test })
+}
+
+fn make(asked: &TrainPower, prepared: Prepared) -> Result<Trained> {
+    let Prepared { settings, table, until, test } = prepared;
     // With a date the model that is written is the one that is compared.
     let compared = fit(&table, test.start, &settings)?;
     let model = if until == test.start { None } else { Some(fit(&table, until, &settings)?) };

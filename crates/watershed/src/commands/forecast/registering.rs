@@ -1,17 +1,17 @@
 //! Putting a forecaster that was trained into the registry: a run with its settings, scores and data, and a version of a
 //! registered model made of its files. It refuses nothing that the registry takes, and promotes nothing.
 
-use std::collections::BTreeMap;
+mod served;
+mod store;
+
 use std::path::Path;
 
 use kernel::{Error, Result, Scope, codes};
-use models::ALREADY_EXISTS;
-use models::registered::NewVersion;
-use models::tracking::{Batch, DEFAULT_EXPERIMENT, DatasetInput, MetricPoint, NewRun, RunChange, RunStatus};
 use registry::ModelRegistry;
 
-use crate::app::Ambient;
+use crate::cli::Registering;
 use crate::commands::models as registered;
+use crate::commands::remote::{Remote, or_ask};
 use crate::config::Config;
 use crate::terminal;
 
@@ -34,69 +34,103 @@ pub(super) struct Registration<'a> {
     pub(super) files: Vec<(&'static str, String)>,
 }
 
-/// Makes a version of the model `name` and says which.
-pub(super) async fn register(config: &Config, name: &str, made: Registration<'_>) -> Result<()> {
-    let (registry, scope) = registered::open(config).await?;
-    let tags = BTreeMap::from([
-        ("mlflow.source.name".to_owned(), made.command.to_owned()),
-        ("watershed.code_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]);
-    let new = NewRun { experiment_id: DEFAULT_EXPERIMENT.to_owned(), tags, ..NewRun::default() };
-    let run = registry.tracking.create_run(&scope, new).await?;
-    let params = made.params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let metrics = made.metrics.into_iter().map(|(key, value)| point(key, value, run.start_ms)).collect();
-    let batch = Batch { params, metrics, ..Batch::default() };
-    registry.tracking.log(&scope, &run.id, &batch).await?;
-    registry.tracking.log_inputs(&scope, &run.id, &[data(made.data, made.snapshot)], &[]).await?;
-    for (file, text) in made.files {
-        let mut upload = registry.files.begin(&run.root(), &format!("{FOLDER}/{file}"), None)?;
-        upload.push(&scope, text.as_bytes()).await?;
-        upload.finish(&scope).await?;
-    }
-    let version = make_version(&registry, &scope, name, &run.id).await?;
-    let end_ms = Some(Ambient::of_system().clock.now().as_millisecond());
-    let ended = RunChange { status: Some(RunStatus::Finished), end_ms, ..RunChange::default() };
-    registry.tracking.update_run(&scope, &run.id, ended).await?;
-    terminal::note(format!(
-        "registered version {version} of {name} (run {}); to serve it: watershed promote --model {name} --version {version}",
-        run.id
-    ));
-    Ok(())
+/// Where the registry is.
+enum Place {
+    /// In the data, which nobody else has open.
+    Store,
+    /// With a server.
+    Server(Remote),
 }
 
-async fn make_version(registry: &ModelRegistry, scope: &Scope, name: &str, run_id: &str) -> Result<u64> {
-    match registry.models.create(scope, name, "", BTreeMap::new()).await {
-        Err(error) if error.code() != ALREADY_EXISTS => return Err(error),
-        _ => {}
-    }
-    let source = format!("runs:/{run_id}/{FOLDER}");
-    let new =
-        NewVersion { model: name.to_owned(), source, run_id: run_id.to_owned(), ..NewVersion::default() };
-    Ok(registry.models.create_version(scope, new).await?.version)
+/// The registry, and the name of the model that gets a version.
+pub(super) struct Registry<'a> {
+    config: &'a Config,
+    place: Place,
+    name: &'a str,
 }
 
-fn point(key: &str, value: f64, timestamp_ms: i64) -> MetricPoint {
-    MetricPoint { key: key.to_owned(), value, timestamp_ms, step: 0, model_id: None, dataset: None }
+/// What became of it.
+struct Made {
+    version: u64,
+    run_id: String,
 }
 
-fn data(path: &Path, snapshot: &str) -> DatasetInput {
-    let name = path.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());
-    DatasetInput {
-        name: name.into_owned(),
-        digest: snapshot.chars().take(16).collect(),
-        source_type: "local".to_owned(),
-        source: path.display().to_string(),
-        schema: None,
-        profile: None,
-        tags: BTreeMap::from([("mlflow.data.context".to_owned(), "training".to_owned())]),
+impl<'a> Registry<'a> {
+    /// Finds the model, or makes it, before hours are spent on training; none where nothing is registered. The data are not kept
+    /// open meanwhile.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for what is no name, or a server without one; those of the engines and of the server.
+    pub(super) async fn find(asked: &'a Registering, config: &'a Config) -> Result<Option<Self>> {
+        let refused =
+            |field, message: &str| Err(Error::new(codes::VALIDATION_ERROR, message).with_field(field));
+        let Some(name) = asked.register.as_deref() else {
+            return match asked.at.server {
+                Some(_) => refused("--server", "is asked to register the model: name that with --register"),
+                None => Ok(None),
+            };
+        };
+        if matches!(name.trim(), "" | "." | "..") {
+            return refused("--register", "is no name of a registered model");
+        }
+        let place = if let Some(server) = Remote::of(config)? {
+            served::find_or_make(&server, name).await?;
+            Place::Server(server)
+        } else {
+            let (registry, scope) = open(config).await?;
+            store::find_or_make(&registry, &scope, name).await?;
+            Place::Store
+        };
+        Ok(Some(Self { config, place, name }))
+    }
+
+    /// Makes a version of the model and says which.
+    pub(super) async fn register(self, mut made: Registration<'_>) -> Result<()> {
+        let name = self.name;
+        // The registry keeps no others.
+        made.metrics.retain(|(_, value)| value.is_finite());
+        let Made { version, run_id } = match self.place {
+            Place::Store => {
+                let (registry, scope) = open(self.config).await?;
+                store::register(&registry, &scope, name, made).await?
+            }
+            Place::Server(server) => served::register(&server, name, made).await?,
+        };
+        terminal::note(format!(
+            "registered version {version} of {name} (run {run_id}); to serve it: watershed promote --model {name} --version \
+             {version}"
+        ));
+        Ok(())
     }
 }
 
-/// Refuses a name before hours are spent on training.
-pub(super) fn check(name: &str) -> Result<()> {
-    if name.trim().is_empty() {
-        let message = "is empty; give the name of the registered model";
-        return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("--register"));
+async fn open(config: &Config) -> Result<(ModelRegistry, Scope)> {
+    let opened = registered::open(config).await;
+    opened.map_err(|error| or_ask(error, "POST /api/2.0/mlflow/model-versions/create"))
+}
+
+/// The tags of its run.
+fn tags(made: &Registration<'_>) -> [(&'static str, &'static str); 2] {
+    [("mlflow.source.name", made.command), ("watershed.code_version", env!("CARGO_PKG_VERSION"))]
+}
+
+/// The table that it learned from.
+struct Data {
+    name: String,
+    digest: String,
+    source: String,
+}
+
+impl Data {
+    const SOURCE_TYPE: &str = "local";
+    const CONTEXT: (&str, &str) = ("mlflow.data.context", "training");
+
+    fn of(made: &Registration<'_>) -> Self {
+        let name = made.data.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy());
+        Self {
+            name: name.into_owned(),
+            digest: made.snapshot.chars().take(16).collect(),
+            source: made.data.display().to_string(),
+        }
     }
-    Ok(())
 }
