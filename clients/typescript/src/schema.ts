@@ -15,7 +15,8 @@ export interface paths {
         put?: never;
         /**
          * Remove versions without an alias and deleted runs that are old, and uploads that broke off.
-         * @description Never what an alias points at, the newest version of a model, or the one that a rollback would go to. Where it takes longer
+         * @description Never what an alias points at, the newest version of a model, or the one that a rollback would go to: `kept` names those
+         *     that are old enough. Where it takes longer
          *     than a request may, it goes on: ask again to see what is left.
          */
         post: operations["clean_up_artifacts"];
@@ -2151,6 +2152,8 @@ export interface components {
         ArtifactsCleanedUp: {
             /** @description Whether nothing was removed. */
             dry_run: boolean;
+            /** @description Versions that are as old, and stay: what an alias points at, the newest of each model, and where a rollback would go to. */
+            kept: components["schemas"]["KeptModelVersion"][];
             /** @description Runs that were deleted before, with their metrics and artifacts. */
             runs: string[];
             uploads: components["schemas"]["RemovedUploads"];
@@ -2322,7 +2325,7 @@ export interface components {
             control: components["schemas"]["CanaryShare"];
             /**
              * Format: double
-             * @description Where the candidate's share less the control's lies.
+             * @description Where the candidate's share less the control's lies. It has 0 where the arms do not differ, and only there.
              */
             difference_lower: number;
             /**
@@ -2399,7 +2402,8 @@ export interface components {
             control_share: number;
             /**
              * Format: double
-             * @description Where the candidate's share less the control's lies, at every look.
+             * @description Where the candidate's share less the control's lies, at every look: above the tolerance where the gate is closed, and
+             *     only there.
              */
             difference_lower: number;
             /**
@@ -2994,7 +2998,7 @@ export interface components {
         };
         /** @description An input. */
         InferenceInput: {
-            /** @description The values in row-major order, flat or in lists of lists. */
+            /** @description The values in row-major order, flat or in lists of lists; null for no value, where the model takes that. */
             data?: unknown[] | null;
             /** @enum {string} */
             datatype: "BOOL" | "UINT8" | "UINT16" | "UINT32" | "UINT64" | "INT8" | "INT16" | "INT32" | "INT64" | "FP32" | "FP64" | "BYTES";
@@ -3331,6 +3335,14 @@ export interface components {
             judged: components["schemas"]["JudgedItem"][];
             /** @description 1 to 4,096 bytes. */
             query: string;
+        };
+        /** @description A version that is old enough to be removed, and stays. */
+        KeptModelVersion: {
+            model: string;
+            /** @description An alias points at it, a rollback would go to it, or it is the newest of its model. */
+            reason: string;
+            /** Format: int64 */
+            version: number;
         };
         /** @description A key, without its secret. */
         Key: {
@@ -3822,8 +3834,18 @@ export interface components {
             reference_features: number;
             /** @description Distinct rows below which nothing is compared. */
             rows_min: number;
+            /**
+             * @description Distinct rows that the next comparison has so far, 256 at most: of the window that goes on, and of those before it that had
+             *     too few. What servers saw since they last wrote it, within `runtime.monitoring.flush_secs`, is not among them.
+             */
+            rows_seen: number;
             /** Format: int64 */
             version: number;
+            /**
+             * Format: date-time
+             * @description When the window that goes on ends. It is compared within three `runtime.monitoring.flush_secs` after.
+             */
+            window_ends: string;
             /**
              * Format: int64
              * @description Seconds of a window.
@@ -4511,7 +4533,7 @@ export interface components {
         PredictRequest: {
             /** @description Experiments are not answered here. */
             experiment_id?: string | null;
-            /** @description A value for each input of the model, by its name. */
+            /** @description A value for each input of the model, by its name. Null, or none, is no value, where the model takes that. */
             inputs: {
                 [key: string]: unknown;
             }[];
@@ -4966,8 +4988,13 @@ export interface components {
             /** @description What may be found. */
             filters?: components["schemas"]["SearchFilters"];
             fusion?: components["schemas"]["SearchFusion"] | null;
-            /** @description Whether to show a piece of each text with what was found marked by `<em>`; the rest of it is escaped for HTML. */
+            /**
+             * @description Whether to show a piece of each text, or all of a short one, with what was found marked by `<em>`; the rest of it is
+             *     escaped for HTML.
+             */
             highlight?: boolean;
+            /** @description Whether results have their text; true where missing. */
+            include_text?: boolean;
             /** @description Results at most, 1 to 100. */
             limit?: number;
             /** @description In the words of who looks, 1 to 4,096 bytes. */
@@ -5025,7 +5052,8 @@ export interface components {
              */
             score: number;
             tags: string[];
-            text: string;
+            /** @description Missing where `include_text` is false. */
+            text?: string | null;
         };
         /** @description What an index holds. */
         SearchStats: {

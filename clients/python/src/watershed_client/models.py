@@ -85,6 +85,9 @@ class ArtifactsCleanedUp(TypedDict):
 
     dry_run: bool
     """Whether nothing was removed."""
+    kept: list[KeptModelVersion]
+    """Versions that are as old, and stay: what an alias points at, the newest of each model, and where a rollback would
+    go to."""
     runs: list[str]
     """Runs that were deleted before, with their metrics and artifacts."""
     uploads: RemovedUploads
@@ -253,7 +256,7 @@ class CanaryComparison(TypedDict):
     candidate: CanaryShare
     control: CanaryShare
     difference_lower: float
-    """Where the candidate's share less the control's lies."""
+    """Where the candidate's share less the control's lies. It has 0 where the arms do not differ, and only there."""
     difference_upper: float
     """Its upper end. Below 0 the candidate is better."""
     differs: bool
@@ -299,7 +302,8 @@ class CanaryGate(TypedDict):
     control_share: float
     """The share of them that failed, was slow, or was lost."""
     difference_lower: float
-    """Where the candidate's share less the control's lies, at every look."""
+    """Where the candidate's share less the control's lies, at every look: above the tolerance where the gate is closed,
+    and only there."""
     difference_upper: float
     """Its upper end."""
     gate: str
@@ -787,7 +791,7 @@ class InferenceInput(TypedDict):
     """An input."""
 
     data: NotRequired[list[Any] | None]
-    """The values in row-major order, flat or in lists of lists."""
+    """The values in row-major order, flat or in lists of lists; null for no value, where the model takes that."""
     datatype: Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64", "BYTES"]
     name: str
     """As in the model's metadata."""
@@ -1042,6 +1046,15 @@ class JudgedSearch(TypedDict):
     """1,000 at most."""
     query: str
     """1 to 4,096 bytes."""
+
+
+class KeptModelVersion(TypedDict):
+    """A version that is old enough to be removed, and stays."""
+
+    model: str
+    reason: str
+    """An alias points at it, a rollback would go to it, or it is the newest of its model."""
+    version: int
 
 
 class Key(TypedDict):
@@ -1434,7 +1447,13 @@ class ModelDrift(TypedDict):
     """Features of its reference; none where it is not watched."""
     rows_min: int
     """Distinct rows below which nothing is compared."""
+    rows_seen: int
+    """Distinct rows that the next comparison has so far, 256 at most: of the window that goes on, and of those before
+    it that had too few. What servers saw since they last wrote it, within `runtime.monitoring.flush_secs`, is not among
+    them."""
     version: int
+    window_ends: str
+    """When the window that goes on ends. It is compared within three `runtime.monitoring.flush_secs` after."""
     window_secs: int
     """Seconds of a window."""
 
@@ -1824,7 +1843,7 @@ class PredictRequest(TypedDict):
     experiment_id: NotRequired[str | None]
     """Experiments are not answered here."""
     inputs: list[dict[str, Any]]
-    """A value for each input of the model, by its name."""
+    """A value for each input of the model, by its name. Null, or none, is no value, where the model takes that."""
     keep: NotRequired[bool]
     """Whether the prediction is kept, so that its truth may be told later; needs `write`."""
     model_name: NotRequired[str | None]
@@ -2140,7 +2159,10 @@ class SearchRequest(TypedDict):
     """What may be found."""
     fusion: NotRequired[SearchFusion | None]
     highlight: NotRequired[bool]
-    """Whether to show a piece of each text with what was found marked by `<em>`; the rest of it is escaped for HTML."""
+    """Whether to show a piece of each text, or all of a short one, with what was found marked by `<em>`; the rest of it
+    is escaped for HTML."""
+    include_text: NotRequired[bool]
+    """Whether results have their text; true where missing."""
     limit: NotRequired[int]
     """Results at most, 1 to 100."""
     query: str
@@ -2188,7 +2210,8 @@ class SearchResult(TypedDict):
     score: float
     """Higher is better."""
     tags: list[str]
-    text: str
+    text: NotRequired[str | None]
+    """Missing where `include_text` is false."""
 
 
 class SearchStats(TypedDict):
