@@ -214,14 +214,21 @@ impl Served for Customs {
                 all.is_more = true;
                 break;
             }
-            let done = self.due_of(tenant, written, room).await;
-            if done.is_err() {
-                // Who cannot be read keeps nobody waiting for ever.
-                self.turns.stop(&tenants, at);
+            match self.due_of(tenant, written, room).await {
+                Ok(Batch { due, is_more }) => {
+                    all.due.extend(due);
+                    all.is_more |= is_more;
+                }
+                // Who cannot be read is first in the next batch, fails it, and is the last of the one behind.
+                Err(error) => {
+                    self.turns.stop(&tenants, at);
+                    if all.due.is_empty() {
+                        return Err(error);
+                    }
+                    all.is_more = true;
+                    break;
+                }
             }
-            let Batch { due, is_more } = done?;
-            all.due.extend(due);
-            all.is_more |= is_more;
         }
         Ok(all)
     }
