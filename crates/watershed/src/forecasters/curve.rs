@@ -6,7 +6,7 @@ use std::fmt::Write;
 use jiff::civil::Date;
 use kernel::{Error, Result, codes};
 use market::algorithms::forecasting::curve::CurveForecaster;
-use market::algorithms::forecasting::{COVERAGES, LEVELS, Panel};
+use market::algorithms::forecasting::{COVERAGES, CurveType, LEVELS, Panel};
 use runtime::model::{Engine, Model, Package, Signature, unusable};
 use runtime::tensor::{DataType, Tensor, Values};
 
@@ -128,7 +128,8 @@ impl Model for Served {
 
     fn filled(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
         // A rate of zero may stand for none.
-        let lacks = |value: &f64| value.is_nan() || *value == 0.0;
+        let is_yield = self.forecaster.curve_type == CurveType::Yield;
+        let lacks = |value: &f64| value.is_nan() || (is_yield && *value == 0.0);
         let is_whole =
             |tensor: &Tensor| !matches!(&tensor.values, Values::Fp64(values) if values.iter().any(lacks));
         if inputs.iter().all(is_whole) {
@@ -182,7 +183,6 @@ impl Model for Served {
 mod tests {
     use std::collections::BTreeMap;
 
-    use market::algorithms::forecasting::CurveType;
     use market::algorithms::forecasting::curve::{CurveSettings, ModelType};
 
     use super::*;

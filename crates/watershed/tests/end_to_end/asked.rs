@@ -19,6 +19,8 @@ fn ask(server: &Server, command: &str) -> Ran {
 #[test]
 fn a_folder_that_a_server_has_is_asked_for_at_the_server() {
     let server = Server::new();
+    let days: String = (1..=9).map(|day| format!("\n2020-01-0{day},1.{day}")).collect();
+    server.home().write("x.csv", format!("date,rate_1{days}"));
     for (command, call) in [
         ("promote --model curve", "POST /api/v1/models/curve/promote"),
         ("rollback --model curve", "POST /api/v1/models/curve/rollback"),

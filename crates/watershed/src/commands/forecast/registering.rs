@@ -89,6 +89,7 @@ impl<'a> Registry<'a> {
         let name = self.name;
         // The registry keeps no others.
         made.metrics.retain(|(_, value)| value.is_finite());
+        let is_asked = matches!(self.place, Place::Server(_));
         let Made { version, run_id } = match self.place {
             Place::Store => {
                 let (registry, scope) = open(self.config).await?;
@@ -96,9 +97,10 @@ impl<'a> Registry<'a> {
             }
             Place::Server(server) => served::register(&server, name, made).await?,
         };
+        let at = if is_asked { " --server URL" } else { "" };
         terminal::note(format!(
             "registered version {version} of {name} (run {run_id}); to serve it: watershed promote --model {name} --version \
-             {version}"
+             {version}{at}"
         ));
         Ok(())
     }
