@@ -12,11 +12,23 @@ fn finite(text: &str) -> &'static str {
 
 impl ForecastFault {
     /// The line of a text where a record begins. The reader tells where the one before ended, and skips empty lines.
-    pub(super) fn line(text: &str, record: &csv::StringRecord) -> usize {
-        let ended = record.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+    pub(super) fn line(text: &str, record: Option<&csv::Position>) -> usize {
+        let ended = record.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
         let rest = text.get(ended..).unwrap_or_default();
         let begun = text.len() - rest.trim_start_matches(['\n', '\r']).len();
         text[..begun].matches('\n').count() + 1
+    }
+
+    /// Of a record that cannot be read.
+    pub(super) fn unread(text: &str, cause: &csv::Error) -> Self {
+        let message = match cause.kind() {
+            csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+                let line = Self::line(text, pos.as_ref());
+                format!("line {line}: there are {len} fields, and {expected_len} in the head")
+            }
+            _ => cause.to_string(),
+        };
+        Self::Format(message)
     }
 
     /// Reads a field of a file.

@@ -5,6 +5,7 @@
 //! names of the operators' guide (`vix`, `fed_funds`, …) are features. An empty field was not quoted; a field that is
 //! not a number is refused. A Treasury rate of 0.0 is a rate where its longer neighbour is low too, else not issued.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -158,8 +159,8 @@ impl Panel {
             snapshot: snapshot_of(text),
         };
         for record in reader.records() {
-            let record = record.map_err(|cause| ForecastFault::Format(cause.to_string()))?;
-            let line = || ForecastFault::line(text, &record);
+            let record = record.map_err(|cause| ForecastFault::unread(text, &cause))?;
+            let line = || ForecastFault::line(text, record.position());
             let day = day(&record[*date])
                 .filter(|day| panel.dates.last().is_none_or(|last| last < day))
                 .ok_or_else(|| {
@@ -172,8 +173,30 @@ impl Panel {
             panel.values.push(fields(&record, &head, &targets, &line)?);
             panel.extras.push(fields(&record, &head, &features, &line)?);
         }
+        panel.check_columns()?;
         panel.settle(curve_type == CurveType::Yield);
         Ok(panel)
+    }
+
+    /// Refuses a name that stands twice, for which of both is asked is not known, and a column that would be made up.
+    fn check_columns(&self) -> Result<(), ForecastFault> {
+        let refused = |name: &str, what: &str| {
+            Err(ForecastFault::Format(format!("the column `{}` {what}", name.escape_debug())))
+        };
+        let mut seen = BTreeSet::new();
+        for name in self.targets.iter().chain(&self.features) {
+            if !seen.insert(name) {
+                return refused(name, "stands twice; leave one out");
+            }
+        }
+        for (names, rows) in [(&self.targets, &self.values), (&self.features, &self.extras)] {
+            for (at, name) in names.iter().enumerate() {
+                if !rows.is_empty() && rows.iter().all(|row| row[at].is_nan()) {
+                    return refused(name, "has no value on any day; leave it out");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first day that is not before a date.
@@ -311,6 +334,25 @@ mod tests {
         check("BC_1MONTH,BC_2YEAR,rate_3,time", &["BC_1MONTH"]);
         check("Id,VIX,BC_30YEAR,BC_30YEARDISPLAY,date", &["Id", "BC_30YEARDISPLAY"]);
         check("rate_1,rate_2,date", &[]);
+    }
+
+    #[test]
+    fn columns_that_cannot_be_meant_are_refused() {
+        let check = |text: &str, expected: &str| {
+            let fault = Panel::parse(text, CurveType::Yield).unwrap_err().to_string();
+            assert!(fault.starts_with(expected), "{fault}");
+        };
+        check("date,rate_2,rate_2\n2020-01-01,1,2\n", "the column `rate_2` stands twice");
+        check(
+            "date,rate_2,rate_10\n2020-01-01,,2\n2020-01-02,,3\n",
+            "the column `rate_2` has no value on any day",
+        );
+        check("date,rate_2,vix\n2020-01-01,1,\n", "the column `vix` has no value on any day");
+        check(
+            "date,rate_2\r\n2020-01-01,1\r\n2020-01-02\r\n",
+            "line 3: there are 1 fields, and 2 in the head",
+        );
+        assert!(Panel::parse("date,rate_2,rate_10\n", CurveType::Yield).is_ok(), "no day lacks nothing");
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl PowerMarket {
         let mut columns: [Vec<f64>; 3] = std::array::from_fn(|_| Vec::new());
         let mut first_day = None;
         for (index, record) in reader.records().enumerate() {
-            let record = record.map_err(|cause| ForecastFault::Format(cause.to_string()))?;
-            let line = || ForecastFault::line(text, &record);
+            let record = record.map_err(|cause| ForecastFault::unread(text, &cause))?;
+            let line = || ForecastFault::line(text, record.position());
             let wrong = |what: &str| ForecastFault::Format(format!("line {}: {what}", line()));
             let time: DateTime = record
                 .get(0)
