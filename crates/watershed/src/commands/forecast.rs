@@ -45,6 +45,18 @@ fn tell_in(
     tell(report, draw, Some(&file("json")), plots.then(|| file("svg")).as_deref())
 }
 
+/// Refuses one file for two things, of which one would be lost.
+fn check_files(files: &[(&'static str, Option<&Path>)]) -> Result<()> {
+    for (number, (flag, path)) in files.iter().enumerate() {
+        let same = files[..number].iter().find(|(_, other)| path.is_some() && other == path);
+        if let Some((other, _)) = same {
+            let message = format!("is the file of {other} too; name another");
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field(*flag));
+        }
+    }
+    Ok(())
+}
+
 fn text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|cause| {
         Error::new(codes::VALIDATION_ERROR, format!("{} cannot be read: {cause}", path.display()))

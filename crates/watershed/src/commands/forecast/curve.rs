@@ -8,7 +8,7 @@ use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, Int
 use market::algorithms::forecasting::{CurveType, ForecastFault, Panel, Report};
 
 use super::registering::{Registration, Registry};
-use super::{reference, refused, tell, tell_in, text, write};
+use super::{check_files, reference, refused, tell, tell_in, text, write};
 use crate::cli::{EvaluateCurve, TrainCurve};
 use crate::config::Config;
 use crate::{forecasters, terminal};
@@ -78,6 +78,13 @@ fn prepare(asked: &TrainCurve) -> Result<Prepared> {
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_curve(&panel, until, (test.start, &[]), asked.seed);
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
+    check_files(&[
+        ("--data-path", Some(&asked.data_path)),
+        ("--output", Some(&asked.output)),
+        ("--drift-reference", asked.drift_reference.as_deref()),
+        ("--json", asked.json.as_deref()),
+        ("--plot", asked.plot.as_deref()),
+    ])?;
     Ok(Prepared { settings, panel, until, test })
 }
 

@@ -14,7 +14,7 @@ use market::algorithms::forecasting::power::{
 use market::algorithms::forecasting::{COVERAGES, ForecastFault, LEVELS, snapshot_of};
 
 use super::registering::{Registration, Registry};
-use super::{reference, refused, tell, tell_in, text, write};
+use super::{check_files, reference, refused, tell, tell_in, text, write};
 use crate::cli::{EvaluatePower, TrainPower};
 use crate::config::Config;
 use crate::forecasters::power::{FILE, PRICE};
@@ -88,6 +88,13 @@ fn prepare(asked: &TrainPower) -> Result<Prepared> {
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_power(&table.market, until, (test.start, &[]));
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
+    check_files(&[
+        ("--data-path", Some(&asked.data_path)),
+        ("--output", Some(&asked.output)),
+        ("--drift-reference", asked.drift_reference.as_deref()),
+        ("--json", asked.json.as_deref()),
+        ("--plot", asked.plot.as_deref()),
+    ])?;
     Ok(Prepared { settings, table, until, test })
 }
 
