@@ -4,6 +4,7 @@
 //! with blanks, null or a field that is left out is one. Rows are put into one request in their order. Experiments are not answered here: a request that names one is refused.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,8 +12,9 @@ use edge::extract::Object;
 use edge::{ApiResult, Body, Caller};
 use kernel::{Error, Result, codes};
 use rollout::canary::Arm;
+use serde::de::{self, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -30,11 +32,32 @@ pub(super) fn routes() -> OpenApiRouter<Runtime> {
 }
 
 /// A version, as a number or a word.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(super) enum Version {
     Number(u64),
     Word(String),
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Version;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a whole number or a name")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> std::result::Result<Version, E> {
+                Ok(Version::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> std::result::Result<Version, E> {
+                Ok(Version::Word(word.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl Version {
