@@ -360,8 +360,12 @@ fn a_curve_forecaster_is_trained_compared_and_scored_again_from_its_file() {
     }
     let wrong = [&train[..], &["ridge", "--alpha", "0"]].concat();
     home.run(&wrong).failed_with("alpha must be above 0");
+    let same = [&train[..], &["ridge", "--output", "same.json", "--drift-reference", "same.json"]].concat();
+    home.run(&same).failed_with("--drift-reference: is the file of --output too");
+    assert!(!home.path("same.json").exists());
     home.write("bad.csv", curve(300).replace("1.0", "NaN"));
-    home.run(&["train", "curve-forecaster", "--data-path", "bad.csv"]).failed_with("is not a finite number");
+    home.run(&["train", "curve-forecaster", "--data-path", "bad.csv"])
+        .failed_with("in rate_1 is not a number");
     home.write("curve_forecaster.json", "{}");
     let evaluate = ["evaluate", "curve-forecaster", "--model-path", "curve_forecaster.json"];
     home.run(&[&evaluate[..], &["--test-data-path", "curve.csv"]].concat())
