@@ -76,6 +76,25 @@ impl<D: Document> Repository<D> {
         stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
     }
 
+    /// Those of some that were read, each told as its key and version, that nobody wrote or removed since.
+    ///
+    /// # Errors
+    /// As of [`Repository::get`].
+    pub async fn unchanged<T>(
+        &self,
+        scope: &Scope,
+        mut read: Vec<T>,
+        place: impl Fn(&T) -> (String, u64),
+    ) -> Result<Vec<T>> {
+        let places: Vec<(String, u64)> = read.iter().map(place).collect();
+        let now = self.get_many(scope, places.iter().map(|(key, _)| key.as_str())).await?;
+        let mut versions = places.iter().map(|(_, version)| *version).zip(now);
+        read.retain(|_| {
+            versions.next().is_some_and(|(version, now)| now.is_some_and(|now| now.version == version))
+        });
+        Ok(read)
+    }
+
     /// Writes one document and returns its version.
     ///
     /// # Errors

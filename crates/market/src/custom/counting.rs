@@ -83,6 +83,7 @@ pub(super) async fn change(
     change: Change,
     found: &[Versioned<Kept>],
 ) -> Result<u64> {
+    let kept: Repository<Kept> = Repository::new(Arc::clone(records));
     let mut changed = 0;
     for some in found.chunks(KEYS_AT_ONCE) {
         let mut some: Vec<&Versioned<Kept>> = some.iter().collect();
@@ -97,7 +98,7 @@ pub(super) async fn change(
                     break;
                 }
                 Err(error) if error.code() == codes::CONFLICT => {
-                    some = unchanged(records, scope, some).await?;
+                    some = kept.unchanged(scope, some, |read| (read.document.key(), read.version)).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -128,21 +129,4 @@ async fn writes(
     }
     counts.write(&mut writes)?;
     Ok(writes)
-}
-
-/// Those that nobody wrote since they were read.
-async fn unchanged<'a>(
-    records: &Arc<dyn Records>,
-    scope: &Scope,
-    some: Vec<&'a Versioned<Kept>>,
-) -> Result<Vec<&'a Versioned<Kept>>> {
-    let keys: Vec<String> = some.iter().map(|read| read.document.key()).collect();
-    let kept: Repository<Kept> = Repository::new(Arc::clone(records));
-    let now = kept.get_many(scope, keys.iter().map(String::as_str)).await?;
-    let is_same = |now: Option<Versioned<Kept>>, version| now.is_some_and(|now| now.version == version);
-    Ok(some
-        .into_iter()
-        .zip(now)
-        .filter_map(|(read, now)| is_same(now, read.version).then_some(read))
-        .collect())
 }

@@ -98,13 +98,11 @@ impl Sweeper {
         let to = IndexValue::Integer(self.clock.now().as_millisecond());
         let range = Selection::Between("ends", IndexValue::Integer(i64::MIN), to);
         let (found, _) = self.kept.list(scope, &Query::new(range, KEYS_AT_ONCE)).await?;
-        let Sorted { former, ended, moved } = self.sorted(found);
+        let Sorted { former, mut ended, moved } = self.sorted(found);
+        ended.extend(former);
         change(&self.records, scope, Change::Write, &moved).await?;
-        let mut removed = 0;
-        for gone in [&former, &ended] {
-            removed += change(&self.records, scope, Change::Remove, gone).await?;
-        }
-        Ok(Swept { removed, is_any: ![former, ended, moved].iter().all(Vec::is_empty) })
+        let removed = change(&self.records, scope, Change::Remove, &ended).await?;
+        Ok(Swept { removed, is_any: !(ended.is_empty() && moved.is_empty()) })
     }
 
     fn sorted(&self, found: Vec<Versioned<Kept>>) -> Sorted {

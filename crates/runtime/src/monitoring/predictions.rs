@@ -326,19 +326,14 @@ impl Predictions {
             writes.push(Repository::write(&count, expect)?);
             match self.records.commit(scope, writes).await {
                 Ok(_) => return Ok(old.len()),
-                Err(error) if error.code() == codes::CONFLICT => old = self.left(scope, old).await?,
+                // Another server may have removed some.
+                Err(error) if error.code() == codes::CONFLICT => {
+                    old = self.kept.unchanged(scope, old, |one| (one.key.clone(), one.version)).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(0)
-    }
-
-    /// Those that no other server removed.
-    async fn left(&self, scope: &Scope, old: Vec<Old>) -> Result<Vec<Old>> {
-        let found = self.kept.get_many(scope, old.iter().map(|one| one.key.as_str())).await?;
-        let versions: Vec<_> = found.into_iter().map(|found| found.map(|found| found.version)).collect();
-        let is_same = |(one, version): (Old, Option<u64>)| (version == Some(one.version)).then_some(one);
-        Ok(old.into_iter().zip(versions).filter_map(is_same).collect())
     }
 }
 
