@@ -36,15 +36,18 @@ impl Fault {
 /// # Errors
 /// The first fault.
 pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
-    serde_json::from_str(text).map_err(|cause| {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-            Err(fault) => fault.path().to_string(),
-            Ok(_) => ".".to_owned(),
-        };
-        let message = cause.to_string();
-        Fault { field: field(&path, &message), message: in_words(&message), is_data: cause.is_data() }
-    })
+    serde_json::from_str(text).map_err(|cause| fault::<T>(text, &cause))
+}
+
+/// What is wrong, with the field, which reading with its path finds.
+fn fault<'a, T: Deserialize<'a>>(text: &'a str, cause: &serde_json::Error) -> Fault {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(fault) => fault.path().to_string(),
+        Ok(_) => ".".to_owned(),
+    };
+    let message = cause.to_string();
+    Fault { field: field(&path, &message), message: in_words(&message), is_data: cause.is_data() }
 }
 
 /// As [`read`], and takes `30.0` for a whole number, as JSON Schema does and some clients write it: up to 100 times, fewer in a
@@ -53,17 +56,19 @@ pub fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
 /// # Errors
 /// The first fault that is not of this kind.
 pub fn read_lenient<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let mut left = WHOLE_MAX.min(WHOLE_BYTES_MAX / text.len().max(1)).max(1);
     let mut text = Cow::Borrowed(text);
-    for _ in 0..WHOLE_MAX.min(WHOLE_BYTES_MAX / text.len().max(1)).max(1) {
-        match serde_json::from_str(&text) {
+    loop {
+        let cause = match serde_json::from_str(&text) {
             Ok(value) => return Ok(value),
-            Err(cause) => match whole_at(&text, &cause) {
-                Some(mended) => text = Cow::Owned(mended),
-                None => break,
-            },
-        }
+            Err(cause) => cause,
+        };
+        let Some(mended) = whole_at(&text, &cause).filter(|_| left > 0) else {
+            return Err(fault::<T>(&text, &cause));
+        };
+        text = Cow::Owned(mended);
+        left -= 1;
     }
-    read(&text)
 }
 
 /// The text with a whole number where the one is that a fault is of. Blanks stand for what is left out, so that the places of

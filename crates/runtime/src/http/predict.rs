@@ -1,7 +1,8 @@
 //! `POST /api/v1/predict`: rows in, rows out, as the clients of the operators' guide ask.
 //!
-//! A row is an object with a value for each input of the model: a number, a text, or lists of them. Where the model takes histories
-//! with blanks, null or a field that is left out is one. Rows are put into one request in their order. Experiments are not answered here: a request that names one is refused.
+//! A row is an object with a value for each input of the model: a number, a text, or lists of them. Where the model takes
+//! histories with blanks, null or a field that is left out is one. Rows are put into one request in their order. Experiments are
+//! not answered here: a request that names one is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
