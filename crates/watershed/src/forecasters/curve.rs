@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_was_not_quoted_is_filled_as_it_is_offline() {
-        // A yield by its neighbours, any other by the day before. Blanks by row from 0 and column.
+        // By the day before; a yield moves with its neighbours. Blanks by row from 0 and column.
         let check = |curve_type: CurveType, [first, second]: [&str; 2], blanks: &[(usize, usize)]| {
             let whole = table().replace("rate_1,rate_10", &format!("{first},{second}"));
             let panel = Panel::parse(&whole, curve_type).unwrap();

@@ -42,6 +42,11 @@ const PRICES: [&str; 3] = ["price", "close", "settle"];
 /// A rate of exactly zero is believed where the next longer tenor is below this, in percent.
 const ZERO_NEIGHBOUR_MAX: f64 = 0.5;
 
+/// A tenor without a quote on so many last days has ended: a month of trading.
+const ENDED_ROWS: usize = 20;
+/// So many characters of what is no day are shown.
+const DATE_SHOWN: usize = 40;
+
 /// What a curve is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,7 +111,7 @@ pub struct Panel {
     pub dates: Vec<Date>,
     /// Names of the targets.
     pub targets: Vec<String>,
-    /// By day and target; what was not quoted is filled from its neighbours in the curve or from the day before.
+    /// By day and target; what was not quoted is as on the day before, of a yield moved as its neighbours in the curve moved.
     pub values: Vec<Vec<f64>>,
     /// Whether it was quoted: only that is learned from and scored.
     pub quoted: Vec<Vec<bool>>,
@@ -161,15 +166,7 @@ impl Panel {
         for record in reader.records() {
             let record = record.map_err(|cause| ForecastFault::unread(text, &cause))?;
             let line = || ForecastFault::line(text, record.position());
-            let day = day(&record[*date])
-                .filter(|day| panel.dates.last().is_none_or(|last| last < day))
-                .ok_or_else(|| {
-                    ForecastFault::Format(format!(
-                        "line {}: dates are days, each after the one before",
-                        line()
-                    ))
-                })?;
-            panel.dates.push(day);
+            panel.dates.push(next_day(&record[*date], panel.dates.last(), &line)?);
             panel.values.push(fields(&record, &head, &targets, &line)?);
             panel.extras.push(fields(&record, &head, &features, &line)?);
         }
@@ -199,6 +196,17 @@ impl Panel {
         Ok(())
     }
 
+    /// Whether a forecast from one of the rows from `first` on, for at most so many ahead, can be scored: of a target that was
+    /// quoted on both days.
+    #[must_use]
+    pub fn has_scores(&self, first: usize, horizon: usize) -> bool {
+        let is_scored = |origin: usize| {
+            let later = self.quoted[origin + 1..].iter().take(horizon);
+            later.flat_map(|row| row.iter().zip(&self.quoted[origin])).any(|(then, now)| *then && *now)
+        };
+        (first..self.quoted.len()).any(is_scored)
+    }
+
     /// The first day that is not before a date.
     #[must_use]
     pub fn row_from(&self, date: Date) -> usize {
@@ -213,6 +221,25 @@ impl Panel {
         (!names.is_empty()).then(|| {
             format!(
                 "left out, and no inputs of the model: {}; a {curve_type} curve has {takes}, and the features are {features}",
+                names.join(", ")
+            )
+        })
+    }
+
+    /// Which targets have had no quote for a month of trading, where there are any: a model would go on with them.
+    #[must_use]
+    pub fn told_ended(&self) -> Option<String> {
+        let ended = |(at, name): (usize, &String)| {
+            let last = self.quoted.iter().rposition(|row| row[at]);
+            let is_ended = last.is_none_or(|last| last + ENDED_ROWS < self.quoted.len());
+            let until =
+                last.map_or_else(|| "never was".to_owned(), |last| format!("since {}", self.dates[last]));
+            is_ended.then(|| format!("`{}` ({until})", name.escape_debug()))
+        };
+        let names: Vec<_> = self.targets.iter().enumerate().filter_map(ended).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "not quoted any more: {}; the model goes on with what is filled in: leave the column out if it ended",
                 names.join(", ")
             )
         })
@@ -242,11 +269,11 @@ impl Panel {
                 }
             }
             self.quoted.push(row.iter().map(|value| value.is_finite()).collect());
-            if let Some(tenors) = &tenors {
-                interpolate(row, tenors);
-            }
         }
-        fill(&mut self.values);
+        match tenors {
+            Some(tenors) => fill_curves(&mut self.values, &tenors),
+            None => fill(&mut self.values),
+        }
         fill(&mut self.extras);
         let is_known =
             |row: &usize| self.values[*row].iter().chain(&self.extras[*row]).all(|value| value.is_finite());
@@ -262,6 +289,21 @@ fn day(text: &str) -> Option<Date> {
     text.parse::<Date>().ok().or_else(|| text.parse::<jiff::civil::DateTime>().ok().map(|time| time.date()))
 }
 
+/// The day of a row, after that of the row before.
+fn next_day(text: &str, last: Option<&Date>, line: &dyn Fn() -> usize) -> Result<Date, ForecastFault> {
+    let fault = |what: String| Err(ForecastFault::Format(format!("line {}: {what}", line())));
+    match (day(text), last) {
+        (None, _) => {
+            let shown: String = text.escape_debug().take(DATE_SHOWN).collect();
+            fault(format!("`{shown}` is no day such as 2026-01-31"))
+        }
+        (Some(day), Some(last)) if day <= *last => {
+            fault(format!("{day} is not after {last} of the row before; days ascend, each once"))
+        }
+        (Some(day), _) => Ok(day),
+    }
+}
+
 fn fields(
     record: &csv::StringRecord,
     head: &csv::StringRecord,
@@ -275,26 +317,53 @@ fn fields(
     columns.iter().map(field).collect()
 }
 
-/// Straight lines in the logarithm of the tenor between quotes of one day, flat beyond them.
-fn interpolate(row: &mut [f64], tenors: &[f64]) {
-    let known: Vec<(f64, f64)> = tenors
-        .iter()
-        .zip(row.iter())
-        .filter(|(_, value)| value.is_finite())
-        .map(|(tenor, value)| (tenor.ln(), *value))
-        .collect();
-    let (Some(first), Some(last)) = (known.first(), known.last()) else { return };
-    for (value, tenor) in row.iter_mut().zip(tenors).filter(|(value, _)| !value.is_finite()) {
+/// Fills what was not quoted: a tenor keeps its own distance from its neighbours, so it moves from its value of the day before
+/// by what those moved that were quoted then and now: one that comes back tells what it did meanwhile, not what the market did.
+/// Where it has no value yet it stands among them.
+fn fill_curves(rows: &mut [Vec<f64>], tenors: &[f64]) {
+    let (mut before, mut quotes) = (vec![f64::NAN; tenors.len()], vec![f64::NAN; tenors.len()]);
+    for row in rows {
+        // A day without any quote is none of the market.
+        if row.iter().all(|value| value.is_nan()) {
+            row.clone_from(&before);
+            continue;
+        }
+        let moves: Vec<f64> = row.iter().zip(&quotes).map(|(now, then)| now - then).collect();
+        let (moves, levels) = (Line::through(tenors, &moves), Line::through(tenors, row));
+        quotes.clone_from(row);
+        for (at, value) in row.iter_mut().enumerate().filter(|(_, value)| value.is_nan()) {
+            *value = match before[at] {
+                known if known.is_finite() => known + moves.at(tenors[at]).unwrap_or_default(),
+                _ => levels.at(tenors[at]).unwrap_or(f64::NAN),
+            };
+        }
+        before.clone_from(row);
+    }
+}
+
+/// Straight pieces over the logarithm of the tenor, flat beyond them.
+struct Line(Vec<(f64, f64)>);
+
+impl Line {
+    /// Through the values that there are.
+    fn through(tenors: &[f64], values: &[f64]) -> Self {
+        let known = tenors.iter().zip(values).filter(|(_, value)| value.is_finite());
+        let mut known: Vec<_> = known.map(|(tenor, value)| (tenor.ln(), *value)).collect();
+        known.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Self(known)
+    }
+
+    /// The value at a tenor; none where there is none at all.
+    fn at(&self, tenor: f64) -> Option<f64> {
         let place = tenor.ln();
-        let after = known.partition_point(|(known, _)| *known < place);
-        *value = match after {
-            0 => first.1,
-            after if after == known.len() => last.1,
-            after => {
-                let ((left, low), (right, high)) = (known[after - 1], known[after]);
-                low + (high - low) * (place - left) / (right - left)
+        let after = self.0.partition_point(|(known, _)| *known < place);
+        let before = after.checked_sub(1).map(|before| self.0[before]);
+        match (before, self.0.get(after).copied()) {
+            (Some((left, low)), Some((right, high))) => {
+                Some(low + (high - low) * (place - left) / (right - left))
             }
-        };
+            (one, other) => one.or(other).map(|(_, value)| value),
+        }
     }
 }
 
@@ -317,8 +386,36 @@ mod tests {
         let panel = Panel::parse(text, CurveType::Yield).unwrap();
         assert_eq!(panel.quoted, [vec![true, false, true], vec![true; 3]]);
         assert!(panel.values[0][1] > 8.0 && panel.values[0][1] < 9.0);
+        assert_eq!(panel.values[1][1], 8.2);
         let low = "date,BC_3MONTH,BC_6MONTH\n2020-03-25,0.0,0.07\n";
         assert_eq!(Panel::parse(low, CurveType::Yield).unwrap().quoted, [vec![true, true]]);
+    }
+
+    #[test]
+    fn a_tenor_without_a_quote_moves_as_its_neighbours_do() {
+        let check = |rows: &[&str], row: usize, expected: &[f64]| {
+            let head = "date,rate_1,rate_2,rate_4".split(',').take(rows[0].split(',').count() + 1);
+            let mut text = head.collect::<Vec<_>>().join(",");
+            for (day, row) in rows.iter().enumerate() {
+                text.push_str(&format!("\n2020-01-{:02},{row}", day + 1));
+            }
+            let panel = Panel::parse(&text, CurveType::Yield).unwrap();
+            assert_eq!(panel.values[row], expected, "{rows:?}");
+        };
+        // Of two the one moves as the other, from where it was.
+        check(&["1,3", "1.5,"], 1, &[1.5, 3.5]);
+        check(&["1,3", "1.5,", "1.25,"], 2, &[1.25, 3.25]);
+        // One that comes back is no move of the other.
+        check(&["1,3", "1.5,", "1.25,", ",4"], 3, &[1.25, 4.0]);
+        check(&["1,,3", "1,4,"], 1, &[1.0, 4.0, 3.0]);
+        // Between two that are quoted, by half of what each moved; on days without any quote as before.
+        check(&["1,5,2", "2,,2"], 1, &[2.0, 5.5, 2.0]);
+        check(&["1,5,2", ",,", "2,,2"], 2, &[2.0, 5.5, 2.0]);
+        // Without a value of its own it stands among them, and moves with them.
+        check(&["1,,2", "2,,2", "2,5,2"], 1, &[2.0, 2.0, 2.0]);
+        check(&["1,,2", "2,5,2", "2,,3"], 2, &[2.0, 5.5, 3.0]);
+        // Columns in any order: of a year the tenors around it count, not the columns.
+        assert_eq!(Line::through(&[4.0, 1.0, 2.0], &[2.0, 6.0, f64::NAN]).at(2.0), Some(4.0));
     }
 
     #[test]
@@ -334,6 +431,40 @@ mod tests {
         check("BC_1MONTH,BC_2YEAR,rate_3,time", &["BC_1MONTH"]);
         check("Id,VIX,BC_30YEAR,BC_30YEARDISPLAY,date", &["Id", "BC_30YEARDISPLAY"]);
         check("rate_1,rate_2,date", &[]);
+    }
+
+    #[test]
+    fn what_can_be_scored_was_quoted_then_and_now() {
+        let text = "date,rate_1,rate_2\n2020-01-01,1,2\n2020-01-02,1,\n2020-01-03,,2\n2020-01-04,1,2\n2020-01-05,,\n";
+        let panel = Panel::parse(text, CurveType::Yield).unwrap();
+        let check = |first: usize, horizon: usize, expected: bool| {
+            assert_eq!(panel.has_scores(first, horizon), expected, "{first} {horizon}");
+        };
+        check(0, 1, true);
+        check(1, 1, true);
+        check(2, 1, true);
+        check(3, 5, false);
+        check(4, 5, false);
+        check(9, 5, false);
+        let gaps = "date,rate_1,rate_2\n2020-01-01,1,2\n2020-01-02,1,\n2020-01-03,,2\n2020-01-04,1,\n";
+        let panel = Panel::parse(gaps, CurveType::Yield).unwrap();
+        assert!(!panel.has_scores(1, 1) && panel.has_scores(1, 2));
+    }
+
+    #[test]
+    fn a_tenor_that_ended_is_named() {
+        let check = |quoted: usize, expected: Option<&str>| {
+            let mut text = "date,rate_1,rate_2".to_owned();
+            for day in 1..=30 {
+                text.push_str(&format!("\n2020-01-{day:02},1,{}", if day <= quoted { "2" } else { "" }));
+            }
+            let told = Panel::parse(&text, CurveType::Yield).unwrap().told_ended();
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(expected.is_none_or(|part| told.unwrap().contains(part)));
+        };
+        check(30, None);
+        check(11, None);
+        check(10, Some("`rate_2` (since 2020-01-10)"));
     }
 
     #[test]

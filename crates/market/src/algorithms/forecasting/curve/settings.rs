@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{MOMENTUM_ROWS, SMOOTHED_ROWS};
-use crate::algorithms::forecasting::ForecastFault;
+use super::columns::{MOMENTUM_ROWS, SMOOTHED_ROWS, smooth};
+use crate::algorithms::forecasting::{ForecastFault, Panel};
 
 /// What learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +125,20 @@ impl CurveSettings {
             }
             ModelType::Ets | ModelType::Mstl => SMOOTHED_ROWS,
             _ => lags,
+        }
+    }
+
+    /// Checks what can be known before anything is learned.
+    ///
+    /// # Errors
+    /// A setting out of its bounds; a model type that needs more tenors than the table has.
+    pub fn check(&self, panel: &Panel) -> Result<(), ForecastFault> {
+        self.validate()?;
+        match self.model_type {
+            ModelType::NelsonSiegel | ModelType::NelsonSiegelVar => {
+                smooth(panel.tenors_years().as_deref()).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
