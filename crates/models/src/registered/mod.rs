@@ -28,7 +28,7 @@ pub(crate) use documents::version_key;
 pub use documents::{
     CANARY, CHAMPION, Change, Lineage, RegisteredModel, RegisteredVersion, SHADOW, Stage, VersionFile,
 };
-pub use models::name_and_version;
+pub use models::{check_model_name, name_and_version};
 pub(crate) use promotion::point;
 pub use promotion::{Promotion, Wanted};
 pub use versions::NewVersion;

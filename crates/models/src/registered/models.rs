@@ -24,7 +24,7 @@ const MAX_VERSIONS_AT_ONCE: usize = 4_000;
 ///
 /// # Errors
 /// `VALIDATION_ERROR`.
-fn check_model_name(name: &str, field: &str) -> Result<()> {
+pub fn check_model_name(name: &str, field: &str) -> Result<()> {
     check_name(name, NAME_BYTES_MAX, field)?;
     if name.contains(['/', ':']) {
         return Err(invalid(field, "has no `/` and no `:`"));

@@ -220,6 +220,10 @@ impl RegisteredModels {
             Wanted::Version(version) => self.version_of(scope, model, *version).await,
             Wanted::Next => {
                 let version = model.aliases.get(CANARY).copied().unwrap_or(model.latest_version);
+                if version == 0 {
+                    let message = format!("`{}` has no version yet; register one", model.name);
+                    return Err(Error::new(codes::NOT_FOUND, message));
+                }
                 self.version_of(scope, model, version).await
             }
             Wanted::OfRun(run_id) => {
