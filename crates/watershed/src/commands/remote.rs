@@ -57,6 +57,11 @@ impl Remote {
         Ok(Some(Self { client, address, key }))
     }
 
+    /// Where it is.
+    pub(super) fn address(&self) -> &str {
+        self.address.as_str()
+    }
+
     /// Reads what is at a path, with these parameters.
     ///
     /// # Errors
@@ -81,7 +86,7 @@ impl Remote {
     ///
     /// # Errors
     /// As for [`Remote::get`].
-    pub(super) async fn mlflow(&self, path: &[&str], body: &Value) -> Result<Value> {
+    pub(super) async fn mlflow<T: DeserializeOwned>(&self, path: &[&str], body: &Value) -> Result<T> {
         self.ask(Method::POST, self.beside(&["2.0", "mlflow"], path)?, Some(body.to_string().into())).await
     }
 
@@ -176,7 +181,8 @@ pub(super) fn or_ask(error: Error, call: &str) -> Error {
         "{}; where that is a server, ask it: `--server URL` (such as http://localhost:8080) calls `{call}`",
         error.message()
     );
-    Error::new(error.code(), message).with_source(error)
+    // Its text is told here; as the source it would be told twice.
+    Error::new(error.code(), message)
 }
 
 #[cfg(test)]

@@ -66,7 +66,29 @@ fn a_model_that_was_trained_is_registered_by_the_server() {
     for (name, said) in [("..", "is no name"), ("a/b", "has no `/`")] {
         ask(&server, &format!("{train} --register {name}")).failed_with(said);
     }
+    let bare = train.strip_suffix(" --lookback-days 5").unwrap();
+    for (flags, said) in [
+        ("--output nowhere/x.json", "there is no folder nowhere"),
+        ("--output x.json --plot x.json", "is the file of --output too"),
+        ("--json drift_reference.json", "is the file of --drift-reference too"),
+        ("--train-until 2030-01-01", "too few days after 2030-01-01 have values"),
+        ("--train-until 2020-09-27", "too few days after 2020-09-27"),
+        ("--lookback-days 2000", "lookback-days must be"),
+        ("--lookback-days 240", "rows of history are needed"),
+    ] {
+        ask(&server, &format!("{bare} --register curve {flags}")).failed_with(said);
+    }
+    ask(&server, "train curve-forecaster --data-path nowhere/x.csv --register curve")
+        .failed_with("nowhere/x.csv cannot be read");
+    let key = server.create("/api/v1/keys", &json!({"name": "reader", "permission": "read"}));
+    let reader = Home::new().environment("API_KEY", key["api_key"].as_str().unwrap());
+    reader.write("curve.csv", lines.join("\n"));
+    reader.run(&words(&format!("{train} --register curve --server {}", server.of_all()))).failed_with("403");
+    assert!(!reader.path("curve_forecaster.json").exists(), "who may not register is told before");
+    let away = format!("{train} --register curve --server localhost:1");
+    server.home().run(&words(&away)).failed_with("--server");
     assert!(!server.home().path("curve_forecaster.json").exists(), "nobody waited for a training");
+    assert_eq!(server.get("/api/v1/models/curve").0, 404, "what was never trained leaves no model");
     for version in 1..=2 {
         let ran = ask(&server, &format!("{train} --register curve")).succeeded();
         assert!(ran.stderr.contains(&format!("registered version {version} of curve")), "{}", ran.stderr);
@@ -83,6 +105,17 @@ fn a_model_that_was_trained_is_registered_by_the_server() {
     let params = run["data"]["params"].as_array().unwrap();
     assert!(params.contains(&json!({"key": "model_type", "value": "ridge"})), "{run}");
     assert!(!run["data"]["metrics"].as_array().unwrap().is_empty(), "{run}");
+    std::fs::create_dir(server.home().path("below")).unwrap();
+    let evaluate = "evaluate curve-forecaster --model-path curve_forecaster.json --test-data-path curve.csv";
+    for (path, said) in [
+        ("curve.csv", "is the file of --test-data-path too"),
+        ("./curve_forecaster.json", "is the file of --model-path too"),
+        ("below/../curve.csv", "is the file of --test-data-path too"),
+        ("below/evaluation_report.json --output-dir below", "is the file of --output-dir too"),
+        ("nowhere/told.csv", "there is no folder nowhere"),
+    ] {
+        server.home().run(&words(&format!("{evaluate} --predictions {path}"))).failed_with(said);
+    }
     // The files are those of the folder.
     ask(&server, "promote --model curve").succeeded();
     let answer = server.read("/v2/models/curve");
@@ -149,7 +182,8 @@ fn a_server_is_named_by_the_settings_and_must_be_one() {
     let away = named("http://127.0.0.1:1");
     away.run(&words(history)).failed_with("http://127.0.0.1:1/ does not answer");
     away.run(&words(&at(&server.of_all()))).succeeded();
-    away.run(&words(&at("localhost:8080"))).failed_with("client.server");
+    away.run(&words(&at("localhost:8080"))).failed_with("--server: is the address");
+    named("localhost:8080").run(&words(history)).failed_with("client.server: is the address");
     let stranger = Home::new().environment("API_KEY", "wrong-key-of-length");
     stranger.run(&words(&at(&server.of_all()))).failed_with("401");
     // Variables of MLflow and of the platform may name a server that is none of ours, which is not to see the key.

@@ -8,7 +8,9 @@ use market::algorithms::forecasting::curve::{CurveForecaster, CurveSettings, Int
 use market::algorithms::forecasting::{CurveType, ForecastFault, Panel, Report};
 
 use super::registering::{Registration, Registry};
-use super::{check_files, reference, refused, tell, tell_in, text, write};
+use super::{
+    check_evaluation, check_training, check_until, of_file, reference, refused, tell, tell_in, text, write,
+};
 use crate::cli::{EvaluateCurve, TrainCurve};
 use crate::config::Config;
 use crate::{forecasters, terminal};
@@ -62,8 +64,11 @@ fn prepare(asked: &TrainCurve) -> Result<Prepared> {
         alpha: asked.alpha,
         seed: asked.seed,
     };
+    let others = [asked.drift_reference.as_deref(), asked.json.as_deref(), asked.plot.as_deref()];
+    check_training(&asked.data_path, &asked.output, others)?;
     let panel = read(&asked.data_path, asked.curve_type)?;
-    if let Some(told) = panel.told_left_out(asked.curve_type) {
+    settings.check(&panel).map_err(refused)?;
+    for told in panel.told_left_out(asked.curve_type).into_iter().chain(panel.told_ended()) {
         terminal::note(told);
     }
     let rows = panel.dates.len();
@@ -71,20 +76,14 @@ fn prepare(asked: &TrainCurve) -> Result<Prepared> {
         Some(date) => panel.dates.partition_point(|day| *day <= date),
         None => rows,
     };
+    check_until(asked.train_until, rows == 0 || panel.has_scores(until, asked.forecast_horizon))?;
     let test = if until < rows { until..rows } else { rows - rows / HELD_OUT..rows };
     if test.is_empty() {
-        return Err(refused(ForecastFault::TooShort { needed: HELD_OUT, found: rows }));
+        return Err(of_file(&asked.data_path, &ForecastFault::TooShort { needed: HELD_OUT, found: rows }));
     }
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_curve(&panel, until, (test.start, &[]), asked.seed);
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
-    check_files(&[
-        ("--data-path", Some(&asked.data_path)),
-        ("--output", Some(&asked.output)),
-        ("--drift-reference", asked.drift_reference.as_deref()),
-        ("--json", asked.json.as_deref()),
-        ("--plot", asked.plot.as_deref()),
-    ])?;
     Ok(Prepared { settings, panel, until, test })
 }
 
@@ -112,6 +111,11 @@ fn make(asked: &TrainCurve, prepared: Prepared) -> Result<Trained> {
 
 /// Scores a model on the days after its training.
 pub(in crate::commands) fn evaluate(asked: &EvaluateCurve) -> Result<()> {
+    check_evaluation(
+        [&asked.model_path, &asked.test_data_path],
+        asked.predictions.as_deref(),
+        asked.output_dir.as_deref(),
+    )?;
     let model = CurveForecaster::from_json(&text(&asked.model_path)?).map_err(refused)?;
     if model.curve_type != asked.curve_type {
         let message = format!("the model is of a {} curve", model.curve_type);
@@ -160,7 +164,7 @@ fn predictions(panel: &Panel, first: usize, forecasts: &[Vec<Vec<f64>>]) -> Stri
 }
 
 fn read(path: &Path, curve_type: CurveType) -> Result<Panel> {
-    Panel::parse(&text(path)?, curve_type).map_err(refused)
+    Panel::parse(&text(path)?, curve_type).map_err(|fault| of_file(path, &fault))
 }
 
 fn params(asked: &TrainCurve) -> Vec<(&'static str, String)> {

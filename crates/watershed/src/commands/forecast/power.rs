@@ -14,7 +14,9 @@ use market::algorithms::forecasting::power::{
 use market::algorithms::forecasting::{COVERAGES, ForecastFault, LEVELS, snapshot_of};
 
 use super::registering::{Registration, Registry};
-use super::{check_files, reference, refused, tell, tell_in, text, write};
+use super::{
+    check_evaluation, check_training, check_until, of_file, reference, refused, tell, tell_in, text, write,
+};
 use crate::cli::{EvaluatePower, TrainPower};
 use crate::config::Config;
 use crate::forecasters::power::{FILE, PRICE};
@@ -38,7 +40,8 @@ struct Table {
 impl Table {
     fn read(path: &Path) -> Result<Self> {
         let text = text(path)?;
-        Ok(Self { market: PowerMarket::parse(&text).map_err(refused)?, snapshot: snapshot_of(&text) })
+        let market = PowerMarket::parse(&text).map_err(|fault| of_file(path, &fault))?;
+        Ok(Self { market, snapshot: snapshot_of(&text) })
     }
 }
 
@@ -75,26 +78,23 @@ fn prepare(asked: &TrainPower) -> Result<Prepared> {
         calibration_days: asked.calibration_days,
         ..PowerSettings::default()
     };
+    let others = [asked.drift_reference.as_deref(), asked.json.as_deref(), asked.plot.as_deref()];
+    check_training(&asked.data_path, &asked.output, others)?;
     let table = Table::read(&asked.data_path)?;
     let all = table.market.price_days();
     let until = asked.train_until.map_or(all, |date| table.market.days_until(date).min(all));
     let test = if until < all { until..all } else { all.saturating_sub(asked.held_out_days)..all };
     if all == 0 {
-        return Err(refused(ForecastFault::TooFewDays { needed: settings.days_needed() + 1, found: 0 }));
+        let fault = ForecastFault::TooFewDays { needed: settings.days_needed() + 1, found: 0 };
+        return Err(of_file(&asked.data_path, &fault));
     }
+    check_until(asked.train_until, until < all)?;
     if test.is_empty() {
         return Err(refused(ForecastFault::Setting { name: "held-out-days", bounds: "at least 1" }));
     }
     // Nobody waits for a training whose reference has no place.
     let known = reference::of_power(&table.market, until, (test.start, &[]));
     reference::check(&known, &asked.output, asked.drift_reference.as_deref())?;
-    check_files(&[
-        ("--data-path", Some(&asked.data_path)),
-        ("--output", Some(&asked.output)),
-        ("--drift-reference", asked.drift_reference.as_deref()),
-        ("--json", asked.json.as_deref()),
-        ("--plot", asked.plot.as_deref()),
-    ])?;
     Ok(Prepared { settings, table, until, test })
 }
 
@@ -160,6 +160,11 @@ fn report(
 
 /// Scores a model on the days after its training.
 pub(in crate::commands) fn evaluate(asked: &EvaluatePower) -> Result<()> {
+    check_evaluation(
+        [&asked.model_path, &asked.test_data_path],
+        asked.predictions.as_deref(),
+        asked.output_dir.as_deref(),
+    )?;
     let model = PowerForecaster::from_json(&text(&asked.model_path)?).map_err(refused)?;
     let table = Table::read(&asked.test_data_path)?;
     let market = &table.market;

@@ -1,5 +1,5 @@
 //! Putting a forecaster that was trained into the registry: a run with its settings, scores and data, and a version of a
-//! registered model made of its files. It refuses nothing that the registry takes, and promotes nothing.
+//! registered model made of its files. It refuses what is no name of a model before anything is trained, and promotes nothing.
 
 mod served;
 mod store;
@@ -7,6 +7,7 @@ mod store;
 use std::path::Path;
 
 use kernel::{Error, Result, Scope, codes};
+use models::registered::check_model_name;
 use registry::ModelRegistry;
 
 use crate::cli::Registering;
@@ -51,13 +52,13 @@ pub(super) struct Registry<'a> {
 
 /// What became of it.
 struct Made {
-    version: u64,
+    version: String,
     run_id: String,
 }
 
 impl<'a> Registry<'a> {
-    /// Finds the model, or makes it, before hours are spent on training; none where nothing is registered. The data are not kept
-    /// open meanwhile.
+    /// Sees that the registry answers and takes models before hours are spent on training; none where nothing is registered. The data are not
+    /// kept open meanwhile.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` for what is no name, or a server without one; those of the engines and of the server.
@@ -70,40 +71,64 @@ impl<'a> Registry<'a> {
                 None => Ok(None),
             };
         };
-        if matches!(name.trim(), "" | "." | "..") {
+        check_model_name(name, "--register")?;
+        if matches!(name, "." | "..") {
             return refused("--register", "is no name of a registered model");
         }
         let place = if let Some(server) = Remote::of(config)? {
-            served::find_or_make(&server, name).await?;
+            served::see(&server).await?;
             Place::Server(server)
         } else {
-            let (registry, scope) = open(config).await?;
-            store::find_or_make(&registry, &scope, name).await?;
+            drop(open(config).await?);
+            if config.storage.chosen().needs_folder() {
+                let folder = config.storage.data_dir.display();
+                terminal::note(format!("the registry is in {folder}; --server URL asks that of a server"));
+            }
             Place::Store
         };
         Ok(Some(Self { config, place, name }))
     }
 
-    /// Makes a version of the model and says which.
+    /// Makes a version of the model, and the model where there is none, and says which.
     pub(super) async fn register(self, mut made: Registration<'_>) -> Result<()> {
         let name = self.name;
         // The registry keeps no others.
         made.metrics.retain(|(_, value)| value.is_finite());
-        let is_asked = matches!(self.place, Place::Server(_));
-        let Made { version, run_id } = match self.place {
+        let (Made { version, run_id }, at) = match self.place {
             Place::Store => {
                 let (registry, scope) = open(self.config).await?;
-                store::register(&registry, &scope, name, made).await?
+                (store::register(&registry, &scope, name, made).await?, in_data(self.config))
             }
-            Place::Server(server) => served::register(&server, name, made).await?,
+            Place::Server(server) => {
+                let at = format!(" --server {}", quoted(server.address()));
+                (served::register(&server, name, made).await?, at)
+            }
         };
-        let at = if is_asked { " --server URL" } else { "" };
+        let model = quoted(name);
         terminal::note(format!(
-            "registered version {version} of {name} (run {run_id}); to serve it: watershed promote --model {name} --version \
-             {version}{at}"
+            "registered version {version} of {name} (run {run_id}); to serve it: watershed promote --model {model} \
+             --version {version}{at}"
         ));
         Ok(())
     }
+}
+
+/// The flags that find the same data again.
+fn in_data(config: &Config) -> String {
+    let tenant = format!(" --tenant {}", quoted(&config.auth.tenant));
+    if !config.storage.chosen().needs_folder() {
+        return tenant;
+    }
+    format!(" --data-dir {}{tenant}", quoted(&config.storage.data_dir.to_string_lossy()))
+}
+
+/// A word of a command, for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 async fn open(config: &Config) -> Result<(ModelRegistry, Scope)> {

@@ -17,6 +17,7 @@ pub(super) async fn register(
     name: &str,
     made: Registration<'_>,
 ) -> Result<Made> {
+    find_or_make(registry, scope, name).await?;
     let tags = super::tags(&made).map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let new = NewRun { experiment_id: DEFAULT_EXPERIMENT.to_owned(), tags, ..NewRun::default() };
     let run = registry.tracking.create_run(scope, new).await?;
@@ -37,10 +38,10 @@ pub(super) async fn register(
     let end_ms = Some(Ambient::of_system().clock.now().as_millisecond());
     let ended = RunChange { status: Some(RunStatus::Finished), end_ms, ..RunChange::default() };
     registry.tracking.update_run(scope, &run.id, ended).await?;
-    Ok(Made { version, run_id: run.id })
+    Ok(Made { version: version.to_string(), run_id: run.id })
 }
 
-pub(super) async fn find_or_make(registry: &ModelRegistry, scope: &Scope, name: &str) -> Result<()> {
+async fn find_or_make(registry: &ModelRegistry, scope: &Scope, name: &str) -> Result<()> {
     match registry.models.create(scope, name, "", BTreeMap::new()).await {
         Err(error) if error.code() != ALREADY_EXISTS => Err(error),
         _ => Ok(()),
