@@ -51,7 +51,7 @@ impl Search {
             if !judged.values().any(|grade| *grade > 0) {
                 continue;
             }
-            let semantic = self.by_meaning(scope, &active, &question).await?;
+            let semantic = self.by_meaning(scope, &active, &question).await?.unwrap_or_default();
             let index = self.library.of(scope).ok_or_else(|| {
                 Error::new(codes::VALIDATION_ERROR, "there is nothing to find yet; put items first")
                     .with_field("queries")

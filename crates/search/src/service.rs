@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::algorithms::fusion::Fusion;
 use crate::analysis::{Analyzer, Synonyms};
-use crate::encoder::{Encoder, ModelIdentity, Reranker};
+use crate::encoder::{Encoded, Encoder, ModelIdentity, Reranker};
 use crate::encoding::{Encoding, Rooms};
 use crate::follower::Follower;
 use crate::index::{Found, IndexStats, Library, TextQuery};
@@ -45,6 +45,7 @@ const SEARCHES_AT_ONCE: usize = 128;
 const LOOK: Duration = Duration::from_millis(5);
 const NO_MEANING: &str = "no encoder is configured; words alone were looked for";
 const FEW_MEANINGS: &str = "vectors are still being made; what has none was found by its words alone";
+const UNKNOWN: &str = "the encoder knows no word of the query; words alone were looked for";
 const MEANING_AWAY: &str = "meaning cannot be looked for at the moment; words alone were";
 /// Results of each ranking before they are fused.
 const DEPTH: usize = 100;
@@ -344,7 +345,8 @@ impl Search {
         let Some(active) = keeper.active() else { return Ok((None, Some(FEW_MEANINGS))) };
         let fallback = (!active.is_whole).then_some(FEW_MEANINGS);
         match self.by_meaning(scope, &active, question).await {
-            Ok(found) => {
+            Ok(None) => Ok((None, Some(UNKNOWN))),
+            Ok(Some(found)) => {
                 let model = active.meanings.encoding().identity().clone();
                 Ok((Some((found, model)), fallback))
             }
@@ -371,13 +373,15 @@ impl Search {
         scope: &Scope,
         active: &Active,
         question: &Question,
-    ) -> Result<Vec<Meant>> {
+    ) -> Result<Option<Vec<Meant>>> {
         let encoded = active.meanings.encoding().encode(scope, vec![question.query.clone()]).await?;
-        let Some(encoded) = encoded.into_iter().next() else { return Ok(Vec::new()) };
+        // Without a direction nothing is near.
+        let is_known = |encoded: &Encoded| encoded.vector.iter().any(|value| *value != 0.0);
+        let Some(encoded) = encoded.into_iter().next().filter(is_known) else { return Ok(None) };
         let count = DEPTH.max(question.limit);
         let mut found = active.meanings.nearest(scope, &encoded.vector, count, &question.filter).await?;
         found.retain(|found| found.score >= question.similarity_min);
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// What the tenant's index holds.

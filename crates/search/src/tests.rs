@@ -36,6 +36,9 @@ const READS_MAX: usize = 8;
 /// How long a rebuild is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A word of which the encoder has no token.
+const UNHEARD: &str = "unheard";
+
 /// Knows what a few words mean.
 #[derive(Debug)]
 struct FewWords(ModelIdentity);
@@ -56,7 +59,7 @@ impl Encoder for FewWords {
         let encode = |text: &&str| {
             let words: Vec<&str> = text.split_whitespace().collect();
             let mut vector = vec![0.0; MEANINGS.len() + 1];
-            for word in words.iter().take(READS_MAX) {
+            for word in words.iter().take(READS_MAX).filter(|word| **word != UNHEARD) {
                 let meaning =
                     MEANINGS.iter().position(|words| words.contains(word)).unwrap_or(MEANINGS.len());
                 vector[meaning] += 1.0;
@@ -189,6 +192,9 @@ async fn meaning_finds_what_words_do_not() {
         Filter { tags: vec!["tag-3".to_owned()], types: vec!["note".to_owned()], ..Filter::default() };
     check(&search, &desk(), Question { filter, ..question("vehicle", true) }, &["3"]).await;
     check(&search, &scope("other", Permission::Read), question("vehicle", true), &[]).await;
+    check(&search, &desk(), question(UNHEARD, true), &[]).await;
+    let unknown = search.search(&desk(), question(UNHEARD, true)).await.unwrap();
+    assert!(!unknown.semantic && unknown.fallback.is_some_and(|why| why.contains("knows no word")));
     search.change(&desk(), vec![delete("1")]).await.unwrap();
     check(&search, &desk(), question("vehicle", true), &["3"]).await;
     let explained =

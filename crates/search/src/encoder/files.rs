@@ -145,6 +145,15 @@ impl ModelFiles {
         Ok(tokenizer)
     }
 
+    /// The tokenizer's file, for a model that reads whole texts: without cutting off, and without padding.
+    pub(super) fn tokenizer_of_whole_texts(&self) -> Result<Vec<u8>> {
+        let mut told: serde_json::Map<String, Value> = parse("tokenizer.json", &self.tokenizer)?;
+        for part in ["truncation", "padding"] {
+            told.insert(part.to_owned(), Value::Null);
+        }
+        serde_json::to_vec(&told).map_err(Error::internal)
+    }
+
     /// The token that stands for what the tokenizer does not know.
     pub(super) fn unknown_token(&self, tokenizer: &Tokenizer) -> Option<u32> {
         let told: Value = serde_json::from_slice(&self.tokenizer).ok()?;

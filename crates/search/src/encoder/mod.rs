@@ -4,7 +4,7 @@
 //! understood: BERT encoders with mean pooling, such as all-MiniLM-L6-v2 (`bert`), and static tables of one vector for
 //! each token, as model2vec writes them (`table`). Everything is computed in this process, in single precision, without
 //! padding. It refuses weights that are not numbers, pickles, and models whose architecture it does not know. The same BERT
-//! reads a query and a text together in a [`CrossEncoder`], to say how well they fit.
+//! reads a query and a text together in a [`CrossEncoder`], to say how well they fit. [`Distilling`] makes a table out of it.
 //!
 //! To add a kind: a type that implements [`Forward`], and its arm in [`SentenceEncoder::new`].
 
@@ -12,8 +12,10 @@ mod attention;
 pub mod batching;
 mod bert;
 mod cross;
+mod distilling;
 mod files;
 mod kernels;
+mod principal;
 mod shortening;
 mod table;
 mod vectorized;
@@ -24,6 +26,7 @@ use std::path::Path;
 
 use batching::Batches;
 pub use cross::{CrossEncoder, Reranker};
+pub use distilling::Distilling;
 pub use files::{FILE_BYTES_MAX, FILES, FileBytes, MORE_FILES, ModelFiles};
 use kernel::{Error, Result, codes};
 use tokenizers::Tokenizer;
@@ -127,7 +130,11 @@ impl SentenceEncoder {
                 return Err(Error::new(codes::VALIDATION_ERROR, message));
             }
         };
-        let tokenizer = files.tokenizer_for(model.vocabulary())?;
+        let mut tokenizer = files.tokenizer_for(model.vocabulary())?;
+        if let (false, Some(cut)) = (model.takes_special_tokens(), tokenizer.get_truncation_mut()) {
+            // It stops where it has enough, and does not say whether there was more: one more says so.
+            cut.max_length += 1;
+        }
         let identity = ModelIdentity {
             name: name.to_owned(),
             version: files.version().to_owned(),
@@ -143,8 +150,9 @@ impl SentenceEncoder {
     fn tokens(&self, text: &str) -> Result<(Vec<u32>, bool)> {
         let encoding =
             self.tokenizer.encode_fast(text, self.model.takes_special_tokens()).map_err(untaken)?;
-        let ids = encoding.get_ids().iter().copied().filter(|id| Some(*id) != self.left_out).collect();
-        Ok((ids, !encoding.get_overflowing().is_empty()))
+        let (ids, most) = (encoding.get_ids(), self.identity.tokens_max);
+        let has_more = ids.len() > most || !encoding.get_overflowing().is_empty();
+        Ok((ids.iter().copied().take(most).filter(|id| Some(*id) != self.left_out).collect(), has_more))
     }
 }
 

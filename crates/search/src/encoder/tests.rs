@@ -12,6 +12,8 @@ use serde_json::json;
 
 use super::*;
 
+mod distilling;
+
 const HIDDEN: usize = 6;
 const WIDE: usize = 10;
 const HEADS: usize = 2;
