@@ -1,5 +1,6 @@
 //! What can be asked of the binary.
 
+mod distill;
 mod forecast;
 mod models;
 mod rollout;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kernel::Permission;
 
+pub(crate) use distill::Distill;
 pub(crate) use forecast::{EvaluateCurve, EvaluatePower, Registering, TrainCurve, TrainPower};
 pub(crate) use models::{CleanupArtifacts, History, Promote, Rollback};
 pub(crate) use rollout::{Canary, End, Outcome, Rollout, Service};
@@ -65,6 +67,11 @@ pub(crate) enum Command {
     Import(Import),
     /// Train the models on what was taken in, and promote them
     Train(Train),
+    /// Make a light sentence encoder, a static table of its tokens, out of a layered one
+    ///
+    /// The table is of model2vec's form. It encodes texts without regard to the order of their words, in a small part of the
+    /// time; search.model_path names it as it names any encoder.
+    Distill(Distill),
     /// Compare how algorithms rank held-out data
     Evaluate(Box<Evaluate>),
     /// Point an alias of a registered model at a version

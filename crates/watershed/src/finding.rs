@@ -34,7 +34,7 @@ pub(crate) async fn open(
             "must be the engine of storage.log where search has an encoder: vectors are of that log";
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("storage.vectors"));
     }
-    let (settings, sources) = (&config.search, Sources::new(config, models)?);
+    let (settings, sources) = (&config.search, Sources::new(config, Some(models))?);
     let encoder = sources.files("search.model_path", settings.model_path.as_deref()).await?;
     let previous =
         sources.files("search.previous_model_path", settings.previous_model_path.as_deref()).await?;

@@ -5,6 +5,8 @@ mod backfill;
 mod backup;
 mod completions;
 mod demo;
+#[cfg(feature = "search")]
+mod distill;
 mod dlq;
 mod doctor;
 mod encryption;
@@ -104,6 +106,13 @@ fn run_configured(
             runtime.block_on(forecast::power::train(&asked, &config))
         }
         Command::Train(train) => runtime.block_on(train::run(train, config)),
+        #[cfg(feature = "search")]
+        Command::Distill(asked) => runtime.block_on(distill::run(&asked, &config)),
+        #[cfg(not(feature = "search"))]
+        Command::Distill(_) => {
+            let message = "this build has no search; build with `cargo build --features search`";
+            Err(Error::new(codes::VALIDATION_ERROR, message))
+        }
         Command::Promote(promote) => runtime.block_on(models::promote(promote, config)),
         Command::Rollback(rollback) => runtime.block_on(models::rollback(rollback, config)),
         Command::History(history) => runtime.block_on(models::history(history, config)),
@@ -198,7 +207,10 @@ fn load(common: &Common, command: &Command) -> Result<Config> {
     }
     let default = std::path::Path::new(DEFAULT_FILE);
     let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
-    let mut config = Config::load(file, &Environment::of_process(), overrides)?;
+    let mut config = Config::load(file, &Environment::of_process(), overrides).map_err(|error| {
+        let is_of_flag = at.is_some() && error.field() == Some("client.server");
+        if is_of_flag { error.with_field("--server") } else { error }
+    })?;
     if serve.is_some_and(|serve| serve.all) {
         config.open_usual_ports()?;
     }

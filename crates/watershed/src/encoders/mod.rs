@@ -21,18 +21,18 @@ const FOLDER: &str = "encoders";
 /// Fetches models for search.
 #[derive(Debug)]
 pub(crate) struct Sources<'a> {
-    models: &'a ModelRegistry,
+    models: Option<&'a ModelRegistry>,
     operator: Scope,
     hub_url: &'a str,
     hub_folder: PathBuf,
 }
 
 impl<'a> Sources<'a> {
-    /// From the registry of the operator, and from the hub of the settings.
+    /// From the registry of the operator, where it is open, and from the hub of the settings.
     ///
     /// # Errors
     /// `INVALID_TENANT` for the operator's name.
-    pub(crate) fn new(config: &'a Config, models: &'a ModelRegistry) -> Result<Self> {
+    pub(crate) fn new(config: &'a Config, models: Option<&'a ModelRegistry>) -> Result<Self> {
         let operator = Scope::system(TenantId::new(config.auth.tenant.clone())?, "search");
         let in_data = || config.storage.data_dir.join(FOLDER);
         let hub_folder = config.search.hub_dir.clone().unwrap_or_else(in_data);
@@ -49,7 +49,8 @@ impl<'a> Sources<'a> {
         let files = match ModelSource::read(name).map_err(|error| error.with_field(setting))? {
             ModelSource::Folder(folder) => ModelFiles::read(&folder),
             ModelSource::Registered { name, version } => {
-                registered::files(self.models, &self.operator, &name, &version).await
+                let models = self.models.ok_or_else(|| Error::internal("the registry is not open"))?;
+                registered::files(models, &self.operator, &name, &version).await
             }
             ModelSource::Hub { repository, revision } => {
                 hub::files(self.hub_url, &self.hub_folder, &repository, &revision).await

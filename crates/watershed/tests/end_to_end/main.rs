@@ -20,6 +20,8 @@ mod cli;
 #[cfg(all(feature = "clickhouse", feature = "postgres", feature = "redis", feature = "s3"))]
 mod column_store;
 mod connections;
+#[cfg(feature = "search")]
+mod distilling;
 mod document;
 mod durability;
 mod entities;
