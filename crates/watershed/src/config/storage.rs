@@ -72,8 +72,8 @@ pub(crate) struct StorageSettings {
     pub topics: Engine,
     /// What may vanish: `auto`, `embedded` or `redis`.
     pub cache: Engine,
-    /// Nearest neighbours: `auto`, `embedded` or `postgres`. Nothing in the server asks for them yet, so that this
-    /// changes no answer.
+    /// Nearest neighbours, which searches by meaning ask: `auto`, `embedded` or `postgres`. Vectors of another engine are not
+    /// carried over: `POST /api/v1/embed/reindex` makes them again.
     pub vectors: Engine,
     /// Rows by series and time, such as prices and bars: `auto`, `embedded`, `postgres` or `clickhouse`. Rows of
     /// another engine are not carried over: `watershed projection rebuild` and `backfill` make them again.
