@@ -4,6 +4,7 @@
 //! callers. Sums keep [`LANES`] partial sums, because float addition may not be reordered.
 
 use faer::linalg::matmul::matmul;
+use faer::reborrow::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::vectorized::vectorized;
@@ -15,10 +16,14 @@ pub(super) fn multiply(output: MatMut<'_, f32>, left: MatRef<'_, f32>, right: Ma
     matmul(output, Accum::Replace, left, right, 1.0, Par::Seq);
 }
 
+/// Outputs of a linear layer whose weights lie together: as many as the product works on at once, with the widest registers.
+const PANEL: usize = 96;
+
 /// A linear layer, with a bias that is added by whoever uses the output.
 ///
-/// The weights are kept by row of input: so the product reads them as they lie. The other way round they were packed again
-/// for each call, which for a query of a few words took twice as long as to multiply.
+/// The weights are kept in panels of [`PANEL`] outputs, each by row of input: so a product reads memory from end to end,
+/// and for a query of a few words to read is most of the work. Without panels it took twice as long; by row of output,
+/// as files have them, they were packed again for each call, and it took four times as long.
 #[derive(Debug)]
 pub(super) struct Linear {
     weights: Vec<f32>,
@@ -28,11 +33,14 @@ pub(super) struct Linear {
 impl Linear {
     /// Of weights by row of output, as they stand in files.
     pub(super) fn new(weights: &[f32], bias: Vec<f32>) -> Self {
-        let (outputs, inputs) = (bias.len(), weights.len() / bias.len());
-        let mut by_input = vec![0.0; weights.len()];
-        MatMut::from_row_major_slice_mut(&mut by_input, inputs, outputs)
-            .copy_from(MatRef::from_row_major_slice(weights, outputs, inputs).transpose());
-        Self { weights: by_input, bias }
+        let inputs = weights.len() / bias.len();
+        let mut panels = vec![0.0; weights.len()];
+        for (panel, weights) in panels.chunks_mut(PANEL * inputs).zip(weights.chunks(PANEL * inputs)) {
+            let width = weights.len() / inputs;
+            MatMut::from_row_major_slice_mut(panel, inputs, width)
+                .copy_from(MatRef::from_row_major_slice(weights, width, inputs).transpose());
+        }
+        Self { weights: panels, bias }
     }
 
     /// `output = input · weights`, for row-major matrices of as many rows as there are tokens.
@@ -40,9 +48,13 @@ impl Linear {
         let outputs = self.bias.len();
         let inputs = self.weights.len() / outputs;
         let rows = input.len() / inputs;
-        let weights = MatRef::from_row_major_slice(&self.weights, inputs, outputs);
         let input = MatRef::from_row_major_slice(input, rows, inputs);
-        multiply(MatMut::from_row_major_slice_mut(output, rows, outputs), input, weights);
+        let mut output = MatMut::from_row_major_slice_mut(output, rows, outputs);
+        for (number, panel) in self.weights.chunks(PANEL * inputs).enumerate() {
+            let width = panel.len() / inputs;
+            let output = output.rb_mut().subcols_mut(number * PANEL, width);
+            multiply(output, input, MatRef::from_row_major_slice(panel, inputs, width));
+        }
     }
 }
 
@@ -218,5 +230,26 @@ mod tests {
         let mut output = [0.0; 6];
         layer.apply(&[1.0, 0.0, 1.0, 1.0], &mut output);
         assert_eq!(output, [1.0, 3.0, 5.0, 3.0, 7.0, 11.0]);
+    }
+
+    /// Whole numbers, whose sums are exact: as many outputs as fill panels, and fewer and more.
+    #[test]
+    fn linear_layers_may_be_of_any_width() {
+        for (outputs, inputs, rows) in
+            [(1, 1, 1), (PANEL - 1, 7, 3), (PANEL, 5, 2), (PANEL + 1, 4, 5), (2 * PANEL + 40, 33, 9)]
+        {
+            let number = |at: usize| (at * 7 % 11) as f32 - 5.0;
+            let weights: Vec<f32> = (0..outputs * inputs).map(number).collect();
+            let input: Vec<f32> = (0..rows * inputs).map(number).collect();
+            let mut output = vec![f32::NAN; rows * outputs];
+            Linear::new(&weights, vec![0.0; outputs]).apply(&input, &mut output);
+            for (row, output) in input.chunks_exact(inputs).zip(output.chunks_exact(outputs)) {
+                let expected: Vec<f32> = weights
+                    .chunks_exact(inputs)
+                    .map(|weights| weights.iter().zip(row).map(|(weight, value)| weight * value).sum())
+                    .collect();
+                assert_eq!(output, expected, "{outputs} outputs of {inputs} inputs");
+            }
+        }
     }
 }
