@@ -152,6 +152,12 @@ impl Search {
         })
     }
 
+    /// What puts the best of what was found in order, where there is one.
+    #[must_use]
+    pub fn reranker(&self) -> Option<Arc<dyn Reranker>> {
+        self.parts.reranker.clone()
+    }
+
     /// The encoder that is to answer, where there is one.
     #[must_use]
     pub fn encoder(&self) -> Option<Arc<dyn Encoder>> {

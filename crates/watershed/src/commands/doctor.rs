@@ -88,12 +88,34 @@ async fn check(
     } else {
         terminal::say("registered      not tried, because nothing here loads registered models");
     }
+    #[cfg(feature = "search")]
+    tell_of_search(&app.search);
     let (letters, _) = app.guarded.dead_letters.list(&scope, None, 1_000).await?;
     terminal::say(format!(
         "dead letters    {}",
         if letters.len() == 1_000 { "1000 or more".to_owned() } else { letters.len().to_string() }
     ));
     if doctor.rebuild { rebuild(app).await } else { Ok(()) }
+}
+
+/// By what is searched; models that cannot be read have failed before.
+#[cfg(feature = "search")]
+fn tell_of_search(search: &search::Search) {
+    let told = match search.encoder() {
+        None => "by words alone; search.model_path names a model for meaning".to_owned(),
+        Some(encoder) => {
+            let model = encoder.identity();
+            format!(
+                "by words and by meaning: {}, {} dimensions, version {}",
+                model.name, model.dimensions, model.version
+            )
+        }
+    };
+    terminal::say(format!("search          {told}"));
+    if let Some(reranker) = search.reranker() {
+        let model = reranker.identity();
+        terminal::say(format!("re-ranking      {}, version {}", model.name, model.version));
+    }
 }
 
 /// What is wrong where the brokers do not answer.

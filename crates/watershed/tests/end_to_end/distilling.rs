@@ -127,7 +127,14 @@ fn a_table_is_distilled_and_searched_with() {
     assert_eq!(names("tables/light"), ["config.json", "model.safetensors", "tokenizer.json"]);
     assert_eq!(names(""), ["again", "layered", "tables", "watershed.toml"], "no data were opened");
 
+    let doctor = home.run(&["doctor"]).succeeded().stdout;
+    assert!(doctor.contains("search          by words alone"), "{doctor}");
     home.append_settings("\n[search]\nmodel_path = 'tables/light'\n");
+    let doctor = home.run(&["doctor"]).succeeded().stdout;
+    assert!(
+        doctor.contains("search          by words and by meaning: light, 3 dimensions, version "),
+        "{doctor}"
+    );
     let server = home.serve();
     assert_eq!(server.read("/api/v1/embed/models")[0]["dimension"], 3);
     let item = json!({"items": [{"entity_type": "note", "entity_id": "a", "text": "gas"}]});
