@@ -42,8 +42,8 @@ impl Remote {
     pub(super) fn of(config: &Config) -> Result<Option<Self>> {
         let Some(address) = config.client.address()? else { return Ok(None) };
         let key = config.auth.api_key.clone().ok_or_else(|| {
-            let message = "needs an API key: set API_KEY or auth.api_key";
-            Error::new(codes::VALIDATION_ERROR, message).with_field("client.server")
+            let message = format!("is needed to ask {address}: set it, or API_KEY");
+            Error::new(codes::VALIDATION_ERROR, message).with_field("auth.api_key")
         })?;
         settle_provider();
         let client = Client::builder()

@@ -19,6 +19,7 @@ use crate::terminal;
 
 /// Seconds within which what was shown must be chosen, where nothing else is asked.
 const OUTCOME_WINDOW_SECONDS: u64 = 86_400;
+const NO_CANARY: &str = "there is no canary";
 /// Milliseconds above which an answer is slow, where nothing else is asked.
 const SLOW_MS: u64 = 100;
 
@@ -90,7 +91,11 @@ async fn work(recommend: &Recommend, scope: &Scope, command: Rollout) -> Result<
             tell(&canary);
         }
         Rollout::Status(_) => {
-            for canary in canaries.list(scope) {
+            let known = canaries.list(scope);
+            if known.is_empty() {
+                terminal::note(NO_CANARY);
+            }
+            for canary in known {
                 tell(&canary);
                 let reading = canaries.reading(scope, &canary).await?;
                 for read in reading.iter().flat_map(|reading| &reading.gates) {
@@ -117,7 +122,7 @@ fn meant(recommend: &Recommend, scope: &Scope, name: Option<String>) -> Result<S
 }
 
 fn no_canary() -> Error {
-    Error::new(codes::NOT_FOUND, "there is no canary")
+    Error::new(codes::NOT_FOUND, NO_CANARY)
 }
 
 fn wanted(asked: Canary) -> NewCanary {

@@ -199,6 +199,8 @@ fn canaries_of_recommendations_are_begun_and_ended_by_the_server() {
     for id in ["a", "b"] {
         server.create("/api/v1/entities", &json!({"entity_id": id, "attributes": {"kind": "k"}}));
     }
+    let none = ask(&server, "rollout status").succeeded();
+    assert!(none.stdout.is_empty() && none.stderr.contains("there is no canary"), "{}", none.stderr);
     let begin = "rollout canary recommend popular --name one --steps 10,25,50,100";
     assert_eq!(ask(&server, begin).succeeded().stdout, "one  running  10 %\n");
     ask(&server, begin).failed_with("is running");

@@ -7,7 +7,7 @@ use kernel::{Result, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::no_canary;
+use super::{NO_CANARY, no_canary};
 use crate::cli::{Canary, End, Outcome, Rollout, Service};
 use crate::commands::remote::Remote;
 use crate::terminal;
@@ -46,7 +46,11 @@ impl<'a> Canaries<'a> {
     }
 
     async fn status(&self) -> Result<()> {
-        for mut canary in self.list().await? {
+        let canaries = self.list().await?;
+        if canaries.is_empty() {
+            terminal::note(NO_CANARY);
+        }
+        for mut canary in canaries {
             if canary.stage == "running" {
                 canary = self.server.get(&self.at(&[&canary.key()]), &[]).await?;
             }
