@@ -102,8 +102,16 @@ impl Served {
             write!(text, ",\"{}\"", tensor.name.replace('"', "\"\"")).map_err(Error::internal)?;
             columns.push(values);
         }
+        let mut last: Option<Date> = None;
         for (row, date) in dates.iter().enumerate() {
             let date: Date = date.parse().map_err(|_| refused(DATE, "has days, as 2026-01-31"))?;
+            if let Some(last) = last.filter(|last| date <= *last) {
+                return Err(refused(
+                    DATE,
+                    &format!("has days that ascend, each once: {date} stands after {last}"),
+                ));
+            }
+            last = Some(date);
             write!(text, "\n{date}").map_err(Error::internal)?;
             for column in &columns {
                 // An empty field of the table: no quote.
@@ -312,6 +320,21 @@ mod tests {
         asked[2].values = Values::Fp64(vec![f64::NAN; 320]);
         let error = served.infer(&served.signature().check(asked).unwrap()).unwrap_err();
         assert_eq!((error.field(), error.message()), (Some("inputs.rate_10"), "has no value on any day"));
+    }
+
+    #[test]
+    fn days_that_do_not_ascend_are_refused() {
+        let settings =
+            CurveSettings { model_type: ModelType::Ridge, lookback_days: 5, ..CurveSettings::default() };
+        let panel = Panel::parse(&table(), CurveType::Yield).unwrap();
+        let trained = CurveForecaster::train(&panel, 320, CurveType::Yield, settings).unwrap();
+        let served = load(&trained.to_json().unwrap()).unwrap();
+        let mut asked = inputs(&table());
+        let Values::Bytes(dates) = &mut asked[0].values else { panic!("dates are texts") };
+        dates[7] = dates[6].clone();
+        let error = served.infer(&served.signature().check(asked).unwrap()).unwrap_err();
+        let expected = "has days that ascend, each once: 2020-01-07 stands after 2020-01-07";
+        assert_eq!((error.field(), error.message()), (Some("inputs.date"), expected));
     }
 
     #[test]
