@@ -89,7 +89,7 @@ async fn check(
         terminal::say("registered      not tried, because nothing here loads registered models");
     }
     #[cfg(feature = "search")]
-    tell_of_search(&app.search);
+    tell_of_search(&app.search, &config.search);
     let (letters, _) = app.guarded.dead_letters.list(&scope, None, 1_000).await?;
     terminal::say(format!(
         "dead letters    {}",
@@ -100,21 +100,24 @@ async fn check(
 
 /// By what is searched; models that cannot be read have failed before.
 #[cfg(feature = "search")]
-fn tell_of_search(search: &search::Search) {
+fn tell_of_search(search: &search::Search, settings: &search::SearchSettings) {
+    let path =
+        |path: &Option<std::path::PathBuf>| path.as_deref().unwrap_or("".as_ref()).display().to_string();
     let told = match search.encoder() {
         None => "by words alone; search.model_path names a model for meaning".to_owned(),
         Some(encoder) => {
             let model = encoder.identity();
+            let read = path(&settings.model_path);
             format!(
-                "by words and by meaning: {}, {} dimensions, version {}",
-                model.name, model.dimensions, model.version
+                "by words and by meaning: {read}, {} dimensions, version {}",
+                model.dimensions, model.version
             )
         }
     };
     terminal::say(format!("search          {told}"));
     if let Some(reranker) = search.reranker() {
-        let model = reranker.identity();
-        terminal::say(format!("re-ranking      {}, version {}", model.name, model.version));
+        let read = path(&settings.rerank_model_path);
+        terminal::say(format!("re-ranking      {read}, version {}", reranker.identity().version));
     }
 }
 

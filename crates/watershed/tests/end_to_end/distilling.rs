@@ -127,14 +127,7 @@ fn a_table_is_distilled_and_searched_with() {
     assert_eq!(names("tables/light"), ["config.json", "model.safetensors", "tokenizer.json"]);
     assert_eq!(names(""), ["again", "layered", "tables", "watershed.toml"], "no data were opened");
 
-    let doctor = home.run(&["doctor"]).succeeded().stdout;
-    assert!(doctor.contains("search          by words alone"), "{doctor}");
     home.append_settings("\n[search]\nmodel_path = 'tables/light'\n");
-    let doctor = home.run(&["doctor"]).succeeded().stdout;
-    assert!(
-        doctor.contains("search          by words and by meaning: light, 3 dimensions, version "),
-        "{doctor}"
-    );
     let server = home.serve();
     assert_eq!(server.read("/api/v1/embed/models")[0]["dimension"], 3);
     let item = json!({"items": [{"entity_type": "note", "entity_id": "a", "text": "gas"}]});
@@ -150,4 +143,13 @@ fn a_table_is_distilled_and_searched_with() {
     assert_eq!((status, vector(0).as_array().map(Vec::len)), (200, Some(2)), "{answer}");
     assert_eq!(vector(0), vector(1), "what is unknown does not count");
     assert_eq!(vector(2), &json!([0.0, 0.0]), "marks mean nothing");
+
+    let home = server.stop();
+    let doctor = |expected: &str| {
+        let told = home.run(&["doctor"]).succeeded().stdout;
+        assert!(told.contains(&format!("search          {expected}")), "{told}");
+    };
+    doctor("by words and by meaning: tables/light, 3 dimensions, version ");
+    home.write("watershed.toml", SETTINGS);
+    doctor("by words alone");
 }
