@@ -190,7 +190,8 @@ fn nobody_waits_for_a_collector() {
             ask(&server, None);
         }
         let took = clock.elapsed() - began;
-        assert!(took < Duration::from_secs(15), "3,000 requests took {took:?}");
+        // On a busy machine an answer takes milliseconds; one that waited for a collector would take its seconds.
+        assert!(took < Duration::from_secs(60), "3,000 requests took {took:?}");
         if says_so {
             assert!(wait(|| metric(&server, "trace_spans_lost_total", &[]) > 0.0));
             assert_eq!(server.log().matches("does not answer").count(), 1);
