@@ -101,23 +101,19 @@ async fn check(
 /// By what is searched; models that cannot be read have failed before.
 #[cfg(feature = "search")]
 fn tell_of_search(search: &search::Search, settings: &search::SearchSettings) {
-    let path =
-        |path: &Option<std::path::PathBuf>| path.as_deref().unwrap_or("".as_ref()).display().to_string();
-    let told = match search.encoder() {
-        None => "by words alone; search.model_path names a model for meaning".to_owned(),
-        Some(encoder) => {
-            let model = encoder.identity();
-            let read = path(&settings.model_path);
+    let told = match (search.encoder(), &settings.model_path) {
+        (Some(encoder), Some(path)) => {
+            let (path, model) = (path.display(), encoder.identity());
             format!(
-                "by words and by meaning: {read}, {} dimensions, version {}",
+                "by words and by meaning: {path}, {} dimensions, version {}",
                 model.dimensions, model.version
             )
         }
+        _ => "by words alone; search.model_path names a model for meaning".to_owned(),
     };
     terminal::say(format!("search          {told}"));
-    if let Some(reranker) = search.reranker() {
-        let read = path(&settings.rerank_model_path);
-        terminal::say(format!("re-ranking      {read}, version {}", reranker.identity().version));
+    if let (Some(reranker), Some(path)) = (search.reranker(), &settings.rerank_model_path) {
+        terminal::say(format!("re-ranking      {}, version {}", path.display(), reranker.identity().version));
     }
 }
 
