@@ -13,7 +13,7 @@ from harness.figures import CannotMeasure, Figure, Measured
 
 NAME = "models-search"
 WHAT = f"nDCG@10 on SciFact and Cranfield: BM25, {ENCODER}, hybrid; searches over 100,000 texts"
-BAR = "SciFact BM25 >= 0.669 (Anserini 0.679 - 0.01); hybrid above both halves; p95 < 20 ms"
+BAR = "SciFact BM25 >= 0.669 (Anserini 0.679 - 0.01); hybrid above both halves; p95 of the middle of five rounds < 20 ms"
 ANSERINI = 0.679
 TABLE = "distilled table"
 # Texts of SciFact that the encoder is timed on; the table takes all.
@@ -104,7 +104,8 @@ def rate(workbench, program, model, texts):
 def latency(workbench, model, program, notes):
     """Through the service over the embedded engine, once every vector has its place in the graph; before that it is told too.
 
-    Each kind is asked in five rounds, in turns with the others; the round whose p95 is the middle one is judged.
+    Each kind but the one while linking is asked in five rounds, in turns with the others; the round whose p95 is the middle
+    one is judged.
     """
     count = workbench.pick(100_000, 2_000)
     told = workbench.run_json([program, "latency", "--documents", count, "--model", model])
