@@ -246,7 +246,7 @@ pub fn encoder_of(settings: &SearchSettings, files: &ModelFiles) -> Result<Arc<d
 /// # Errors
 /// As for [`encoder_of`].
 pub fn previous_encoder_of(settings: &SearchSettings, files: &ModelFiles) -> Result<Arc<dyn Encoder>> {
-    open(settings, files, settings.previous_model_name.as_ref().unwrap_or(&settings.model_name))
+    open(settings, files, &settings.previous_name().unwrap_or_default())
 }
 
 fn open(settings: &SearchSettings, files: &ModelFiles, name: &str) -> Result<Arc<dyn Encoder>> {

@@ -39,7 +39,7 @@ pub struct SearchSettings {
     /// The encoder whose vectors answer until those of `model_path` are complete, named in the same way. Take it out when they
     /// are.
     pub previous_model_path: Option<PathBuf>,
-    /// What callers know that encoder by; `model_name` where missing.
+    /// What callers know that encoder by; where missing, the name of its folder, or what follows `models:/` or `hf://`.
     pub previous_model_name: Option<String>,
     /// The cross-encoder that searches with `rerank` are ordered by, named in the same way; such searches are refused without
     /// one.
@@ -98,6 +98,12 @@ impl SearchSettings {
         ]
     }
 
+    /// What callers know the encoder of before by, where there is one.
+    pub(crate) fn previous_name(&self) -> Option<String> {
+        let path = self.previous_model_path.as_deref()?;
+        Some(self.previous_model_name.clone().unwrap_or_else(|| ModelSource::name_of(path)))
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -153,6 +159,12 @@ impl SearchSettings {
                 "needs search.model_path, which is to answer after it",
             );
         }
+        if self.previous_name().as_ref() == Some(&self.model_name) {
+            return refuse(
+                "search.previous_model_name",
+                "must not be that of search.model_name: who asks for vectors by a name means one model",
+            );
+        }
         if self.item_embeddings && self.model_path.is_none() {
             return refuse("search.item_embeddings", "needs search.model_path, which makes them");
         }
@@ -201,6 +213,16 @@ mod tests {
             Some("search.previous_model_name"),
         );
         check(|settings| settings.previous_model_path = Some("x".into()), Some("search.previous_model_path"));
+        for (name, field) in [("new", None), ("light", Some("search.previous_model_name"))] {
+            let settings = SearchSettings {
+                model_path: Some("new/light".into()),
+                model_name: name.to_owned(),
+                previous_model_path: Some("old/light".into()),
+                ..SearchSettings::default()
+            };
+            let found = settings.validate().err().map(|error| error.field().unwrap_or_default().to_owned());
+            assert_eq!(found.as_deref(), field, "{name}");
+        }
         check(|settings| settings.model_path = Some("hf://a/b@main".into()), Some("search.model_path"));
         check(
             |settings| settings.rerank_model_path = Some("models:/x".into()),

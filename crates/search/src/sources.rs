@@ -56,6 +56,17 @@ impl ModelSource {
         text.strip_prefix(HUB).map_or_else(folder, Self::on_hub)
     }
 
+    /// What a model is called where nobody named it: its folder, or what follows how the place begins.
+    pub(crate) fn name_of(name: &Path) -> String {
+        let text = name.to_string_lossy();
+        let place = text.strip_prefix(REGISTERED).or_else(|| text.strip_prefix(HUB)).map(str::to_owned);
+        let folder = || {
+            name.file_name()
+                .map_or_else(|| text.clone().into_owned(), |last| last.to_string_lossy().into_owned())
+        };
+        place.unwrap_or_else(folder)
+    }
+
     fn registered(text: &str) -> Result<Self> {
         let split = text
             .rsplit_once('@')
@@ -135,6 +146,19 @@ mod tests {
         }
         for folder in ["encoder", "/models/x@y", "C:/models"] {
             check(folder, Some(ModelSource::Folder(folder.into())));
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_is_called_as_its_place_is() {
+        for (name, expected) in [
+            ("models:/a/b/12", "a/b/12"),
+            ("models:/mini@old", "mini@old"),
+            ("hf://o/n@c", "o/n@c"),
+            ("/a/light/", "light"),
+            ("/", "/"),
+        ] {
+            assert_eq!(ModelSource::name_of(Path::new(name)), expected);
         }
     }
 }
