@@ -39,6 +39,7 @@ pub(crate) async fn open(
     let previous =
         sources.files("search.previous_model_path", settings.previous_model_path.as_deref()).await?;
     let reranker = sources.files("search.rerank_model_path", settings.rerank_model_path.as_deref()).await?;
+    let named = |setting: &'static str| move |error: Error| error.with_field(setting);
     let in_data = || chosen.needs_folder().then(|| config.storage.data_dir.join(FOLDER));
     let parts = SearchParts {
         log: Arc::clone(&guarded.log),
@@ -49,9 +50,17 @@ pub(crate) async fn open(
         )),
         records: Arc::clone(&engines.records),
         cache: Arc::clone(&guarded.cache),
-        encoder: encoder.map(|files| search::encoder_of(settings, &files)).transpose()?,
-        previous_encoder: previous.map(|files| search::previous_encoder_of(settings, &files)).transpose()?,
-        reranker: reranker.map(|files| search::reranker_of(settings, &files)).transpose()?,
+        encoder: encoder
+            .map(|files| search::encoder_of(settings, &files).map_err(named("search.model_path")))
+            .transpose()?,
+        previous_encoder: previous
+            .map(|files| {
+                search::previous_encoder_of(settings, &files).map_err(named("search.previous_model_path"))
+            })
+            .transpose()?,
+        reranker: reranker
+            .map(|files| search::reranker_of(settings, &files).map_err(named("search.rerank_model_path")))
+            .transpose()?,
         clock: Arc::clone(&ambient.clock),
         entropy: Arc::clone(&ambient.entropy),
         folder: config.search.index_dir.clone().or_else(in_data),

@@ -261,7 +261,7 @@ fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|cause| damaged(name, cause))
 }
 
-fn damaged(name: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let cause = cause.into();
-    Error::new(codes::CORRUPTED, format!("the model's {name} cannot be used: {cause}")).with_source(cause)
+fn damaged(name: &str, cause: impl std::fmt::Display) -> Error {
+    // Its text is told here; as the source it would be told twice.
+    Error::new(codes::CORRUPTED, format!("the model's {name} cannot be used: {cause}"))
 }
