@@ -104,8 +104,11 @@ fn tell_of_search(search: &search::Search, settings: &search::SearchSettings) {
     let told = match (search.encoder(), &settings.model_path) {
         (Some(encoder), Some(path)) => {
             let (path, model) = (path.display(), encoder.identity());
+            let before = settings.previous_model_path.as_ref().map_or_else(String::new, |before| {
+                format!("; by {} until every text has its vector", before.display())
+            });
             format!(
-                "by words and by meaning: {path}, {} dimensions, version {}",
+                "by words and by meaning: {path}, {} dimensions, version {}{before}",
                 model.dimensions, model.version
             )
         }

@@ -14,10 +14,10 @@ const HIDDEN: usize = 4;
 const WIDE: usize = 8;
 const PLACES: usize = 8;
 
-/// The tensors of a BERT of one layer, with their shapes.
+/// The tensors of a BERT of one layer, with their shapes; it ends as a cross-encoder does, which an encoder does not look at.
 fn shapes() -> BTreeMap<String, Vec<usize>> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (name, rows) in [("word", WORDS.len()), ("position", PLACES), ("token_type", 1)] {
+    for (name, rows) in [("word", WORDS.len()), ("position", PLACES), ("token_type", 2)] {
         shapes.insert(format!("embeddings.{name}_embeddings.weight"), vec![rows, HIDDEN]);
     }
     let layer = "encoder.layer.0";
@@ -25,9 +25,14 @@ fn shapes() -> BTreeMap<String, Vec<usize>> {
     let outer =
         [("attention.output", HIDDEN, HIDDEN), ("intermediate", WIDE, HIDDEN), ("output", HIDDEN, WIDE)];
     let outer = outer.map(|(part, outputs, inputs)| (format!("{part}.dense"), outputs, inputs));
-    for (part, outputs, inputs) in inner.into_iter().chain(outer) {
-        shapes.insert(format!("{layer}.{part}.weight"), vec![outputs, inputs]);
-        shapes.insert(format!("{layer}.{part}.bias"), vec![outputs]);
+    let layered = inner
+        .into_iter()
+        .chain(outer)
+        .map(|(part, outputs, inputs)| (format!("{layer}.{part}"), outputs, inputs));
+    let end = [("pooler.dense".to_owned(), HIDDEN, HIDDEN), ("classifier".to_owned(), 1, HIDDEN)];
+    for (part, outputs, inputs) in layered.chain(end) {
+        shapes.insert(format!("{part}.weight"), vec![outputs, inputs]);
+        shapes.insert(format!("{part}.bias"), vec![outputs]);
     }
     for norm in ["embeddings".to_owned(), format!("{layer}.attention.output"), format!("{layer}.output")] {
         shapes.insert(format!("{norm}.LayerNorm.weight"), vec![HIDDEN]);
@@ -70,7 +75,7 @@ fn layered(home: &Home, folder: &str) {
         "pre_tokenizer": {"type": "Whitespace"},
         "post_processor": {"type": "TemplateProcessing",
             "single": [mark("[CLS]"), {"Sequence": {"id": "A", "type_id": 0}}, mark("[SEP]")],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "pair": [mark("[CLS]"), {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {"[CLS]": marked("[CLS]"), "[SEP]": marked("[SEP]")}},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocabulary}
@@ -145,11 +150,18 @@ fn a_table_is_distilled_and_searched_with() {
     assert_eq!(vector(2), &json!([0.0, 0.0]), "marks mean nothing");
 
     let home = server.stop();
-    let doctor = |expected: &str| {
+    let doctor = |expected: &[&str]| {
         let told = home.run(&["doctor"]).succeeded().stdout;
-        assert!(told.contains(&format!("search          {expected}")), "{told}");
+        assert!(expected.iter().all(|part| told.contains(part)), "{told}");
     };
-    doctor("by words and by meaning: tables/light, 3 dimensions, version ");
+    doctor(&["search          by words and by meaning: tables/light, 3 dimensions, version "]);
+    home.append_settings(
+        "previous_model_path = 'again'\nprevious_model_name = 'before'\nrerank_model_path = 'layered'\n",
+    );
+    doctor(&["; by again until every text has its vector\n", "re-ranking      layered, version "]);
+    home.write("again/model.safetensors", "cut off");
+    home.run(&["doctor"])
+        .failed_with("search.previous_model_path: the model's model.safetensors cannot be used");
     home.write("watershed.toml", SETTINGS);
-    doctor("by words alone");
+    doctor(&["search          by words alone"]);
 }
