@@ -7,8 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use kernel::{Error, ErrorCode, Result, codes};
+use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ use crate::terminal;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A version is loaded and tried before it is promoted; the server says itself when that takes too long.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// So long a command waits in all where the server says that its key asked too often.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server.
 pub(super) struct Remote {
@@ -120,7 +123,7 @@ impl Remote {
             request = request.header("content-type", "application/json").body(body);
         }
         let away = |cause: reqwest::Error| self.away(&method, cause);
-        let answer = request.send().await.map_err(away)?;
+        let answer = patient(request).await.map_err(away)?;
         let status = answer.status().as_u16();
         let text = answer.text().await.map_err(away)?;
         if (200..300).contains(&status) {
@@ -159,6 +162,34 @@ impl Remote {
     }
 }
 
+/// The answer; where a limit of requests stood before it, once that lets it through.
+async fn patient(mut request: RequestBuilder) -> reqwest::Result<Response> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let again = request.try_clone();
+        let answer = request.send().await?;
+        match (again, pause_asked(&answer)) {
+            (Some(again), Some(pause)) if waited + pause <= PATIENCE => {
+                if waited.is_zero() {
+                    terminal::note("others ask with this key as well, more often than it may; waiting");
+                }
+                tokio::time::sleep(pause).await;
+                waited += pause;
+                request = again;
+            }
+            _ => return Ok(answer),
+        }
+    }
+}
+
+/// How long to wait before the same is asked again, which was not done.
+fn pause_asked(answer: &Response) -> Option<Duration> {
+    let header =
+        answer.headers().get(RETRY_AFTER).filter(|_| answer.status() == StatusCode::TOO_MANY_REQUESTS)?;
+    let seconds: u64 = header.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.max(1)))
+}
+
 fn code_of(status: u16) -> ErrorCode {
     match status {
         401 => codes::AUTH_ERROR,
@@ -187,6 +218,9 @@ pub(super) fn or_ask(error: Error, call: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use serde_json::json;
 
     use super::*;
@@ -208,6 +242,36 @@ mod tests {
         for none in ["", ".", ".."] {
             check("http://h:5000", none, None);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_limit_holds_back_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answers = [
+            ("429 Too Many Requests", "retry-after: 1"),
+            ("200 OK", "x-none: 0"),
+            ("429 Too Many Requests", "retry-after: 31"),
+        ];
+        let server = std::thread::spawn(move || {
+            answers.map(|(status, header)| {
+                let (mut socket, _) = listener.accept().unwrap();
+                let read = socket.read(&mut [0; 4_096]).unwrap();
+                write!(
+                    socket,
+                    "HTTP/1.1 {status}\r\n{header}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+                )
+                .unwrap();
+                read
+            })
+        });
+        let remote = remote(&address);
+        let body = json!({"reason": "why"});
+        assert_eq!(remote.post::<Value>(&["x"], &body).await.unwrap(), json!({}));
+        let refused = remote.get::<Value>(&["x"], &[]).await.unwrap_err();
+        assert_eq!(refused.code(), codes::OVERLOADED, "it would wait for too long");
+        let [first, second, _] = server.join().unwrap();
+        assert_eq!(first, second, "the same is asked again, with its body");
     }
 
     #[test]

@@ -80,7 +80,10 @@ impl Receiver {
             wrong(format!("`{address}` is no address such as http://localhost:8080: {cause}"))
         })?;
         let key = config.auth.api_key.clone();
-        let key = key.ok_or_else(|| wrong("needs an API key: set API_KEY or auth.api_key".to_owned()))?;
+        let key = key.ok_or_else(|| {
+            let message = format!("is needed to post to {address}: set it, or API_KEY");
+            Error::new(codes::VALIDATION_ERROR, message).with_field("auth.api_key")
+        })?;
         Ok(Self { client: jwks::client(TIMEOUT)?, url, key })
     }
 
