@@ -100,10 +100,10 @@ pub(crate) struct Canary {
     #[arg(long)]
     pub name: Option<String>,
     /// Of recommendations: the share of collaborative sources, for hybrid
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = finite)]
     pub collaborative_weight: Option<f64>,
     /// Of recommendations: how much variety counts against score
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = finite)]
     pub diversity: Option<f64>,
     /// Users with a known outcome that a step needs in each arm
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
@@ -124,7 +124,7 @@ pub(crate) struct Canary {
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
     /// Of a model: an absolute error of so much or more counts as a whole loss; 1 where missing
-    #[arg(long, value_name = "ERROR")]
+    #[arg(long, value_name = "ERROR", value_parser = finite)]
     pub loss_scale: Option<f64>,
     #[command(flatten)]
     pub at: AtServer,
@@ -147,6 +147,27 @@ impl std::str::FromStr for Service {
             ("recommend", _) => Ok(Self::Recommend),
             (_, Some(name)) if !name.is_empty() => Ok(Self::Model(name.to_owned())),
             _ => Err("a service is recommend, or models/NAME for a registered model".to_owned()),
+        }
+    }
+}
+
+/// A number that JSON has: `NaN` would go to the server as what was not said.
+fn finite(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| "must be a finite number".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_finite() {
+        assert_eq!(finite("0.5"), Ok(0.5));
+        for text in ["NaN", "inf", "-inf", "1e999", "half", ""] {
+            assert!(finite(text).is_err(), "{text}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::terminal;
 
 /// Seconds within which what was shown must be chosen, where nothing else is asked.
 const OUTCOME_WINDOW_SECONDS: u64 = 86_400;
-const NO_CANARY: &str = "there is no canary";
+const NO_CANARY: &str = "there is no canary of recommendations; `--model NAME` tells of those of a model";
 /// Milliseconds above which an answer is slow, where nothing else is asked.
 const SLOW_MS: u64 = 100;
 

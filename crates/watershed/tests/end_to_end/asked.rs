@@ -186,6 +186,9 @@ fn a_server_is_named_by_the_settings_and_must_be_one() {
     named("localhost:8080").run(&words(history)).failed_with("client.server: is the address");
     let stranger = Home::new().environment("API_KEY", "wrong-key-of-length");
     stranger.run(&words(&at(&server.of_all()))).failed_with("401");
+    let nobody = Home::new().environment("API_KEY", "");
+    nobody.run(&words(&at(&server.of_all()))).failed_with("auth.api_key: is needed to ask");
+    nobody.run(&words("sample --post http://127.0.0.1:1")).failed_with("auth.api_key: is needed to post");
     // Variables of MLflow and of the platform may name a server that is none of ours, which is not to see the key.
     for name in ["MLFLOW_TRACKING_URI", "ML_MLFLOW_TRACKING_URI"] {
         let home = Home::new().environment(name, server.of_all());
@@ -212,6 +215,8 @@ fn canaries_of_recommendations_are_begun_and_ended_by_the_server() {
     let back = ask(&server, "rollout rollback --reason enough").succeeded().stdout;
     assert!(back.starts_with("one  rolled back  0 %") && back.contains("enough"), "{back}");
     let home = server.stop();
+    let none = Server::new().stop().run(&words("rollout status")).succeeded();
+    assert!(none.stdout.is_empty() && none.stderr.contains("there is no canary"), "{}", none.stderr);
     assert_eq!(back, home.run(&words("rollout status")).succeeded().stdout, "as the store tells");
 }
 

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use kernel::{Result, Timestamp};
+use kernel::{Error, Result, Timestamp, codes};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{NO_CANARY, no_canary};
+use super::no_canary;
 use crate::cli::{Canary, End, Outcome, Rollout, Service};
 use crate::commands::remote::Remote;
 use crate::terminal;
@@ -29,6 +29,15 @@ impl<'a> Canaries<'a> {
         [&self.path[..], steps].concat()
     }
 
+    fn none(&self) -> Error {
+        match self.path[..] {
+            ["models", name, ..] => {
+                Error::new(codes::NOT_FOUND, format!("there is no canary of the model `{name}`"))
+            }
+            _ => no_canary(),
+        }
+    }
+
     async fn list(&self) -> Result<Vec<Shown>> {
         let page: Page = self.server.get(&self.path, &[]).await?;
         Ok(page.canaries)
@@ -37,7 +46,7 @@ impl<'a> Canaries<'a> {
     async fn end(&self, asked: &End, how: &str) -> Result<()> {
         let name = match &asked.name {
             Some(name) => name.clone(),
-            None => self.list().await?.first().map(Shown::key).ok_or_else(no_canary)?,
+            None => self.list().await?.first().map(Shown::key).ok_or_else(|| self.none())?,
         };
         let body = json!({"reason": asked.reason});
         let ended: Shown = self.server.post(&self.at(&[&name, how]), &body).await?;
@@ -48,7 +57,7 @@ impl<'a> Canaries<'a> {
     async fn status(&self) -> Result<()> {
         let canaries = self.list().await?;
         if canaries.is_empty() {
-            terminal::note(NO_CANARY);
+            terminal::note(self.none().message());
         }
         for mut canary in canaries {
             if canary.stage == "running" {
