@@ -330,11 +330,18 @@ mod tests {
         let trained = CurveForecaster::train(&panel, 320, CurveType::Yield, settings).unwrap();
         let served = load(&trained.to_json().unwrap()).unwrap();
         let mut asked = inputs(&table());
-        let Values::Bytes(dates) = &mut asked[0].values else { panic!("dates are texts") };
-        dates[7] = dates[6].clone();
-        let error = served.infer(&served.signature().check(asked).unwrap()).unwrap_err();
-        let expected = "has days that ascend, each once: 2020-01-07 stands after 2020-01-07";
-        assert_eq!((error.field(), error.message()), (Some("inputs.date"), expected));
+        let Values::Bytes(days) = &asked[0].values else { panic!("dates are texts") };
+        let (mut twice, mut back) = (days.clone(), days.clone());
+        twice[7] = twice[6].clone();
+        back.swap(6, 7);
+        for (days, expected) in
+            [(twice, "2020-01-07 stands after 2020-01-07"), (back, "2020-01-07 stands after 2020-01-08")]
+        {
+            asked[0].values = Values::Bytes(days);
+            let error = served.infer(&served.signature().check(asked.clone()).unwrap()).unwrap_err();
+            let expected = format!("has days that ascend, each once: {expected}");
+            assert_eq!((error.field(), error.message()), (Some("inputs.date"), expected.as_str()));
+        }
     }
 
     #[test]

@@ -185,13 +185,14 @@ fn nobody_waits_for_a_collector() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let check = |endpoint: String, says_so: bool| {
         let server = traced(endpoint.leak()).allowing("the collector of traces does not answer").serve();
-        let began = clock.elapsed();
-        for _ in 0..3_000 {
+        let longest = (0..3_000).map(|_| {
+            let began = clock.elapsed();
             ask(&server, None);
-        }
-        let took = clock.elapsed() - began;
-        // On a busy machine an answer takes milliseconds; one that waited for a collector would take its seconds.
-        assert!(took < Duration::from_secs(60), "3,000 requests took {took:?}");
+            clock.elapsed() - began
+        });
+        let longest = longest.max().unwrap();
+        // On a busy machine an answer takes milliseconds; one that waited for a collector would take its 5 seconds.
+        assert!(longest < Duration::from_secs(4), "a request took {longest:?}");
         if says_so {
             assert!(wait(|| metric(&server, "trace_spans_lost_total", &[]) > 0.0));
             assert_eq!(server.log().matches("does not answer").count(), 1);
