@@ -59,12 +59,10 @@ impl ModelSource {
     /// What a model is called where nobody named it: its folder, or what follows how the place begins.
     pub(crate) fn name_of(name: &Path) -> String {
         let text = name.to_string_lossy();
-        let place = text.strip_prefix(REGISTERED).or_else(|| text.strip_prefix(HUB)).map(str::to_owned);
-        let folder = || {
-            name.file_name()
-                .map_or_else(|| text.clone().into_owned(), |last| last.to_string_lossy().into_owned())
-        };
-        place.unwrap_or_else(folder)
+        match text.strip_prefix(REGISTERED).or_else(|| text.strip_prefix(HUB)) {
+            Some(place) => place.to_owned(),
+            None => name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned(),
+        }
     }
 
     fn registered(text: &str) -> Result<Self> {

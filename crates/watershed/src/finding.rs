@@ -1,10 +1,12 @@
 //! Plugs search in: the log, the vectors and the folder of its indexes, and the models of the settings.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kernel::{Error, Result, TenantId, codes};
 use prometheus_client::registry::Registry;
 use registry::ModelRegistry;
+use search::encoder::ModelFiles;
 use search::{Search, SearchParts};
 
 use crate::app::Ambient;
@@ -35,11 +37,13 @@ pub(crate) async fn open(
         return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("storage.vectors"));
     }
     let (settings, sources) = (&config.search, Sources::new(config, Some(models))?);
-    let encoder = sources.files("search.model_path", settings.model_path.as_deref()).await?;
-    let previous =
-        sources.files("search.previous_model_path", settings.previous_model_path.as_deref()).await?;
-    let reranker = sources.files("search.rerank_model_path", settings.rerank_model_path.as_deref()).await?;
-    let named = |setting: &'static str| move |error: Error| error.with_field(setting);
+    let named = ("search.model_path", settings.model_path.as_deref());
+    let encoder = model(&sources, named, |files| search::encoder_of(settings, files)).await?;
+    let named = ("search.previous_model_path", settings.previous_model_path.as_deref());
+    let previous_encoder =
+        model(&sources, named, |files| search::previous_encoder_of(settings, files)).await?;
+    let named = ("search.rerank_model_path", settings.rerank_model_path.as_deref());
+    let reranker = model(&sources, named, |files| search::reranker_of(settings, files)).await?;
     let in_data = || chosen.needs_folder().then(|| config.storage.data_dir.join(FOLDER));
     let parts = SearchParts {
         log: Arc::clone(&guarded.log),
@@ -50,17 +54,9 @@ pub(crate) async fn open(
         )),
         records: Arc::clone(&engines.records),
         cache: Arc::clone(&guarded.cache),
-        encoder: encoder
-            .map(|files| search::encoder_of(settings, &files).map_err(named("search.model_path")))
-            .transpose()?,
-        previous_encoder: previous
-            .map(|files| {
-                search::previous_encoder_of(settings, &files).map_err(named("search.previous_model_path"))
-            })
-            .transpose()?,
-        reranker: reranker
-            .map(|files| search::reranker_of(settings, &files).map_err(named("search.rerank_model_path")))
-            .transpose()?,
+        encoder,
+        previous_encoder,
+        reranker,
         clock: Arc::clone(&ambient.clock),
         entropy: Arc::clone(&ambient.entropy),
         folder: config.search.index_dir.clone().or_else(in_data),
@@ -68,4 +64,14 @@ pub(crate) async fn open(
         is_alone: !engines.are_shared,
     };
     Search::new(parts, config.search.clone(), registry).map(Arc::new)
+}
+
+/// What is opened of the model that a setting names; whatever is wrong with it names the setting.
+async fn model<T>(
+    sources: &Sources<'_>,
+    (setting, path): (&'static str, Option<&Path>),
+    open: impl FnOnce(&ModelFiles) -> Result<T>,
+) -> Result<Option<T>> {
+    let files = sources.files(setting, path).await?;
+    files.map(|files| open(&files)).transpose().map_err(|error| error.with_field(setting))
 }

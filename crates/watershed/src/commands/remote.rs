@@ -44,10 +44,7 @@ impl Remote {
     /// `VALIDATION_ERROR` for what is no address, and where there is no key to ask with.
     pub(super) fn of(config: &Config) -> Result<Option<Self>> {
         let Some(address) = config.client.address()? else { return Ok(None) };
-        let key = config.auth.api_key.clone().ok_or_else(|| {
-            let message = format!("is needed to ask {address}: set it, or API_KEY");
-            Error::new(codes::VALIDATION_ERROR, message).with_field("auth.api_key")
-        })?;
+        let key = key_to(&format!("ask {address}"), config)?;
         settle_provider();
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -160,6 +157,17 @@ impl Remote {
         let code = told("code").map(|code| format!(" {code}")).unwrap_or_default();
         Error::new(code_of(status), format!("{} answers {status}{code}: {why}", self.address))
     }
+}
+
+/// The key that a server is asked with; `what` says what for.
+///
+/// # Errors
+/// `VALIDATION_ERROR` where none is set.
+pub(super) fn key_to(what: &str, config: &Config) -> Result<String> {
+    config.auth.api_key.clone().ok_or_else(|| {
+        let message = format!("is needed to {what}: set it, or API_KEY");
+        Error::new(codes::VALIDATION_ERROR, message).with_field("auth.api_key")
+    })
 }
 
 /// The answer; where a limit of requests stood before it, once that lets it through.

@@ -7,6 +7,7 @@ use market::samples::{Mode, Samples};
 use reqwest::{Client, Url};
 use serde_json::Value;
 
+use super::remote::key_to;
 use crate::cli::{Sample, SampleMode};
 use crate::config::Config;
 use crate::{jwks, terminal};
@@ -79,11 +80,7 @@ impl Receiver {
         let url = url.map_err(|cause| {
             wrong(format!("`{address}` is no address such as http://localhost:8080: {cause}"))
         })?;
-        let key = config.auth.api_key.clone();
-        let key = key.ok_or_else(|| {
-            let message = format!("is needed to post to {address}: set it, or API_KEY");
-            Error::new(codes::VALIDATION_ERROR, message).with_field("auth.api_key")
-        })?;
+        let key = key_to(&format!("post to {address}"), config)?;
         Ok(Self { client: jwks::client(TIMEOUT)?, url, key })
     }
 
