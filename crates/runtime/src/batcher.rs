@@ -4,25 +4,19 @@
 //! Where it answered several, the next waits up to `delay` for as many examples as a call may have. A request that finds the
 //! queue full is refused (`OVERLOADED`); one whose caller went away is not asked; one that fails does not fail those beside
 //! it, for then each is asked alone.
-//!
-//! A call that is known to be brief is made where the worker runs: to hand it to a thread for calls that take long, and its
-//! answer back, would cost more than a small model does.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Error, Result, codes};
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::RuntimeMetrics;
 use crate::model::Model;
+use crate::processors::{Pace, Processors};
 use crate::tensor::Tensor;
-
-/// A call that takes less may hold up what else its thread has to do.
-const BRIEF: Duration = Duration::from_millis(1);
 
 /// How requests are put together.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +69,7 @@ impl Batcher {
     pub(crate) fn start(
         model: &Arc<dyn Model>,
         limits: BatchLimits,
-        processors: &Arc<Semaphore>,
+        processors: &Arc<Processors>,
         metrics: &RuntimeMetrics,
     ) -> Self {
         let (sender, queue) = mpsc::channel(limits.queue.max(1));
@@ -114,7 +108,7 @@ impl Batcher {
 struct Worker {
     model: Arc<dyn Model>,
     waiting: Arc<Mutex<Waiting>>,
-    processors: Arc<Semaphore>,
+    processors: Arc<Processors>,
     metrics: RuntimeMetrics,
     limits: BatchLimits,
 }
@@ -122,29 +116,15 @@ struct Worker {
 impl Worker {
     async fn run(self) {
         let mut had_company = false;
-        // The most values that a call was brief with.
-        let mut brief_values = 0;
+        let mut pace = Pace::default();
         loop {
             let Some(jobs) = self.collect(had_company).await else { return };
             had_company = jobs.len() > 1;
             let values = jobs.iter().map(Job::values).sum();
-            let Ok(place) = self.processors.acquire().await else { return };
             let (model, metrics) = (Arc::clone(&self.model), self.metrics.clone());
-            let call = move || {
-                let begun = Instant::now();
-                answer(model.as_ref(), jobs, &metrics);
-                begun.elapsed()
-            };
             // A panic of the model drops the answers of its jobs, which their callers are told as a defect.
-            let took = match values <= brief_values {
-                true => catch_unwind(AssertUnwindSafe(call)).ok(),
-                false => tokio::task::spawn_blocking(call).await.ok(),
-            };
-            drop(place);
-            brief_values = match took {
-                Some(took) if took < BRIEF => brief_values.max(values),
-                _ => brief_values.min(values.saturating_sub(1)),
-            };
+            let call = move || answer(model.as_ref(), jobs, &metrics);
+            self.processors.make(values, &mut pace, call).await;
         }
     }
 
@@ -247,7 +227,7 @@ mod tests {
     fn start(model: Fake, limits: BatchLimits) -> (Arc<Fake>, Arc<Batcher>) {
         let model = Arc::new(model);
         let (processors, metrics) =
-            (Arc::new(Semaphore::new(2)), RuntimeMetrics::register(&mut Registry::default()));
+            (Arc::new(Processors::new(2, 2)), RuntimeMetrics::register(&mut Registry::default()));
         let batcher = Batcher::start(&(Arc::clone(&model) as Arc<dyn Model>), limits, &processors, &metrics);
         (model, Arc::new(batcher))
     }

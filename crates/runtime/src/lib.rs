@@ -35,6 +35,7 @@ mod loading;
 mod metrics;
 pub mod model;
 pub mod monitoring;
+mod processors;
 mod scalar;
 mod settings;
 mod shelf;
@@ -62,6 +63,7 @@ use crate::lines::{Asked, Lines};
 use crate::metrics::RuntimeMetrics;
 use crate::model::{Engine, Signature};
 use crate::monitoring::Monitor;
+use crate::processors::Processors;
 pub use crate::settings::{Device, JobSettings, OnnxEngine, OnnxRuntimeSettings, RuntimeSettings};
 use crate::shelf::{Loaded, Place, Shelf};
 use crate::tensor::Tensor;
@@ -105,8 +107,7 @@ struct Inner {
     metrics: RuntimeMetrics,
     monitor: Monitor,
     canaries: Canaries,
-    /// Calls at once.
-    processors: Arc<Semaphore>,
+    processors: Arc<Processors>,
     /// Loads at once.
     loads: Semaphore,
 }
@@ -173,7 +174,7 @@ impl Runtime {
             metrics,
             monitor,
             canaries,
-            processors: Arc::new(Semaphore::new(calls)),
+            processors: Arc::new(Processors::new(calls, Processors::threads_here())),
             loads: Semaphore::new(1),
         }))
     }

@@ -191,11 +191,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use prometheus_client::registry::Registry;
-    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::batcher::BatchLimits;
     use crate::fake::Fake;
+    use crate::processors::Processors;
 
     const NOW: Duration = Duration::from_secs(1_000);
 
@@ -211,7 +211,7 @@ mod tests {
         let room = shelf.make_room(&place, None, bytes, NOW).await.unwrap();
         let model: Arc<dyn Model> = Arc::new(Fake::doubles());
         let limits = BatchLimits { queue: 1, rows_max: 1, delay: Duration::ZERO, calls: 1 };
-        let batcher = Batcher::start(&model, limits, &Arc::new(Semaphore::new(1)), &shelf.metrics);
+        let batcher = Batcher::start(&model, limits, &Arc::new(Processors::new(1, 1)), &shelf.metrics);
         let asked_ms = AtomicU64::new(millis(asked));
         let (batches, watched) = (false, Err(None));
         let version = Loaded { place, platform: "fake", model, batcher, batches, watched, room, asked_ms };
