@@ -20,7 +20,8 @@ pub enum Wanted {
     Version(u64),
     /// The newest that came from this run.
     OfRun(String),
-    /// The canary, or the newest where there is none.
+    /// The canary, or the newest where there is none and that was not put away: what was taken back is promoted only where
+    /// someone says which it is.
     Next,
 }
 
@@ -177,6 +178,33 @@ impl RegisteredModels {
         self.alter(scope, name, None, edit).await.map(drop)
     }
 
+    /// Takes an alias from a version that did not do well under it, and puts the version away: nobody promotes it unasked. Does
+    /// nothing where the alias names it no longer.
+    ///
+    /// # Errors
+    /// As [`RegisteredModels::remove_alias`].
+    pub async fn put_away(
+        &self,
+        scope: &Scope,
+        name: &str,
+        (alias, version): (&str, u64),
+        reason: &str,
+    ) -> Result<()> {
+        scope.require(Permission::Admin)?;
+        check_value(reason, REASON_BYTES_MAX, "reason")?;
+        let edit = |model: &mut RegisteredModel| {
+            require_unmanaged(model)?;
+            if model.aliases.get(alias) != Some(&version) {
+                return Ok((None, Vec::new()));
+            }
+            model.aliases.remove(alias);
+            model.archived.insert(version);
+            let (action, alias, from) = ("model.archived", Some(alias), Some(version));
+            Ok((Some(Told { action, alias, from, reason, ..Told::default() }), Vec::new()))
+        };
+        self.alter(scope, name, None, edit).await.map(drop)
+    }
+
     /// Puts a version into a stage by moving aliases.
     ///
     /// # Errors
@@ -223,6 +251,13 @@ impl RegisteredModels {
                 if version == 0 {
                     let message = format!("`{}` has no version yet; register one", model.name);
                     return Err(Error::new(codes::NOT_FOUND, message));
+                }
+                if model.archived.contains(&version) {
+                    let message = format!(
+                        "the newest version of `{}`, {version}, was put away or taken back; say which version is to be promoted",
+                        model.name
+                    );
+                    return Err(Error::new(INVALID_STATE, message).with_field("version"));
                 }
                 self.version_of(scope, model, version).await
             }

@@ -227,3 +227,40 @@ async fn a_clean_up_leaves_what_is_of_use() {
     home.models.delete(&home.scope, "bend").await.unwrap();
     assert!(home.models.files.sweep(&home.scope, true).await.unwrap().uploads == 0, "no part is left over");
 }
+
+#[tokio::test]
+async fn what_was_put_away_is_promoted_only_by_its_number() {
+    let home = home().await;
+    for mark in 1..=2 {
+        home.version(mark).await;
+    }
+    home.promote(1, None).await.unwrap();
+    let next = |alias: &str| {
+        let alias = alias.to_owned();
+        Promotion { wanted: Wanted::Next, alias, expected: None, reason: String::new() }
+    };
+    home.models.promote(&home.scope, "curve", &next(CANARY)).await.unwrap();
+    // Another has the alias.
+    home.models.put_away(&home.scope, "curve", (CANARY, 1), "worse").await.unwrap();
+    let model = home.models.model(&home.scope, "curve").await.unwrap();
+    assert_eq!((model.aliases.get(CANARY), model.archived.len()), (Some(&2), 0));
+    home.models.put_away(&home.scope, "curve", (CANARY, 2), "worse").await.unwrap();
+    let model = home.models.model(&home.scope, "curve").await.unwrap();
+    assert_eq!((model.aliases.get(CANARY), model.stage(2)), (None, Stage::Archived));
+    let (changes, _) = home.models.history(&home.scope, "curve", None, 1).await.unwrap();
+    let last = &changes[0];
+    let told = (last.action.as_str(), last.alias.as_deref(), last.from, last.reason.as_str());
+    assert_eq!(told, ("archived", Some(CANARY), Some(2), "worse"));
+    let refused = home.models.promote(&home.scope, "curve", &next(CHAMPION)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.field()), (INVALID_STATE, Some("version")));
+    assert!(refused.message().contains("the newest version of `curve`, 2,"), "{}", refused.message());
+    assert_eq!(home.champion().await, Some(1));
+    home.promote(2, None).await.unwrap();
+    // What a rollback left behind is taken back too.
+    home.models.rollback(&home.scope, "curve", CHAMPION, None, "").await.unwrap();
+    let refused = home.models.promote(&home.scope, "curve", &next(CHAMPION)).await.unwrap_err();
+    assert_eq!(refused.code(), INVALID_STATE);
+    home.version(3).await;
+    home.models.promote(&home.scope, "curve", &next(CHAMPION)).await.unwrap();
+    assert_eq!(home.champion().await, Some(3));
+}

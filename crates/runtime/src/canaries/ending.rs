@@ -127,14 +127,26 @@ impl Runtime {
         Ok(canary)
     }
 
-    /// The alias of what was tried goes, where it still names that; it does no harm where that fails.
+    /// The alias of what was tried goes, where it still names that, and what was taken back for what was seen of it is put away;
+    /// it does no harm where that fails.
     async fn clear_alias(&self, scope: &Scope, canary: &Canary) {
-        let alias = alias_of(canary.mode);
-        let is_ours = match self.models().model(scope, &canary.model).await {
+        let (models, alias) = (self.models(), alias_of(canary.mode));
+        let is_ours = match models.model(scope, &canary.model).await {
             Ok(model) => model.id == canary.model_id && model.aliases.get(alias) == Some(&canary.candidate),
             Err(_) => false,
         };
-        if is_ours && let Err(error) = self.models().remove_alias(scope, &canary.model, alias).await {
+        if !is_ours {
+            return;
+        }
+        let taken_back = canary.decisions.last().filter(|last| last.reading.is_some());
+        let cleared = match taken_back.filter(|last| last.stage == Stage::RolledBack) {
+            Some(_) => {
+                let reason = format!("canary {} was rolled back", canary.sequence);
+                models.put_away(scope, &canary.model, (alias, canary.candidate), &reason).await
+            }
+            None => models.remove_alias(scope, &canary.model, alias).await,
+        };
+        if let Err(error) = cleared {
             warn!(model = %canary.model, alias, error = %error.chain(), "an alias of a canary that ended stays");
         }
     }

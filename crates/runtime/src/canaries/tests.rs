@@ -98,6 +98,8 @@ async fn a_candidate_whose_loss_is_worse_goes_back_by_itself() {
     let gates = &last.reading.as_ref().unwrap().gates;
     assert!(gates.iter().any(|gate| gate.gate == Gate::Loss && gate.closed), "{gates:?}");
     assert_eq!((home.alias(CANARY).await, home.alias(CHAMPION).await), (None, Some(1)));
+    let model = home.runtime.models().model(&home.scope, "curve").await.unwrap();
+    assert!(model.archived.contains(&candidate), "nobody promotes it unasked");
     for subject in 0..20 {
         assert_eq!(home.ask_as(&format!("s{subject}"), false).await.version, 1);
     }
@@ -229,6 +231,8 @@ async fn what_makes_no_sense_is_refused_and_a_champion_that_moves_ends_it() {
     assert_eq!(canary.stage, Stage::RolledBack);
     assert!(canary.decisions[0].reason.contains("no longer"), "{canary:?}");
     assert_eq!(home.alias(CHAMPION).await, Some(third));
+    let model = home.runtime.models().model(&home.scope, "curve").await.unwrap();
+    assert!(!model.archived.contains(&candidate), "nothing was seen of it that it would be put away for");
 }
 
 #[tokio::test]
