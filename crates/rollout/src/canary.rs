@@ -313,6 +313,29 @@ impl Plan {
         }
     }
 
+    /// What a canary that was read so waits for, and how far that is; none where it does not wait.
+    #[must_use]
+    pub fn wait_reason(&self, reading: &Reading) -> Option<String> {
+        let Verdict::Wait(waiting) = reading.verdict else { return None };
+        let loss = reading.gates.iter().find(|read| read.gate == Gate::Loss);
+        Some(match waiting {
+            Waiting::Sample => format!(
+                "the sample: {1} of {0} with a known outcome of the candidate since the step began, {2} of {0} of the control",
+                self.sample_min,
+                reading.since_step,
+                loss.map_or(0, |read| read.control.count)
+            ),
+            Waiting::Time => {
+                format!("the time: {} of {} seconds of the step", reading.step_seconds, self.step_seconds_min)
+            }
+            Waiting::Margin => format!(
+                "the margin: the difference in loss may be {:.4}, and must be below {:.4} for certain",
+                loss.map_or(1.0, |read| read.difference.upper),
+                self.loss_margin.unwrap_or(1.0)
+            ),
+        })
+    }
+
     fn go_on(&self, percent: u8, seen: &Seen, gates: &[GateReading]) -> Verdict {
         if seen.since_step < self.sample_min || seen.control.loss.count < self.sample_min {
             return Verdict::Wait(Waiting::Sample);
@@ -360,6 +383,29 @@ mod tests {
         check(|plan| plan.tolerance_loss = 1.0, "tolerance_loss");
         check(|plan| plan.tolerance_errors = f64::NAN, "tolerance_errors");
         check(|plan| plan.loss_margin = Some(0.0), "loss_margin");
+    }
+
+    #[test]
+    fn what_it_waits_for_is_said_in_words() {
+        let plan = Plan { sample_min: 50, step_seconds_min: 60, loss_margin: Some(0.05), ..Plan::default() };
+        let (control, candidate) = (counts(450, 315), counts(50, 34));
+        let check = |percent, since_step, step_seconds, expected: Option<&str>| {
+            let reading = plan.read(percent, &Seen { control, candidate, since_step, step_seconds });
+            let said = plan.wait_reason(&reading);
+            assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+            assert!(said.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{reading:?}");
+        };
+        check(
+            10,
+            49,
+            0,
+            Some(
+                "the sample: 49 of 50 with a known outcome of the candidate since the step began, 450 of 50",
+            ),
+        );
+        check(10, 50, 59, Some("the time: 59 of 60 seconds"));
+        check(50, 50, 60, Some("the margin: the difference in loss may be 0."));
+        check(10, 50, 60, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::canary::{Gate, GateReading, Reading, Verdict, Waiting};
+use crate::canary::{Gate, GateReading, Plan, Reading, Verdict, Waiting};
 use crate::comparison::Comparison;
 use crate::decision::Mode;
 use crate::sequential::Interval;
@@ -116,18 +116,22 @@ pub struct ReadingReport {
     /// `sample`, `time` or `margin` where it waits for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<&'static str>,
+    /// The same in words, with how far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_reason: Option<String>,
 }
 
 impl ReadingReport {
-    /// Of a canary or test whose plan has this `false_alarm`.
+    /// Of a canary or test with this plan.
     #[must_use]
-    pub fn of(mode: Mode, false_alarm: f64, reading: &Reading) -> Self {
+    pub fn of(mode: Mode, plan: &Plan, reading: &Reading) -> Self {
         let is_test = mode == Mode::Ab;
         Self {
-            comparison: is_test.then(|| ComparisonReport::of(reading, false_alarm)).flatten(),
+            comparison: is_test.then(|| ComparisonReport::of(reading, plan.false_alarm)).flatten(),
             since_step: reading.since_step,
             step_seconds: reading.step_seconds,
             gates: reading.gates.iter().map(GateReport::from).collect(),
+            wait_reason: if is_test { None } else { plan.wait_reason(reading) },
             waits_for: match reading.verdict {
                 _ if is_test => None,
                 Verdict::Wait(Waiting::Sample) => Some("sample"),
@@ -135,6 +139,46 @@ impl ReadingReport {
                 Verdict::Wait(Waiting::Margin) => Some("margin"),
                 Verdict::Advance(_) | Verdict::RollBack(_) => None,
             },
+        }
+    }
+}
+
+/// When a canary goes on or back, as it was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CanaryPlan)]
+pub struct PlanReport {
+    /// Subjects with a known outcome that a step needs in each arm.
+    sample_min: u64,
+    /// Seconds that a step takes at least.
+    step_seconds_min: u64,
+    /// The probability that a candidate which is no worse is rolled back, at most.
+    false_alarm: f64,
+    /// How much larger the candidate's share of failed answers may be.
+    tolerance_errors: f64,
+    /// How much larger its share of slow answers may be.
+    tolerance_latency: f64,
+    /// How much larger its loss may be.
+    tolerance_loss: f64,
+    /// The last step is taken only once it is certain that the loss is not larger by so much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss_margin: Option<f64>,
+    /// Milliseconds above which an answer is slow.
+    slow_ms: u64,
+}
+
+impl PlanReport {
+    /// Of a plan whose answers are slow above so many milliseconds.
+    #[must_use]
+    pub fn of(plan: &Plan, slow_ms: u64) -> Self {
+        Self {
+            sample_min: plan.sample_min,
+            step_seconds_min: plan.step_seconds_min,
+            false_alarm: plan.false_alarm,
+            tolerance_errors: plan.tolerance_errors,
+            tolerance_latency: plan.tolerance_latency,
+            tolerance_loss: plan.tolerance_loss,
+            loss_margin: plan.loss_margin,
+            slow_ms,
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use edge::{ApiResult, Body, Caller, Path, Problem};
 use kernel::{Error, Permission, Timestamp, codes};
 use rollout::canary::{Plan, Reading};
-use rollout::report::ReadingReport;
+use rollout::report::{PlanReport, ReadingReport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -108,7 +108,7 @@ impl StartRequest {
 }
 
 fn report(started: &CanaryStarted, reading: &Reading) -> ReadingReport {
-    ReadingReport::of(started.mode, started.plan.false_alarm, reading)
+    ReadingReport::of(started.mode, &started.plan, reading)
 }
 
 /// A decision, and what it rests on.
@@ -155,6 +155,10 @@ pub struct CanaryResponse {
     /// Percent of the users that get the candidate.
     percent: u8,
     steps: Vec<u8>,
+    /// When it goes on or back.
+    plan: PlanReport,
+    /// Seconds within which something that was shown must be chosen to count.
+    outcome_window_seconds: u64,
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
     /// What was served before.
@@ -175,6 +179,8 @@ fn shown(canary: &Canary, reading: Option<&Reading>) -> CanaryResponse {
         stage: canary.stage,
         percent: canary.percent,
         steps: canary.started.plan.steps_percent.clone(),
+        plan: PlanReport::of(&canary.started.plan, canary.started.slow_ms),
+        outcome_window_seconds: canary.started.outcome_window_seconds,
         started_at: timestamp(canary.started_at_ms),
         control: canary.started.control.clone(),
         candidate: canary.started.candidate.clone(),

@@ -7,7 +7,7 @@ use edge::{ApiResult, Body, Caller, Path, Problem};
 use kernel::{Error, Permission, Result, Timestamp, codes};
 use rollout::canary::{Plan, Reading};
 use rollout::decision::Stage;
-use rollout::report::ReadingReport;
+use rollout::report::{PlanReport, ReadingReport};
 use rollout::shadow::Shadow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -215,6 +215,13 @@ pub struct CanaryResponse {
     /// Percent of the subjects that get the candidate.
     percent: u8,
     steps: Vec<u8>,
+    /// When it goes on or back.
+    plan: PlanReport,
+    /// The output whose loss counts; the first by name where missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    /// An absolute error of so much or more counts as a whole loss.
+    loss_scale: f64,
     /// The champion when it began.
     control_version: u64,
     /// The version that is tried.
@@ -244,7 +251,7 @@ fn time(at_ms: i64) -> Timestamp {
 }
 
 fn report(canary: &Canary, reading: &Reading) -> Option<ReadingReport> {
-    Some(ReadingReport::of(canary.mode.gated()?, canary.plan.false_alarm, reading))
+    Some(ReadingReport::of(canary.mode.gated()?, &canary.plan, reading))
 }
 
 fn shown(canary: &Canary, reading: Option<&Reading>, answers: Option<&Answers>) -> CanaryResponse {
@@ -257,6 +264,9 @@ fn shown(canary: &Canary, reading: Option<&Reading>, answers: Option<&Answers>) 
         stage: canary.stage,
         percent: canary.percent,
         steps: canary.plan.steps_percent.clone(),
+        plan: PlanReport::of(&canary.plan, canary.slow_ms),
+        output: canary.output.clone(),
+        loss_scale: canary.loss_scale,
         control_version: canary.control,
         candidate_version: canary.candidate,
         started_at: time(canary.started_ms),

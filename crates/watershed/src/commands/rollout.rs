@@ -101,6 +101,11 @@ async fn work(recommend: &Recommend, scope: &Scope, command: Rollout) -> Result<
                 for read in reading.iter().flat_map(|reading| &reading.gates) {
                     terminal::say(format!("  now  {read}"));
                 }
+                let started = &canary.started;
+                let waits = reading.filter(|_| started.mode == Mode::Canary);
+                if let Some(reason) = waits.and_then(|reading| started.plan.wait_reason(&reading)) {
+                    terminal::say(format!("  now  waits for {reason}"));
+                }
             }
         }
         Rollout::Rollback(asked) => {

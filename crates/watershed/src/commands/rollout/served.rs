@@ -151,12 +151,15 @@ struct Decision {
     percent: u8,
     actor: Option<String>,
     reason: String,
+    /// What the gates said.
+    evidence: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Reading {
     gates: Vec<Gate>,
     comparison: Option<Comparison>,
+    wait_reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,8 +233,9 @@ impl Shown {
         }
         for decision in &self.decisions {
             let Decision { at, percent, reason, .. } = decision;
+            let by_itself = if decision.evidence.is_some() { "gates" } else { "service" };
             let (actor, stage) =
-                (decision.actor.as_deref().unwrap_or("gates"), decision.stage.replace('_', " "));
+                (decision.actor.as_deref().unwrap_or(by_itself), decision.stage.replace('_', " "));
             terminal::say(format!("  {at}  {actor}  {stage}  {percent} %  {reason}"));
         }
         if let Some(reading) = &self.reading {
@@ -247,6 +251,9 @@ impl Reading {
     fn say(&self) {
         for gate in &self.gates {
             terminal::say(format!("  now  {gate}"));
+        }
+        if let Some(reason) = &self.wait_reason {
+            terminal::say(format!("  now  waits for {reason}"));
         }
         if let Some(found) = &self.comparison {
             let said = if found.differs { "the arms differ" } else { "the arms may be the same" };
