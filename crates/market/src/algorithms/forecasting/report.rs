@@ -15,6 +15,8 @@ use super::{
 };
 
 const SEASON_ROWS: usize = 5;
+/// A difference is told for certain where the test of Diebold and Mariano gives so much or less.
+const CERTAIN_P: f64 = 0.05;
 
 /// Scores of one step ahead.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -226,8 +228,8 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{}, forecast from {} to {}\n", self.name, self.origins[0], self.origins[1]);
-        let head = ["", "rmse", "persistence", "seasonal", "mae", "direction", "DM", "p"];
-        let mut line = |cells: [String; 8]| {
+        let head = ["", "rmse", "persistence", "seasonal", "mae", "persistence", "direction", "DM", "p"];
+        let mut line = |cells: [String; 9]| {
             let [first, rest @ ..] = cells;
             let _ = write!(text, "{first:<14}");
             rest.iter().for_each(|cell| {
@@ -246,6 +248,7 @@ impl Report {
                 format!("{:.5}", persistence.rmse),
                 format!("{:.5}", seasonal.rmse),
                 format!("{:.5}", model.mae),
+                format!("{:.5}", persistence.mae),
                 format!("{:.3}", model.directional_accuracy),
                 known(test.map(|test| test.statistic)),
                 known(test.map(|test| test.p_value)),
@@ -260,6 +263,7 @@ impl Report {
         }
         let all = [&self.model, &self.persistence, &self.seasonal_naive];
         line(row("all".to_owned(), all, self.diebold_mariano.as_ref()));
+        let _ = writeln!(text, "{}", self.verdict());
         for of in &self.intervals {
             let (nominal, covered) = (100.0 * of.nominal, 100.0 * of.covered);
             let _ = writeln!(
@@ -272,6 +276,19 @@ impl Report {
             text.push_str(&quantiles.to_text());
         }
         text
+    }
+
+    /// How the model compares with "tomorrow equals today", in words.
+    fn verdict(&self) -> String {
+        let share = self.model.rmse / self.persistence.rmse;
+        let certain = self.diebold_mariano.as_ref().is_some_and(|test| test.p_value <= CERTAIN_P);
+        match (certain, share < 1.0) {
+            (true, true) => format!("better than persistence: {share:.4} of its rmse"),
+            (true, false) => {
+                format!("worse than persistence: {share:.4} of its rmse; tomorrow equals today serves better")
+            }
+            (false, _) => format!("no better than persistence for certain: {share:.4} of its rmse"),
+        }
     }
 
     /// Root mean squared errors by step, as SVG.
@@ -313,9 +330,24 @@ mod tests {
         assert_eq!(report.seasonal_naive.rmse, 0.0);
         // Of the last two origins some steps are beyond the data.
         assert_eq!(report.model.count, 10 * 3 - 1);
+        assert!(report.to_text().contains("no better than persistence for certain: 1.0000 of its rmse"));
         assert!(report.to_text().contains("step 3") && report.to_svg().unwrap().contains("</svg>"));
         let none = Report::new("none", &panel, 8, &[]);
         assert_eq!(none.model.count, 0);
         assert!(none.to_svg().unwrap().contains("</svg>"));
+    }
+
+    #[test]
+    fn the_verdict_is_that_of_the_test() {
+        let days = (1..=28).map(|day| format!("2020-01-{day:02},{}\n", (day * day * 7) % 23));
+        let text = format!("date,price\n{}", days.collect::<String>());
+        let panel = Panel::parse(&text, CurveType::Commodity).unwrap();
+        let check = |off: f64, expected: &str| {
+            let forecasts: Vec<_> = (8..27).map(|row| vec![vec![panel.values[row + 1][0] + off]]).collect();
+            let text = Report::new("it", &panel, 8, &forecasts).to_text();
+            assert!(text.contains(expected), "{text}");
+        };
+        check(0.1, "\nbetter than persistence: 0.0");
+        check(100.0, "; tomorrow equals today serves better");
     }
 }
