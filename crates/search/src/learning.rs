@@ -32,6 +32,8 @@ pub struct Lesson {
     pub meaning: f64,
     /// By reciprocal ranks.
     pub rrf: f64,
+    /// Relevant items that there are not: nothing can be learned of them.
+    pub unknown_items: usize,
 }
 
 impl Search {
@@ -39,7 +41,7 @@ impl Search {
     ///
     /// # Errors
     /// `PERMISSION_DENIED`; `NO_ENCODER`; `UNAVAILABLE` while vectors are made; `VALIDATION_ERROR` without any query that
-    /// has something relevant; those of a search.
+    /// has something relevant, and where there is none of what is relevant; those of a search.
     pub async fn learn_fusion(&self, scope: &Scope, queries: Vec<JudgedQuery>) -> Result<Lesson> {
         scope.require(Permission::Read)?;
         let keeper = self.keeper.as_ref().ok_or_else(no_encoder)?;
@@ -47,6 +49,7 @@ impl Search {
             || Error::new(codes::UNAVAILABLE, "vectors are still being made; try again when they are");
         let active = keeper.active().filter(|active| active.is_whole).ok_or_else(missing)?;
         let mut validation = Vec::with_capacity(queries.len());
+        let (mut relevant_items, mut unknown_items) = (0, 0);
         for JudgedQuery { question, judged } in queries {
             if !judged.values().any(|grade| *grade > 0) {
                 continue;
@@ -60,9 +63,25 @@ impl Search {
             let of_query = blocking(move || {
                 let found = if query.meanings.is_empty() { Vec::new() } else { index.search(&query)?.hits };
                 let lexical = found.into_iter().map(|hit| (hit.key, hit.score)).collect();
-                Ok(Validation { lexical, semantic: current(&semantic, &index)?, judged })
+                let relevant: Vec<&String> =
+                    judged.iter().filter(|(_, grade)| **grade > 0).map(|(key, _)| key).collect();
+                let mut unknown = 0;
+                for key in &relevant {
+                    unknown += usize::from(index.digest(key)?.is_none());
+                }
+                let counts = (relevant.len(), unknown);
+                Ok((Validation { lexical, semantic: current(&semantic, &index)?, judged }, counts))
             });
-            validation.push(of_query.await?);
+            let (of_query, (relevant, unknown)) = of_query.await?;
+            validation.push(of_query);
+            relevant_items += relevant;
+            unknown_items += unknown;
+        }
+        if unknown_items > 0 && unknown_items == relevant_items {
+            let message = format!(
+                "there is none of the {relevant_items} items that are relevant; look at their types and ids"
+            );
+            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("queries"));
         }
         blocking(move || {
             let learned = learn(&validation).ok_or_else(|| {
@@ -78,7 +97,7 @@ impl Search {
             };
             let words = alone(|query| query.semantic.clear());
             let meaning = alone(|query| query.lexical.clear());
-            Ok(Lesson { learned, words, meaning, rrf })
+            Ok(Lesson { learned, words, meaning, rrf, unknown_items })
         })
         .await
     }

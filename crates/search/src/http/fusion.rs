@@ -94,11 +94,13 @@ pub struct LearnResponse {
     /// For requests, and for `search.fusion`.
     fusion: Fusion,
     ndcg_at_10: QualityResponse,
+    /// Relevant items that there are not, so that nothing was learned of them: look at their types and ids.
+    unknown_items: usize,
 }
 
 impl From<Lesson> for LearnResponse {
     fn from(lesson: Lesson) -> Self {
-        let Lesson { learned, words, meaning, rrf } = lesson;
+        let Lesson { learned, words, meaning, rrf, unknown_items } = lesson;
         let ndcg_at_10 = QualityResponse {
             words,
             meaning,
@@ -106,7 +108,7 @@ impl From<Lesson> for LearnResponse {
             learned: learned.ndcg,
             learned_held_out: learned.held_out_ndcg,
         };
-        Self { fusion: Fusion::Learned(learned.weight), ndcg_at_10 }
+        Self { fusion: Fusion::Learned(learned.weight), ndcg_at_10, unknown_items }
     }
 }
 

@@ -182,7 +182,7 @@ async fn remove(
 pub struct StatsResponse {
     /// Items that can be found.
     items: u64,
-    /// Terms of all their texts.
+    /// Words of all their texts, each as often as it stands there.
     terms: u64,
     /// Segments that they are in.
     segments: usize,

@@ -361,6 +361,11 @@ async fn the_share_for_meaning_is_learned_on_judged_queries() {
         "queries[0].query",
     )
     .await;
+    refused(desk(), json!({"queries": [judged("404"), judged("405")]}), StatusCode::BAD_REQUEST, "queries")
+        .await;
+    let some = json!({"queries": [judged("1"), judged("404")]});
+    assert_eq!(ask(&search, desk(), "POST", path, Some(some)).await.1["unknown_items"], 1);
+    assert_eq!(body["unknown_items"], 0);
     // Another tenant learns from its own items: it has none.
     let other = scope("other", Permission::Read);
     refused(other, json!({"queries": [judged("1")]}), StatusCode::BAD_REQUEST, "queries").await;
@@ -467,4 +472,20 @@ async fn a_job_whose_vectors_are_being_removed_is_not_gone_back_to() {
     let begun = Reindex { is_removing: true, ..found.document };
     jobs.put(&begun, store::Expect::Version(found.version)).await.unwrap();
     assert_ne!(jobs.aim(one.identity(), false).await.unwrap().id, job.id);
+}
+
+#[tokio::test]
+async fn who_asks_anew_while_vectors_are_made_gets_what_is_under_way() {
+    let world = World::new();
+    let clock = Arc::new(SystemClock::new());
+    let jobs = Jobs::new(world.records.clone(), clock.clone(), Arc::new(SeededEntropy::new(3)));
+    let one = FewWords::new("one");
+    let first = jobs.aim(one.identity(), true).await.unwrap();
+    assert_eq!(jobs.aim(one.identity(), true).await.unwrap().id, first.id);
+    let found = jobs.get(&first.id).await.unwrap().unwrap();
+    let complete = Reindex { completed_at: Some(clock.now()), ..found.document };
+    jobs.put(&complete, store::Expect::Version(found.version)).await.unwrap();
+    let second = jobs.aim(one.identity(), true).await.unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!(jobs.aim(one.identity(), true).await.unwrap().id, second.id);
 }
