@@ -19,7 +19,7 @@ from harness.workbench import CACHE, ROOT, clean_environment
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from engines import _processes, kafka, postgres  # noqa: E402
+from engines import _crabka, _processes, postgres  # noqa: E402
 
 PROGRAMS = pathlib.Path(os.environ.get("WATERSHED_CACHE") or CACHE) / "engines"
 FEED = ROOT / "bench" / "peers" / "tick_feed.py"
@@ -63,10 +63,12 @@ class Desk:
             self.postgres.stop()
 
     def _start_broker(self):
-        kafka.install(PROGRAMS)
-        self.broker, port = kafka.run(PROGRAMS, self.workbench.folder("kafka"))
+        _crabka.install(PROGRAMS)
+        self.broker, port = _crabka.run(PROGRAMS, self.workbench.folder("kafka"))
         self.brokers = f"127.0.0.1:{port}"
-        return f'[storage.kafka]\nurl = "kafka://{self.brokers}"\npartitions = {PARTITIONS}\n{self.kafka_settings}'
+        # This broker has no usual number of replicas.
+        topics = f"partitions = {PARTITIONS}\nreplicas = 1\n"
+        return f'[storage.kafka]\nurl = "kafka://{self.brokers}"\n{topics}{self.kafka_settings}'
 
     def _start_database(self):
         postgres.install(PROGRAMS)

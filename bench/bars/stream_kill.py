@@ -24,7 +24,7 @@ BAR = "every bar and price as the ticks make it: nothing lost, nothing twice"
 # Where the topics are, and how many servers there are.
 WAYS = (("embedded", 1), ("kafka", 1), ("postgres", 2), ("kafka", 2))
 
-# The broker is slow beside everything else: who gives it up too soon only makes more work. The lease is longer than a step of
+# The broker shares two cores with everything else: who gives it up too soon only makes more work. The lease is longer than a step of
 # a stage then takes, and shorter than that of the settings, for it is waited for again and again.
 KAFKA_SETTINGS = "request_timeout_ms = 30000\ndelivery_timeout_ms = 60000\n"
 LEASE_MS, QUICK_LEASE_MS = 15_000, 10_000
