@@ -4,19 +4,27 @@
 //! Where it answered several, the next waits up to `delay` for as many examples as a call may have. A request that finds the
 //! queue full is refused (`OVERLOADED`); one whose caller went away is not asked; one that fails does not fail those beside
 //! it, for then each is asked alone.
+//!
+//! A request that nobody is before is answered where it is handled, if the call is known not to take long: the way through a
+//! queue and back would cost as much as a small model does. What it took counts against the turn of its task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kernel::{Error, Result, codes};
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, oneshot};
+use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::RuntimeMetrics;
 use crate::model::Model;
 use crate::processors::{Pace, Processors};
 use crate::tensor::Tensor;
+
+/// The runtime gives a task 128 units for a turn: so that is over after eight milliseconds.
+const BUDGET_MICROSECONDS: u128 = 64;
 
 /// How requests are put together.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +49,6 @@ impl Job {
         self.inputs.first().map_or(1, Tensor::rows)
     }
 
-    /// How many values: what a call takes grows with them, as with long texts of one example.
-    fn values(&self) -> usize {
-        self.inputs.iter().map(|tensor| tensor.values.len()).sum()
-    }
-
     fn joins(&self, first: &Self) -> bool {
         self.inputs.iter().zip(&first.inputs).all(|(tensor, other)| other.stacks_with(tensor))
     }
@@ -57,11 +60,25 @@ struct Waiting {
     held: Option<Job>,
 }
 
+/// What askers and workers share.
+#[derive(Debug)]
+struct Shared {
+    model: Arc<dyn Model>,
+    processors: Arc<Processors>,
+    metrics: RuntimeMetrics,
+    limits: BatchLimits,
+    /// Calls of this model at once.
+    calls: Semaphore,
+    pace: parking_lot::Mutex<Pace>,
+    /// Whether the last call answered several requests.
+    had_company: AtomicBool,
+}
+
 /// Asks one model. Its workers end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     queue: Sender<Job>,
-    metrics: RuntimeMetrics,
+    shared: Arc<Shared>,
 }
 
 impl Batcher {
@@ -74,17 +91,21 @@ impl Batcher {
     ) -> Self {
         let (sender, queue) = mpsc::channel(limits.queue.max(1));
         let waiting = Arc::new(Mutex::new(Waiting { queue, held: None }));
-        for _ in 0..limits.calls.max(1) {
-            let worker = Worker {
-                model: Arc::clone(model),
-                waiting: Arc::clone(&waiting),
-                processors: Arc::clone(processors),
-                metrics: metrics.clone(),
-                limits,
-            };
+        let calls = limits.calls.max(1);
+        let shared = Arc::new(Shared {
+            model: Arc::clone(model),
+            processors: Arc::clone(processors),
+            metrics: metrics.clone(),
+            limits,
+            calls: Semaphore::new(calls),
+            pace: parking_lot::Mutex::default(),
+            had_company: AtomicBool::new(false),
+        });
+        for _ in 0..calls {
+            let worker = Worker { shared: Arc::clone(&shared), waiting: Arc::clone(&waiting) };
             tokio::spawn(worker.run());
         }
-        Self { queue: sender, metrics: metrics.clone() }
+        Self { queue: sender, shared }
     }
 
     /// Asks. The inputs are those that the model's signature passed.
@@ -92,6 +113,13 @@ impl Batcher {
     /// # Errors
     /// `OVERLOADED` at once where too many wait; those of the model.
     pub(crate) async fn ask(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if let Some((answered, took)) = self.ask_here(&inputs) {
+            // A task that asks on and on lets others have their turn.
+            for _ in 0..took.as_micros() / BUDGET_MICROSECONDS {
+                consume_budget().await;
+            }
+            return answered;
+        }
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Job { inputs, answer }).map_err(|fault| match fault {
             TrySendError::Full(_) => Error::new(
@@ -100,62 +128,89 @@ impl Batcher {
             ),
             TrySendError::Closed(_) => Error::internal("the workers of a model ended"),
         })?;
-        self.metrics.queued.inc();
+        self.shared.metrics.queued.inc();
         answered.await.map_err(Error::internal)?
+    }
+
+    /// The answer, and how long it took, where nobody is before, company is not waited for and the call is known not to take long.
+    fn ask_here(&self, inputs: &[Tensor]) -> Option<(Result<Vec<Tensor>>, Duration)> {
+        let shared = &self.shared;
+        let somebody_waits = self.queue.capacity() < self.queue.max_capacity();
+        if somebody_waits || shared.had_company.load(Ordering::Relaxed) {
+            return None;
+        }
+        let _call = shared.calls.try_acquire().ok()?;
+        let mut answered = None;
+        let call = || {
+            shared.metrics.batch_rows.observe(inputs.first().map_or(1, Tensor::rows) as f64);
+            answered = Some(shared.model.infer(inputs));
+        };
+        let took = shared.processors.make_here(weight_of(inputs), &shared.pace, call)?;
+        Some((answered.unwrap_or_else(|| Err(Error::internal("the model panicked"))), took))
     }
 }
 
+/// What a call takes grows with it: values, times those of one example, for models of texts look at each two words of a text.
+fn weight_of(inputs: &[Tensor]) -> usize {
+    let weights = inputs.iter().map(|tensor| {
+        let values = tensor.values.len();
+        values.saturating_mul(values.div_ceil(tensor.rows().max(1)))
+    });
+    weights.fold(0, usize::saturating_add)
+}
+
 struct Worker {
-    model: Arc<dyn Model>,
+    shared: Arc<Shared>,
     waiting: Arc<Mutex<Waiting>>,
-    processors: Arc<Processors>,
-    metrics: RuntimeMetrics,
-    limits: BatchLimits,
 }
 
 impl Worker {
     async fn run(self) {
-        let mut had_company = false;
-        let mut pace = Pace::default();
+        let shared = &self.shared;
         loop {
-            let Some(jobs) = self.collect(had_company).await else { return };
-            had_company = jobs.len() > 1;
-            let values = jobs.iter().map(Job::values).sum();
-            let (model, metrics) = (Arc::clone(&self.model), self.metrics.clone());
+            let Some((jobs, call_place)) = self.collect().await else { return };
+            shared.had_company.store(jobs.len() > 1, Ordering::Relaxed);
+            let weight = jobs.iter().map(|job| weight_of(&job.inputs)).fold(0, usize::saturating_add);
+            let (model, metrics) = (Arc::clone(&shared.model), shared.metrics.clone());
             // A panic of the model drops the answers of its jobs, which their callers are told as a defect.
             let call = move || answer(model.as_ref(), jobs, &metrics);
-            self.processors.make(values, &mut pace, call).await;
+            shared.processors.make(weight, &shared.pace, call).await;
+            drop(call_place);
         }
     }
 
-    /// The next requests; none where there will be no more.
-    async fn collect(&self, had_company: bool) -> Option<Vec<Job>> {
+    /// The next requests and the place of their call; none where there will be no more.
+    async fn collect(&self) -> Option<(Vec<Job>, SemaphorePermit<'_>)> {
         let mut waiting = self.waiting.lock().await;
-        let first = loop {
+        let (first, call_place) = loop {
             let job = match waiting.held.take() {
                 Some(job) => job,
                 None => self.taken(waiting.queue.recv().await?),
             };
+            // Who comes while a call is under way comes along.
+            let call_place = self.shared.calls.acquire().await.ok()?;
             if !job.answer.is_closed() {
-                break job;
+                break (job, call_place);
             }
         };
-        let end = Instant::now() + if had_company { self.limits.delay } else { Duration::ZERO };
+        let limits = self.shared.limits;
+        let had_company = self.shared.had_company.load(Ordering::Relaxed);
+        let end = Instant::now() + if had_company { limits.delay } else { Duration::ZERO };
         let mut rows = first.rows();
         let mut jobs = vec![first];
-        while rows < self.limits.rows_max {
+        while rows < limits.rows_max {
             let Some(job) = self.next(&mut waiting.queue, end).await else { break };
             if job.answer.is_closed() {
                 continue;
             }
-            if rows + job.rows() > self.limits.rows_max || !job.joins(&jobs[0]) {
+            if rows + job.rows() > limits.rows_max || !job.joins(&jobs[0]) {
                 waiting.held = Some(job);
                 break;
             }
             rows += job.rows();
             jobs.push(job);
         }
-        Some(jobs)
+        Some((jobs, call_place))
     }
 
     async fn next(&self, queue: &mut Receiver<Job>, end: Instant) -> Option<Job> {
@@ -167,7 +222,7 @@ impl Worker {
     }
 
     fn taken(&self, job: Job) -> Job {
-        self.metrics.queued.dec();
+        self.shared.metrics.queued.dec();
         job
     }
 }
@@ -216,6 +271,7 @@ fn together(model: &dyn Model, jobs: &[Job]) -> Option<Vec<Result<Vec<Tensor>>>>
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use prometheus_client::registry::Registry;
 
     use super::*;
@@ -276,10 +332,31 @@ mod tests {
         assert_eq!(failed, [7]);
     }
 
-    /// The first call goes to a thread of its own, and the brief ones after it do not.
+    /// As many calls at once as there may be, also those that are made where they are asked for.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn calls_of_one_model_run_side_by_side() {
+        let (model, batcher) = start(
+            Fake { takes: Duration::from_millis(2), ..Fake::doubles() },
+            BatchLimits { calls: 2, ..LIMITS },
+        );
+        for _ in 0..20 {
+            let two: Vec<_> = (0_u8..2).map(|number| vec![f32::from(number), 1.0]).collect();
+            for answer in all(&batcher, two).await {
+                assert_eq!(answer.unwrap()[1], 2.0);
+            }
+        }
+        assert_eq!(model.calls.lock().iter().sum::<usize>(), 40);
+        assert_eq!(batcher.shared.calls.available_permits(), 2);
+    }
+
+    /// The first calls go to a thread of their own, and the brief ones after them do not.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_model_that_panics_answers_the_next() {
         let (model, batcher) = start(Fake { panics_on: Some(100.0), ..Fake::doubles() }, LIMITS);
+        for _ in 0..3 {
+            batcher.ask(vec![rows(&[1.0, 2.0])]).await.unwrap();
+        }
+        model.calls.lock().clear();
         for round in 0..3 {
             assert!(batcher.ask(vec![rows(&[1e3, 1.0])]).await.is_err(), "{round}");
             assert_eq!(floats(&batcher.ask(vec![rows(&[1.0, 2.0])]).await.unwrap()[0]), [2.0, 4.0]);
@@ -295,7 +372,7 @@ mod tests {
         let refused: Vec<_> = answers.into_iter().filter_map(std::result::Result::err).collect();
         assert!(refused.len() >= 20, "{}", refused.len());
         assert!(refused.iter().all(|error| error.code() == codes::OVERLOADED));
-        assert_eq!(batcher.metrics.queued.get(), 0);
+        assert_eq!(batcher.shared.metrics.queued.get(), 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -311,6 +388,29 @@ mod tests {
         first.await.unwrap().unwrap();
         batcher.ask(vec![rows(&[3.0, 3.0])]).await.unwrap();
         assert_eq!(model.calls.lock().len(), 2);
+    }
+
+    /// Alone, a request is answered without a task beside its own; behind another it waits its turn.
+    #[tokio::test]
+    async fn who_is_alone_is_answered_where_it_asks() {
+        let (model, batcher) = start(Fake::doubles(), LIMITS);
+        let ask = async |value: f32| batcher.ask(vec![rows(&[value, 1.0])]).await;
+        for _ in 0..3 {
+            assert_eq!(ask(1.0).now_or_never().map(drop), None, "little is known of the model yet");
+            ask(1.0).await.unwrap();
+            // What is learned of a call is noted after its answer.
+            drop(batcher.shared.calls.acquire().await);
+        }
+        let answered = ask(2.0).now_or_never().unwrap().unwrap();
+        assert_eq!(floats(&answered[0]), [4.0, 2.0]);
+        let held = batcher.shared.calls.acquire().await.unwrap();
+        assert_eq!(ask(3.0).now_or_never().map(drop), None, "a call is under way");
+        drop(held);
+        ask(4.0).await.unwrap();
+        batcher.shared.had_company.store(true, Ordering::Relaxed);
+        assert_eq!(ask(5.0).now_or_never().map(drop), None, "it waits for company");
+        assert!(model.calls.lock().iter().all(|rows| *rows == 1));
+        assert_eq!(batcher.shared.calls.available_permits(), 1);
     }
 
     #[tokio::test]
