@@ -7,16 +7,19 @@
 //!
 //! - `connection`: one of them, from the handshake to its end.
 //! - [`tls`]: certificates, and their reload while serving.
+//! - `repolled`: a connection that wakes itself goes on at once.
 //! - `strict`: what of HTTP/1.1 other servers read differently is refused.
 //! - `stall`: who takes no answer is cut off.
 
 mod connection;
+mod repolled;
 mod stall;
 mod strict;
 pub mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +37,7 @@ use tracing::{info, warn};
 use crate::metrics::AccessMetrics;
 use crate::problem::Problem;
 use connection::{Connection, Load, Place};
+use repolled::Repolled;
 use tls::Certificates;
 
 /// The largest head of a request; also what is read of a body at once.
@@ -197,7 +201,8 @@ impl Connections {
                 http2_watcher: self.http2_graceful.watcher(),
                 place: Place::take(place, &settings.metrics.connections_open),
             };
-            tokio::spawn(connection.serve(stream, self.end.clone()));
+            let end = self.end.clone();
+            tokio::spawn(async move { Repolled::new(pin!(connection.serve(stream, end))).await });
             return;
         }
         settings.metrics.connections_refused.inc();
