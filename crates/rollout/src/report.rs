@@ -143,7 +143,7 @@ impl ReadingReport {
     }
 }
 
-/// When a canary goes on or back, as it was asked for.
+/// What the gates of a canary or an A/B test go by, as it was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CanaryPlan)]
 pub struct PlanReport {

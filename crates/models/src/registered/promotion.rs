@@ -80,6 +80,12 @@ impl RegisteredModels {
             if from.unwrap_or(0) != expected {
                 return Err(moved(&promotion.alias, expected, from));
             }
+            if promotion.wanted == Wanted::Next && next_of(model)? != to {
+                let message = format!(
+                    "version {to} was the next one of `{name}` and no longer is; look at its history, then decide"
+                );
+                return Err(Error::new(codes::CONFLICT, message).with_field("version"));
+            }
             point(model, &promotion.alias, to);
             if model.aliases.len() > ALIASES_MAX {
                 return Err(invalid("alias", format!("a model has at most {ALIASES_MAX} aliases")));
@@ -178,29 +184,32 @@ impl RegisteredModels {
         self.alter(scope, name, None, edit).await.map(drop)
     }
 
-    /// Takes an alias from a version that did not do well under it, and puts the version away: nobody promotes it unasked. Does
-    /// nothing where the alias names it no longer.
+    /// Takes an alias from a version that did not do well under it, and puts the version away: nobody promotes it unasked. In one
+    /// transaction with other writes, which are made also where the alias names it no longer.
     ///
     /// # Errors
-    /// As [`RegisteredModels::remove_alias`].
+    /// As [`RegisteredModels::remove_alias`]; `CONFLICT` also where what the other writes expect does not hold.
     pub async fn put_away(
         &self,
         scope: &Scope,
         name: &str,
         (alias, version): (&str, u64),
         reason: &str,
+        others: &[Write],
     ) -> Result<()> {
         scope.require(Permission::Admin)?;
         check_value(reason, REASON_BYTES_MAX, "reason")?;
         let edit = |model: &mut RegisteredModel| {
-            require_unmanaged(model)?;
-            if model.aliases.get(alias) != Some(&version) {
-                return Ok((None, Vec::new()));
+            if require_unmanaged(model).is_err() || model.aliases.get(alias) != Some(&version) {
+                return Ok((None, others.to_vec()));
             }
             model.aliases.remove(alias);
-            model.archived.insert(version);
+            // Another alias may have it serve all the same.
+            if model.stage(version) == Stage::None {
+                model.archived.insert(version);
+            }
             let (action, alias, from) = ("model.archived", Some(alias), Some(version));
-            Ok((Some(Told { action, alias, from, reason, ..Told::default() }), Vec::new()))
+            Ok((Some(Told { action, alias, from, reason, ..Told::default() }), others.to_vec()))
         };
         self.alter(scope, name, None, edit).await.map(drop)
     }
@@ -246,21 +255,7 @@ impl RegisteredModels {
     ) -> Result<RegisteredVersion> {
         match wanted {
             Wanted::Version(version) => self.version_of(scope, model, *version).await,
-            Wanted::Next => {
-                let version = model.aliases.get(CANARY).copied().unwrap_or(model.latest_version);
-                if version == 0 {
-                    let message = format!("`{}` has no version yet; register one", model.name);
-                    return Err(Error::new(codes::NOT_FOUND, message));
-                }
-                if model.archived.contains(&version) {
-                    let message = format!(
-                        "the newest version of `{}`, {version}, was put away or taken back; say which version is to be promoted",
-                        model.name
-                    );
-                    return Err(Error::new(INVALID_STATE, message).with_field("version"));
-                }
-                self.version_of(scope, model, version).await
-            }
+            Wanted::Next => self.version_of(scope, model, next_of(model)?).await,
             Wanted::OfRun(run_id) => {
                 let mut found =
                     self.all_versions(scope, &model.id).await?.into_iter().map(|found| found.document);
@@ -271,6 +266,23 @@ impl RegisteredModels {
             }
         }
     }
+}
+
+/// The canary, or the newest version where there is none and that was not put away.
+fn next_of(model: &RegisteredModel) -> Result<u64> {
+    let version = model.aliases.get(CANARY).copied().unwrap_or(model.latest_version);
+    if version == 0 {
+        let message = format!("`{}` has no version yet; register one", model.name);
+        return Err(Error::new(codes::NOT_FOUND, message));
+    }
+    if model.archived.contains(&version) {
+        let message = format!(
+            "the newest version of `{}`, {version}, was put away or taken back; say which version is to be promoted",
+            model.name
+        );
+        return Err(Error::new(INVALID_STATE, message).with_field("version"));
+    }
+    Ok(version)
 }
 
 /// A version that serves no longer is put away; one that does is not.

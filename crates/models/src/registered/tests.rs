@@ -241,10 +241,10 @@ async fn what_was_put_away_is_promoted_only_by_its_number() {
     };
     home.models.promote(&home.scope, "curve", &next(CANARY)).await.unwrap();
     // Another has the alias.
-    home.models.put_away(&home.scope, "curve", (CANARY, 1), "worse").await.unwrap();
+    home.models.put_away(&home.scope, "curve", (CANARY, 1), "worse", &[]).await.unwrap();
     let model = home.models.model(&home.scope, "curve").await.unwrap();
     assert_eq!((model.aliases.get(CANARY), model.archived.len()), (Some(&2), 0));
-    home.models.put_away(&home.scope, "curve", (CANARY, 2), "worse").await.unwrap();
+    home.models.put_away(&home.scope, "curve", (CANARY, 2), "worse", &[]).await.unwrap();
     let model = home.models.model(&home.scope, "curve").await.unwrap();
     assert_eq!((model.aliases.get(CANARY), model.stage(2)), (None, Stage::Archived));
     let (changes, _) = home.models.history(&home.scope, "curve", None, 1).await.unwrap();

@@ -155,7 +155,7 @@ pub struct CanaryResponse {
     /// Percent of the users that get the candidate.
     percent: u8,
     steps: Vec<u8>,
-    /// When it goes on or back.
+    /// What its gates go by.
     plan: PlanReport,
     /// Seconds within which something that was shown must be chosen to count.
     outcome_window_seconds: u64,

@@ -100,6 +100,8 @@ impl Runtime {
         let asking = tokio::time::timeout(running.patience(), outputs_of(&loaded, inputs));
         let (answered, took) = self.timed(asking).await;
         let tried = match answered {
+            // A call that is made where it is asked for cannot be cut off.
+            Ok(_) if took > running.patience() => Tried::Failed,
             Ok(Ok(outputs)) if !asked.asker.keeps || self.0.monitor.can_keep(&outputs) => {
                 Tried::Answered(loaded, outputs)
             }

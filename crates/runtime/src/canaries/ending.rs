@@ -102,6 +102,11 @@ impl Runtime {
             self.models().promote_with(scope, &canary.model, &promotion, &[write]).await?;
             // The promotion is in the audit already, with the same reason.
             canaries.audit.append(scope, record).await?;
+        } else if is_taken_back(&canary) {
+            let reason = format!("canary {} was rolled back", canary.sequence);
+            let tried = (alias_of(canary.mode), canary.candidate);
+            self.models().put_away(scope, &canary.model, tried, &reason, &[write]).await?;
+            canaries.audit.append(scope, record).await?;
         } else {
             canaries.audit.append_with(scope, record, vec![write]).await?;
         }
@@ -127,29 +132,23 @@ impl Runtime {
         Ok(canary)
     }
 
-    /// The alias of what was tried goes, where it still names that, and what was taken back for what was seen of it is put away;
-    /// it does no harm where that fails.
+    /// The alias of what was tried goes, where it still names that; it does no harm where that fails.
     async fn clear_alias(&self, scope: &Scope, canary: &Canary) {
-        let (models, alias) = (self.models(), alias_of(canary.mode));
-        let is_ours = match models.model(scope, &canary.model).await {
+        let alias = alias_of(canary.mode);
+        let is_ours = match self.models().model(scope, &canary.model).await {
             Ok(model) => model.id == canary.model_id && model.aliases.get(alias) == Some(&canary.candidate),
             Err(_) => false,
         };
-        if !is_ours {
-            return;
-        }
-        let taken_back = canary.decisions.last().filter(|last| last.reading.is_some());
-        let cleared = match taken_back.filter(|last| last.stage == Stage::RolledBack) {
-            Some(_) => {
-                let reason = format!("canary {} was rolled back", canary.sequence);
-                models.put_away(scope, &canary.model, (alias, canary.candidate), &reason).await
-            }
-            None => models.remove_alias(scope, &canary.model, alias).await,
-        };
-        if let Err(error) = cleared {
+        if is_ours && let Err(error) = self.models().remove_alias(scope, &canary.model, alias).await {
             warn!(model = %canary.model, alias, error = %error.chain(), "an alias of a canary that ended stays");
         }
     }
+}
+
+/// Whether gates or people took the candidate back: not where the champion moved beneath it, or it was only listened to.
+fn is_taken_back(canary: &Canary) -> bool {
+    let last = canary.decisions.last();
+    last.is_some_and(|last| last.stage == Stage::RolledBack && last.reading.is_some())
 }
 
 /// The audit's entry of a decision.

@@ -6,7 +6,7 @@ use edge::audit::Record;
 use kernel::{Error, Permission, Result, Scope, codes};
 use models::registered::{CHAMPION, Promotion, RegisteredModel, Stage as RegistryStage, Wanted};
 use rollout::decision::Stage;
-use store::{Document, Expect, Repository};
+use store::{Document, Expect, Repository, Versioned};
 use tracing::warn;
 
 use super::documents::Canary;
@@ -101,11 +101,18 @@ impl Runtime {
         Ok((champion, candidate))
     }
 
-    /// The alias of what is tried goes to the candidate; it does no harm where that fails, and the next look does it.
-    pub(super) async fn point_canary(&self, scope: &Scope, canary: &Canary, model: &RegisteredModel) {
+    /// The alias of what is tried goes to the candidate, if the canary still is as it was found; whether it went. It does no harm
+    /// where that fails, and the next look does it.
+    pub(super) async fn point_canary(
+        &self,
+        scope: &Scope,
+        found: &Versioned<Canary>,
+        model: &RegisteredModel,
+    ) -> bool {
+        let canary = &found.document;
         let alias = alias_of(canary.mode);
         if model.aliases.get(alias) == Some(&canary.candidate) {
-            return;
+            return false;
         }
         let promotion = Promotion {
             wanted: Wanted::Version(canary.candidate),
@@ -113,9 +120,15 @@ impl Runtime {
             expected: None,
             reason: format!("canary {} runs", canary.sequence),
         };
-        if let Err(error) = self.models().promote(scope, &canary.model, &promotion).await {
+        let unchanged = Repository::write(canary, Expect::Version(found.version));
+        let pointed = match unchanged {
+            Ok(write) => self.models().promote_with(scope, &canary.model, &promotion, &[write]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &pointed {
             warn!(model = %canary.model, alias, error = %error.chain(), "an alias does not point at what is tried");
         }
+        pointed.is_ok()
     }
 
     /// Follows at once what was changed here; the next look does it where this fails.

@@ -150,7 +150,7 @@ impl Runtime {
         if let Some(running) = canaries.running(scope, &canary.model) {
             self.flush(&running).await?;
         }
-        let Some(decision) = self.decision(scope, canary).await? else { return Ok(()) };
+        let Some(decision) = self.decision(scope, found).await? else { return Ok(()) };
         let key = canary.key();
         let canary = self.settle(scope, found, decision).await?;
         let (stage, percent) = (canary.stage, canary.percent);
@@ -170,7 +170,8 @@ impl Runtime {
     }
 
     /// What is to be decided of a canary that runs; none where it waits.
-    async fn decision(&self, scope: &Scope, canary: &Canary) -> Result<Option<Decision>> {
+    async fn decision(&self, scope: &Scope, found: &Versioned<Canary>) -> Result<Option<Decision>> {
+        let canary = &found.document;
         let decision = |stage, percent, reason: String, reading| Decision {
             at_ms: self.0.canaries.now_ms(),
             stage,
@@ -196,7 +197,10 @@ impl Runtime {
         if champion != Some(canary.control) {
             return back("the champion is no longer the version that it is compared with".to_owned());
         }
-        self.point_canary(scope, canary, &model).await;
+        if self.point_canary(scope, found, &model).await {
+            // The record is another now.
+            return Ok(None);
+        }
         let (Some(mode), Some(reading)) =
             (canary.mode.gated(), self.0.canaries.reading(scope, canary).await?)
         else {

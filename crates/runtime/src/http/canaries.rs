@@ -215,8 +215,9 @@ pub struct CanaryResponse {
     /// Percent of the subjects that get the candidate.
     percent: u8,
     steps: Vec<u8>,
-    /// When it goes on or back.
-    plan: PlanReport,
+    /// What its gates go by; missing of a shadow, which has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanReport>,
     /// The output whose loss counts; the first by name where missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
@@ -264,7 +265,7 @@ fn shown(canary: &Canary, reading: Option<&Reading>, answers: Option<&Answers>) 
         stage: canary.stage,
         percent: canary.percent,
         steps: canary.plan.steps_percent.clone(),
-        plan: PlanReport::of(&canary.plan, canary.slow_ms),
+        plan: canary.mode.gated().map(|_| PlanReport::of(&canary.plan, canary.slow_ms)),
         output: canary.output.clone(),
         loss_scale: canary.loss_scale,
         control_version: canary.control,
