@@ -280,15 +280,17 @@ impl Report {
 
     /// How the model compares with "tomorrow equals today", in words.
     fn verdict(&self) -> String {
-        let share = self.model.rmse / self.persistence.rmse;
-        let certain = self.diebold_mariano.as_ref().is_some_and(|test| test.p_value <= CERTAIN_P);
-        match (certain, share < 1.0) {
-            (true, true) => format!("better than persistence: {share:.4} of its rmse"),
-            (true, false) => {
-                format!("worse than persistence: {share:.4} of its rmse; tomorrow equals today serves better")
-            }
-            (false, _) => format!("no better than persistence for certain: {share:.4} of its rmse"),
+        if self.persistence.rmse <= 0.0 || self.model.count == 0 {
+            return "nothing to compare with: persistence made no error".to_owned();
         }
+        let share = self.model.rmse / self.persistence.rmse;
+        let certain = self.diebold_mariano.as_ref().filter(|test| test.p_value <= CERTAIN_P);
+        let said = match certain {
+            None => "it is not certain that the model is better or worse than persistence",
+            Some(test) if test.mean_difference < 0.0 => "the model is better than persistence",
+            Some(_) => "the model is worse than persistence: tomorrow equals today serves better",
+        };
+        format!("{said}; its rmse is {share:.4} of that of persistence")
     }
 
     /// Root mean squared errors by step, as SVG.
@@ -330,10 +332,11 @@ mod tests {
         assert_eq!(report.seasonal_naive.rmse, 0.0);
         // Of the last two origins some steps are beyond the data.
         assert_eq!(report.model.count, 10 * 3 - 1);
-        assert!(report.to_text().contains("no better than persistence for certain: 1.0000 of its rmse"));
+        assert!(report.to_text().contains("it is not certain that the model is better or worse"));
         assert!(report.to_text().contains("step 3") && report.to_svg().unwrap().contains("</svg>"));
         let none = Report::new("none", &panel, 8, &[]);
         assert_eq!(none.model.count, 0);
+        assert!(none.to_text().ends_with("nothing to compare with: persistence made no error\n"));
         assert!(none.to_svg().unwrap().contains("</svg>"));
     }
 
@@ -347,7 +350,7 @@ mod tests {
             let text = Report::new("it", &panel, 8, &forecasts).to_text();
             assert!(text.contains(expected), "{text}");
         };
-        check(0.1, "\nbetter than persistence: 0.0");
-        check(100.0, "; tomorrow equals today serves better");
+        check(0.1, "\nthe model is better than persistence; its rmse is 0.0");
+        check(100.0, "\nthe model is worse than persistence: tomorrow equals today serves better");
     }
 }
