@@ -1,7 +1,7 @@
 //! The share for meaning in a fusion, learned on judged queries of a tenant: both rankings are asked for each, as a search
 //! asks them. It refuses to learn while vectors are missing: what it learned would be of an index that is not whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel::{Error, Permission, Result, Scope, codes};
 
@@ -48,40 +48,21 @@ impl Search {
         let missing =
             || Error::new(codes::UNAVAILABLE, "vectors are still being made; try again when they are");
         let active = keeper.active().filter(|active| active.is_whole).ok_or_else(missing)?;
+        let unknown_items = self.unknown_items(scope, &queries).await?;
         let mut validation = Vec::with_capacity(queries.len());
-        let (mut relevant_items, mut unknown_items) = (0, 0);
         for JudgedQuery { question, judged } in queries {
             if !judged.values().any(|grade| *grade > 0) {
                 continue;
             }
             let semantic = self.by_meaning(scope, &active, &question).await?.unwrap_or_default();
-            let index = self.library.of(scope).ok_or_else(|| {
-                Error::new(codes::VALIDATION_ERROR, "there is nothing to find yet; put items first")
-                    .with_field("queries")
-            })?;
+            let index = self.library.of(scope).ok_or_else(nothing_to_find)?;
             let query = self.text_query(&question);
             let of_query = blocking(move || {
                 let found = if query.meanings.is_empty() { Vec::new() } else { index.search(&query)?.hits };
                 let lexical = found.into_iter().map(|hit| (hit.key, hit.score)).collect();
-                let relevant: Vec<&String> =
-                    judged.iter().filter(|(_, grade)| **grade > 0).map(|(key, _)| key).collect();
-                let mut unknown = 0;
-                for key in &relevant {
-                    unknown += usize::from(index.digest(key)?.is_none());
-                }
-                let counts = (relevant.len(), unknown);
-                Ok((Validation { lexical, semantic: current(&semantic, &index)?, judged }, counts))
+                Ok(Validation { lexical, semantic: current(&semantic, &index)?, judged })
             });
-            let (of_query, (relevant, unknown)) = of_query.await?;
-            validation.push(of_query);
-            relevant_items += relevant;
-            unknown_items += unknown;
-        }
-        if unknown_items > 0 && unknown_items == relevant_items {
-            let message = format!(
-                "there is none of the {relevant_items} items that are relevant; look at their types and ids"
-            );
-            return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("queries"));
+            validation.push(of_query.await?);
         }
         blocking(move || {
             let learned = learn(&validation).ok_or_else(|| {
@@ -101,4 +82,35 @@ impl Search {
         })
         .await
     }
+
+    /// How many of the items that are relevant there are not.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` where there is none of them; those of the index.
+    async fn unknown_items(&self, scope: &Scope, queries: &[JudgedQuery]) -> Result<usize> {
+        let relevant = queries.iter().flat_map(|query| &query.judged).filter(|(_, grade)| **grade > 0);
+        let relevant: BTreeSet<String> = relevant.map(|(key, _)| key.clone()).collect();
+        if relevant.is_empty() {
+            return Ok(0);
+        }
+        let index = self.library.of(scope).ok_or_else(nothing_to_find)?;
+        blocking(move || {
+            let mut unknown = 0;
+            for key in &relevant {
+                unknown += usize::from(index.digest(key)?.is_none());
+            }
+            if unknown == relevant.len() {
+                let message = format!(
+                    "there is none of the {unknown} items that are relevant; look at their types and ids"
+                );
+                return Err(Error::new(codes::VALIDATION_ERROR, message).with_field("queries"));
+            }
+            Ok(unknown)
+        })
+        .await
+    }
+}
+
+fn nothing_to_find() -> Error {
+    Error::new(codes::VALIDATION_ERROR, "there is nothing to find yet; put items first").with_field("queries")
 }

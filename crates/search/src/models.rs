@@ -30,8 +30,7 @@ pub const NO_ENCODER: ErrorCode =
     ErrorCode { name: "NO_ENCODER", kind: ErrorKind::NotFound, title: "This server has no sentence encoder" };
 
 impl Search {
-    /// Has all vectors made again by the model of the settings, beside those that answer until they are complete. Where that is
-    /// under way it goes on.
+    /// Has all vectors made again by the model of the settings, beside those that answer until they are complete.
     ///
     /// # Errors
     /// `PERMISSION_DENIED` for who is no administrator of the operator's tenant, because it is work for all tenants;

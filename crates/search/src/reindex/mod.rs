@@ -156,16 +156,14 @@ impl Jobs {
         Ok(self.directions.get(&scope(), CURRENT).await?.map(|found| found.document))
     }
 
-    /// Makes the newest job of a model the goal, or a new one where there is none or `anew` says so; a goal that is not complete yet
-    /// is new enough. Returns the goal.
+    /// Makes the newest job of a model the goal, or a new one where there is none or `anew` says so. Returns the goal.
     ///
     /// # Errors
     /// Those of the records; `CONFLICT` where other servers change the direction all the time.
     pub(crate) async fn aim(&self, model: &ModelIdentity, anew: bool) -> Result<Reindex> {
         for _ in 0..TRIES {
             let (mut direction, expect) = self.current().await?;
-            if let Some(goal) =
-                self.get(&direction.goal).await?.filter(|goal| !anew || goal.document.completed_at.is_none())
+            if let Some(goal) = self.get(&direction.goal).await?.filter(|_| !anew)
                 && goal.document.model_version == model.version
             {
                 return Ok(goal.document);

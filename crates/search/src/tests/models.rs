@@ -473,19 +473,3 @@ async fn a_job_whose_vectors_are_being_removed_is_not_gone_back_to() {
     jobs.put(&begun, store::Expect::Version(found.version)).await.unwrap();
     assert_ne!(jobs.aim(one.identity(), false).await.unwrap().id, job.id);
 }
-
-#[tokio::test]
-async fn who_asks_anew_while_vectors_are_made_gets_what_is_under_way() {
-    let world = World::new();
-    let clock = Arc::new(SystemClock::new());
-    let jobs = Jobs::new(world.records.clone(), clock.clone(), Arc::new(SeededEntropy::new(3)));
-    let one = FewWords::new("one");
-    let first = jobs.aim(one.identity(), true).await.unwrap();
-    assert_eq!(jobs.aim(one.identity(), true).await.unwrap().id, first.id);
-    let found = jobs.get(&first.id).await.unwrap().unwrap();
-    let complete = Reindex { completed_at: Some(clock.now()), ..found.document };
-    jobs.put(&complete, store::Expect::Version(found.version)).await.unwrap();
-    let second = jobs.aim(one.identity(), true).await.unwrap();
-    assert_ne!(second.id, first.id);
-    assert_eq!(jobs.aim(one.identity(), true).await.unwrap().id, second.id);
-}
