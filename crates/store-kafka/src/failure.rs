@@ -32,7 +32,10 @@ pub(crate) fn vanished(name: &str) -> Error {
 
 /// What failed while `doing` something.
 pub(crate) fn of(doing: &str, error: &KafkaError, health: &Health) -> Error {
-    let code = error.rdkafka_error_code();
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    };
     let refused =
         |code, reason: &str| Error::new(code, format!("{doing}: {reason}")).with_source(error.clone());
     match code {
@@ -45,12 +48,14 @@ pub(crate) fn of(doing: &str, error: &KafkaError, health: &Health) -> Error {
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed,
         ) => refused(codes::PERMISSION_DENIED, "the brokers do not allow it; mend their access lists"),
-        Some(
-            Code::InvalidTopic
-            | Code::PolicyViolation
-            | Code::InvalidReplicationFactor
-            | Code::InvalidPartitions,
-        ) => refused(codes::VALIDATION_ERROR, "the brokers refuse it"),
+        Some(Code::InvalidTopic | Code::PolicyViolation | Code::InvalidPartitions) => {
+            refused(codes::VALIDATION_ERROR, "the brokers refuse it")
+        }
+        // A broker may be away; and some brokers know no usual number.
+        Some(Code::InvalidReplicationFactor) => refused(
+            codes::UNAVAILABLE,
+            "the brokers do not keep so many replicas; set storage.kafka.replicas to at most as many as there are brokers",
+        ),
         Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend) => {
             refused(codes::UNAVAILABLE, "too few copies are in step")
         }
