@@ -2309,10 +2309,17 @@ export interface components {
             mode: components["schemas"]["CanaryMode"];
             name: string;
             /**
+             * Format: int64
+             * @description Seconds within which something that was shown must be chosen to count.
+             */
+            outcome_window_seconds: number;
+            /**
              * Format: int32
              * @description Percent of the users that get the candidate.
              */
             percent: number;
+            /** @description What its gates go by. */
+            plan: components["schemas"]["CanaryPlan"];
             reading?: components["schemas"]["CanaryReading"] | null;
             stage: components["schemas"]["CanaryStage"];
             /** Format: date-time */
@@ -2434,6 +2441,49 @@ export interface components {
             /** @description At most 50. The first says what is served. */
             canaries: components["schemas"]["Canary"][];
         };
+        /** @description What the gates of a canary or an A/B test go by, as it was asked for. */
+        CanaryPlan: {
+            /**
+             * Format: double
+             * @description The probability that a candidate which is no worse is rolled back, at most.
+             */
+            false_alarm: number;
+            /**
+             * Format: double
+             * @description The last step is taken only once it is certain that the loss is not larger by so much.
+             */
+            loss_margin?: number | null;
+            /**
+             * Format: int64
+             * @description Subjects with a known outcome that a step needs in each arm.
+             */
+            sample_min: number;
+            /**
+             * Format: int64
+             * @description Milliseconds above which an answer is slow.
+             */
+            slow_ms: number;
+            /**
+             * Format: int64
+             * @description Seconds that a step takes at least.
+             */
+            step_seconds_min: number;
+            /**
+             * Format: double
+             * @description How much larger the candidate's share of failed answers may be.
+             */
+            tolerance_errors: number;
+            /**
+             * Format: double
+             * @description How much larger its share of slow answers may be.
+             */
+            tolerance_latency: number;
+            /**
+             * Format: double
+             * @description How much larger its loss may be.
+             */
+            tolerance_loss: number;
+        };
         /** @description What the gates say. */
         CanaryReading: {
             comparison?: components["schemas"]["CanaryComparison"] | null;
@@ -2448,6 +2498,8 @@ export interface components {
              * @description Seconds since the step began.
              */
             step_seconds: number;
+            /** @description The same in words, with how far it is. */
+            wait_reason?: string | null;
             /** @description `sample`, `time` or `margin` where it waits for that. */
             waits_for?: string | null;
         };
@@ -3413,6 +3465,8 @@ export interface components {
             /** @description For requests, and for `search.fusion`. */
             fusion: components["schemas"]["SearchFusion"];
             ndcg_at_10: components["schemas"]["FusionQuality"];
+            /** @description Relevant items that there are not, so that nothing was learned of them: look at their types and ids. */
+            unknown_items: number;
         };
         /** @description A refused thing that names the person. */
         LetterRow: {
@@ -3723,14 +3777,22 @@ export interface components {
             control_version: number;
             /** @description Oldest first. */
             decisions: components["schemas"]["ModelCanaryDecision"][];
+            /**
+             * Format: double
+             * @description An absolute error of so much or more counts as a whole loss.
+             */
+            loss_scale: number;
             mode: components["schemas"]["ModelCanaryMode"];
             model: string;
             outcome: components["schemas"]["ModelCanaryOutcome"];
+            /** @description The output whose loss counts; the first by name where missing. */
+            output?: string | null;
             /**
              * Format: int32
              * @description Percent of the subjects that get the candidate.
              */
             percent: number;
+            plan?: components["schemas"]["CanaryPlan"] | null;
             reading?: components["schemas"]["CanaryReading"] | null;
             /**
              * Format: int64
@@ -5073,7 +5135,7 @@ export interface components {
             segments: number;
             /**
              * Format: int64
-             * @description Terms of all their texts.
+             * @description Words of all their texts, each as often as it stands there.
              */
             terms: number;
             /**

@@ -242,8 +242,12 @@ class Canary(TypedDict):
     """Oldest first."""
     mode: CanaryMode
     name: str
+    outcome_window_seconds: int
+    """Seconds within which something that was shown must be chosen to count."""
     percent: int
     """Percent of the users that get the candidate."""
+    plan: CanaryPlan
+    """What its gates go by."""
     reading: NotRequired[CanaryReading | None]
     stage: CanaryStage
     started_at: str
@@ -323,6 +327,27 @@ class CanaryPage(TypedDict):
     """At most 50. The first says what is served."""
 
 
+class CanaryPlan(TypedDict):
+    """What the gates of a canary or an A/B test go by, as it was asked for."""
+
+    false_alarm: float
+    """The probability that a candidate which is no worse is rolled back, at most."""
+    loss_margin: NotRequired[float | None]
+    """The last step is taken only once it is certain that the loss is not larger by so much."""
+    sample_min: int
+    """Subjects with a known outcome that a step needs in each arm."""
+    slow_ms: int
+    """Milliseconds above which an answer is slow."""
+    step_seconds_min: int
+    """Seconds that a step takes at least."""
+    tolerance_errors: float
+    """How much larger the candidate's share of failed answers may be."""
+    tolerance_latency: float
+    """How much larger its share of slow answers may be."""
+    tolerance_loss: float
+    """How much larger its loss may be."""
+
+
 class CanaryReading(TypedDict):
     """What the gates say."""
 
@@ -332,6 +357,8 @@ class CanaryReading(TypedDict):
     """How many of the candidate have a known outcome since the step began."""
     step_seconds: int
     """Seconds since the step began."""
+    wait_reason: NotRequired[str | None]
+    """The same in words, with how far it is."""
     waits_for: NotRequired[str | None]
     """`sample`, `time` or `margin` where it waits for that."""
 
@@ -1107,6 +1134,8 @@ class LearnedFusion(TypedDict):
     fusion: SearchFusion
     """For requests, and for `search.fusion`."""
     ndcg_at_10: FusionQuality
+    unknown_items: int
+    """Relevant items that there are not, so that nothing was learned of them: look at their types and ids."""
 
 
 class LetterRow(TypedDict):
@@ -1364,11 +1393,16 @@ class ModelCanary(TypedDict):
     """The champion when it began."""
     decisions: list[ModelCanaryDecision]
     """Oldest first."""
+    loss_scale: float
+    """An absolute error of so much or more counts as a whole loss."""
     mode: ModelCanaryMode
     model: str
     outcome: ModelCanaryOutcome
+    output: NotRequired[str | None]
+    """The output whose loss counts; the first by name where missing."""
     percent: int
     """Percent of the subjects that get the candidate."""
+    plan: NotRequired[CanaryPlan | None]
     reading: NotRequired[CanaryReading | None]
     sequence: int
     """1 for the model's first."""
@@ -2229,7 +2263,7 @@ class SearchStats(TypedDict):
     segments: int
     """Segments that they are in."""
     terms: int
-    """Terms of all their texts."""
+    """Words of all their texts, each as often as it stands there."""
     vectors: NotRequired[int | None]
     """Items with a vector; missing where there is no encoder."""
 
