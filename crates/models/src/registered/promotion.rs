@@ -64,12 +64,12 @@ impl RegisteredModels {
         check_value(&promotion.reason, REASON_BYTES_MAX, "reason")?;
         let seen = self.model(scope, name).await?;
         let before = seen.aliases.get(&promotion.alias).copied();
-        let wanted = self.wanted(scope, &seen, &promotion.wanted).await?;
-        let to = wanted.version;
         let expected = promotion.expected.unwrap_or_else(|| before.unwrap_or(0));
         if expected != before.unwrap_or(0) {
             return Err(moved(&promotion.alias, expected, before));
         }
+        let wanted = self.wanted(scope, &seen, &promotion.wanted).await?;
+        let to = wanted.version;
         require_unmanaged(&seen)?;
         if let Some(gate) = self.gate.get() {
             gate.check(scope, &seen, &wanted, &promotion.alias).await?;
