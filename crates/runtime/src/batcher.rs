@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::metrics::RuntimeMetrics;
 use crate::model::Model;
 use crate::processors::{Pace, Processors};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, row_count};
 
 /// The runtime gives a task 128 units for a turn: so that is over after eight milliseconds.
 const BUDGET_MICROSECONDS: u128 = 64;
@@ -46,7 +46,7 @@ struct Job {
 
 impl Job {
     fn rows(&self) -> usize {
-        self.inputs.first().map_or(1, Tensor::rows)
+        row_count(&self.inputs)
     }
 
     fn joins(&self, first: &Self) -> bool {
@@ -142,7 +142,7 @@ impl Batcher {
         let _call = shared.calls.try_acquire().ok()?;
         let mut answered = None;
         let call = || {
-            shared.metrics.batch_rows.observe(inputs.first().map_or(1, Tensor::rows) as f64);
+            shared.metrics.batch_rows.observe(row_count(inputs) as f64);
             answered = Some(shared.model.infer(inputs));
         };
         let took = shared.processors.make_here(weight_of(inputs), &shared.pace, call)?;

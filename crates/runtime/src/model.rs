@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use kernel::{Error, ErrorCode, ErrorKind, Result, codes};
 
-use crate::tensor::{DataType, Tensor};
+use crate::tensor::{DataType, Tensor, row_count};
 
 /// The files of a version cannot be served: they are damaged, of no format that this build reads, or too large.
 pub const MODEL_UNUSABLE: ErrorCode = ErrorCode {
@@ -150,7 +150,7 @@ impl Signature {
         let missing = |spec: &TensorSpec| refused("inputs", format!("the input `{}` is missing", spec.name));
         let filled = self.inputs.iter().zip(places).map(|(spec, tensor)| tensor.ok_or_else(|| missing(spec)));
         let inputs = filled.collect::<Result<Vec<_>>>()?;
-        let rows = inputs.first().map_or(1, Tensor::rows);
+        let rows = row_count(&inputs);
         if self.has_batch_axis && (rows == 0 || inputs.iter().any(|tensor| tensor.rows() != rows)) {
             return Err(refused("inputs", "the first axes have the same length, at least 1"));
         }

@@ -176,6 +176,11 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length))
 }
 
+/// The examples of a request or an answer: the length of the first axis of its tensors; 1 where there is none.
+pub(crate) fn row_count(tensors: &[Tensor]) -> usize {
+    tensors.first().map_or(1, Tensor::rows)
+}
+
 impl Tensor {
     /// A tensor whose shape fits its values.
     ///

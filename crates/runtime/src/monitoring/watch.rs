@@ -16,7 +16,7 @@ use rollout::drift::document::{
 use rollout::drift::reference::Reference;
 
 use crate::model::{Package, Signature, TensorSpec};
-use crate::tensor::{DataType, Tensor, Values};
+use crate::tensor::{DataType, Tensor, Values, row_count};
 
 /// Rows of one request that are looked at.
 const ROWS_OF_REQUEST: usize = 16;
@@ -129,7 +129,7 @@ impl Watch {
 
     /// Looks at what is asked.
     pub(crate) fn asked(&self, inputs: &[Tensor]) -> SeenInputs {
-        let count = if self.has_rows { inputs.first().map_or(1, Tensor::rows).max(1) } else { 1 };
+        let count = if self.has_rows { row_count(inputs).max(1) } else { 1 };
         let rows: Vec<usize> = (0..count).step_by(count.div_ceil(ROWS_OF_REQUEST)).collect();
         let value = |row: usize, column: &Column| match (column.side, column.take) {
             (Side::Input, Take::Value) => self.value(&inputs[column.tensor], count, row, column.at),
