@@ -23,7 +23,25 @@ pub const SPEC_VERSION: &str = "1.0";
 /// The largest event, in bytes of JSON.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
+/// The names that no extension may have, since they say something else.
+const ATTRIBUTES: [&str; 11] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "tenantid",
+    "partitionkey",
+    "datacontenttype",
+    "dataschema",
+    "data",
+];
+
 const MAX_ATTRIBUTE_BYTES: usize = 1_024;
+
+/// What most events need besides their payload.
+const ENVELOPE_BYTES: usize = 512;
 const MAX_EXTENSIONS: usize = 32;
 const MAX_NAME_BYTES: usize = 20;
 
@@ -231,6 +249,21 @@ impl Event {
         }
     }
 
+    /// Whether the JSON of this event, sealed once more, is this event: what was laid over it keeps the rules of a draft.
+    #[must_use]
+    pub fn is_lawful(&self) -> bool {
+        let required = [&self.id, &self.source, &self.kind];
+        let optional = [&self.subject, &self.partition_key, &self.data_content_type, &self.data_schema];
+        let mut texts = required.into_iter().chain(optional.into_iter().flatten());
+        // A null that is written is read as nothing.
+        let is_null = self.data.as_ref().is_some_and(|data| data.get() == "null");
+        texts.all(|text| check_text("", text).is_ok())
+            && check_extensions(&self.extensions).is_ok()
+            && !self.extensions.keys().any(|name| ATTRIBUTES.contains(&name.as_str()))
+            && !is_null
+            && (self.data.is_none() || self.data_base64.is_none())
+    }
+
     /// The payload as `T`.
     ///
     /// # Errors
@@ -256,7 +289,10 @@ impl Event {
     /// The event as JSON text, the form that is stored and sent.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("every part of an event has a JSON form")
+        let payload = self.data.as_ref().map_or(0, |data| data.get().len());
+        let mut bytes = Vec::with_capacity(ENVELOPE_BYTES + payload);
+        serde_json::to_writer(&mut bytes, self).expect("every part of an event has a JSON form");
+        bytes
     }
 
     /// Reads what [`Event::to_json`] wrote. What was checked when it was sealed is not checked again.
@@ -371,6 +407,39 @@ mod tests {
         let draft: EventDraft = serde_json::from_str(json)
             .map_err(|cause| Error::new(codes::INVALID_EVENT, cause.to_string()))?;
         draft.seal(&scope(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn lawful_is_what_its_json_seals_again() {
+        let check = |change: &dyn Fn(&mut Event), is_lawful: bool| {
+            let mut event = Event::new(scope().tenant(), "1", "/a", "t", Timestamp::UNIX_EPOCH);
+            change(&mut event);
+            let sealed = seal(std::str::from_utf8(&event.to_json()).unwrap());
+            let is_same = sealed.is_ok_and(|sealed| {
+                let kept = (&sealed.subject, sealed.data.is_some(), &sealed.extensions);
+                kept == (&event.subject, event.data.is_some(), &event.extensions)
+                    && sealed.to_json() == event.to_json()
+            });
+            assert_eq!((event.is_lawful(), is_same), (is_lawful, is_lawful), "{event:?}");
+        };
+        let raw = |text: &str| Some(RawValue::from_string(text.to_owned()).unwrap());
+        check(&|_| (), true);
+        check(&|event| event.data = raw("{\"a\": [1, null]}"), true);
+        check(&|event| event.data = raw("null"), false);
+        check(&|event| event.subject = Some("b\"c".to_owned()), true);
+        check(&|event| event.subject = Some("b\u{7}".to_owned()), false);
+        check(&|event| event.subject = Some(String::new()), false);
+        check(&|event| event.id = "i".repeat(MAX_ATTRIBUTE_BYTES + 1), false);
+        check(&|event| event.data_schema = Some("s".repeat(MAX_ATTRIBUTE_BYTES)), true);
+        check(&|event| _ = event.extensions.insert("n".to_owned(), 3.into()), true);
+        check(&|event| _ = event.extensions.insert("n".to_owned(), Value::Null), true);
+        check(&|event| _ = event.extensions.insert("n".to_owned(), 3.5.into()), false);
+        check(&|event| _ = event.extensions.insert("Bad".to_owned(), 3.into()), false);
+        check(&|event| _ = event.extensions.insert("subject".to_owned(), "s".into()), false);
+        let both = |event: &mut Event| {
+            (event.data, event.data_base64) = (raw("1"), Some("YQ==".to_owned()));
+        };
+        check(&both, false);
     }
 
     #[test]
