@@ -1,6 +1,7 @@
 //! What the brokers say of topics: how many partitions, from where to where; topics that are made, and that vanish.
 //!
-//! How many partitions a topic has is believed for [`MOST_AGE`], so that a partition that is added is seen soon.
+//! How many partitions a topic has is believed for [`MOST_AGE`], so that a partition that is added is seen soon. It is asked
+//! for anew before that, so that a topic in use is never waited for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,12 +32,13 @@ const PROBE: &str = "__consumer_offsets";
 struct Known {
     partitions: u32,
     read_at: Duration,
+    is_asked: bool,
 }
 
 pub(crate) struct Topics {
     clients: Clients,
     asker: Arc<BaseConsumer<Listener>>,
-    known: Mutex<BTreeMap<Topic, Known>>,
+    known: Arc<Mutex<BTreeMap<Topic, Known>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -49,7 +51,7 @@ impl std::fmt::Debug for Topics {
 impl Topics {
     pub(crate) fn new(clients: Clients, clock: Arc<dyn Clock>) -> Result<Self> {
         let asker = Arc::new(clients.asker()?);
-        Ok(Self { clients, asker, known: Mutex::default(), clock })
+        Ok(Self { clients, asker, known: Arc::default(), clock })
     }
 
     /// The name that the brokers know.
@@ -92,7 +94,11 @@ impl Topics {
     pub(crate) async fn partitions(&self, topic: &Topic) -> Result<u32> {
         let now = self.clock.elapsed();
         let known = self.known.lock().get(topic).copied();
-        if let Some(known) = known.filter(|known| now.saturating_sub(known.read_at) < MOST_AGE) {
+        let age = known.map_or(MOST_AGE, |known| now.saturating_sub(known.read_at));
+        if let Some(known) = known.filter(|_| age < MOST_AGE) {
+            if age >= MOST_AGE / 2 && !known.is_asked {
+                self.ask_ahead(topic, now);
+            }
             return Ok(known.partitions);
         }
         let found = match (self.count(topic).await?, known) {
@@ -103,14 +109,35 @@ impl Topics {
         if let Some(before) = known.filter(|known| known.partitions != found) {
             warn!(%topic, before = before.partitions, now = found, "a topic has another number of partitions");
         }
-        self.known.lock().insert(topic.clone(), Known { partitions: found, read_at: now });
+        self.known.lock().insert(topic.clone(), Known { partitions: found, read_at: now, is_asked: false });
         Ok(found)
+    }
+
+    /// Asks how many partitions a topic has while nobody waits for it. What does not confirm what is known is left to who asks
+    /// when that is too old.
+    fn ask_ahead(&self, topic: &Topic, now: Duration) {
+        if let Some(known) = self.known.lock().get_mut(topic) {
+            known.is_asked = true;
+        }
+        let (asker, known) = (Arc::clone(&self.asker), Arc::clone(&self.known));
+        let (topic, name, limit) =
+            (topic.clone(), self.name(topic), self.clients.settings().request_timeout());
+        tokio::task::spawn_blocking(move || {
+            let found = count(&asker, &name, limit);
+            // Whoever doubted it since asks anew.
+            if let Some(known) = known.lock().get_mut(&topic).filter(|known| known.is_asked) {
+                known.is_asked = false;
+                if found.is_ok_and(|found| found == Some(known.partitions)) {
+                    known.read_at = known.read_at.max(now);
+                }
+            }
+        });
     }
 
     /// Asks anew the next time.
     pub(crate) fn doubt(&self, topic: &Topic) {
         if let Some(known) = self.known.lock().get_mut(topic) {
-            known.read_at = Duration::ZERO;
+            (known.read_at, known.is_asked) = (Duration::ZERO, false);
         }
     }
 
@@ -122,16 +149,7 @@ impl Topics {
 
     async fn count(&self, topic: &Topic) -> Result<Option<u32>> {
         let name = self.name(topic);
-        let question = move |asker: &BaseConsumer<Listener>, limit: Duration| {
-            let answer = asker.fetch_metadata(Some(&name), limit)?;
-            let found = answer.topics().iter().find(|found| found.name() == name);
-            let Some(found) = found else { return Ok(None) };
-            match found.error().map(Code::from) {
-                Some(code) if failure::is_unknown(code) => Ok(None),
-                Some(code) => Err(KafkaError::MetadataFetch(code)),
-                None => Ok(u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
-            }
-        };
+        let question = move |asker: &BaseConsumer<Listener>, limit: Duration| count(asker, &name, limit);
         let answer = self.ask(&format!("asking for topic `{}`", self.name(topic)), question).await?;
         Ok(answer.unwrap_or(None))
     }
@@ -227,6 +245,17 @@ impl Drop for Topics {
         // Its threads are joined where that holds up nobody.
         let asker = Arc::clone(&self.asker);
         std::thread::spawn(move || drop(asker));
+    }
+}
+
+/// How many partitions the brokers say that a topic has; none where there is no such topic.
+fn count(asker: &BaseConsumer<Listener>, name: &str, limit: Duration) -> Result<Option<u32>, KafkaError> {
+    let answer = asker.fetch_metadata(Some(name), limit)?;
+    let Some(found) = answer.topics().iter().find(|found| found.name() == name) else { return Ok(None) };
+    match found.error().map(Code::from) {
+        Some(code) if failure::is_unknown(code) => Ok(None),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
+        None => Ok(u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
     }
 }
 
