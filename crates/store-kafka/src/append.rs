@@ -22,6 +22,16 @@ type Sender = FutureProducer<Listener>;
 /// How long a caller waits before it looks again whether the client's queue has room.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What became of an append.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub places: Vec<Appended>,
+    /// The length of each record.
+    pub bytes: Vec<usize>,
+    /// Whether every offset is known. That of a record that an earlier try had written is not.
+    pub is_placed: bool,
+}
+
 pub(crate) struct Appender {
     clients: Clients,
     sender: Mutex<Arc<Sender>>,
@@ -41,13 +51,14 @@ impl Appender {
 
     /// Writes events in order and returns when each is acknowledged by every copy that is in step. Where one fails, what
     /// was already on its way may have been written.
-    pub(crate) async fn append(&self, topic: &str, events: &[Event]) -> Result<Vec<Appended>> {
+    pub(crate) async fn append(&self, topic: &str, events: &[Event]) -> Result<Landed> {
         let sender = Arc::clone(&self.sender.lock());
         let headers = headers();
-        let mut flight =
-            Flight { sent: VecDeque::new(), places: Vec::with_capacity(events.len()), failure: None };
+        let mut flight = Flight::of(events.len());
+        let mut lengths = Vec::with_capacity(events.len());
         for event in events {
             let Written { key, value } = Written::of(event);
+            lengths.push(value.len());
             let mut record = FutureRecord::to(topic).key(&key).payload(&value).headers(headers.clone());
             loop {
                 match sender.send_result(record) {
@@ -71,7 +82,8 @@ impl Appender {
         counters.appended.fetch_add(flight.places.len() as u64, Ordering::Relaxed);
         let Some(error) = flight.failure else {
             self.clients.health.answers();
-            return Ok(flight.places);
+            let Flight { places, is_placed, .. } = flight;
+            return Ok(Landed { places, bytes: lengths, is_placed });
         };
         counters.append_failures.fetch_add((events.len() - flight.places.len()) as u64, Ordering::Relaxed);
         self.replace_if_broken(&sender, &error)?;
@@ -121,19 +133,27 @@ impl Drop for Appender {
 struct Flight {
     sent: VecDeque<DeliveryFuture>,
     places: Vec<Appended>,
+    is_placed: bool,
     failure: Option<KafkaError>,
 }
 
 impl Flight {
+    fn of(records: usize) -> Self {
+        Self { sent: VecDeque::new(), places: Vec::with_capacity(records), is_placed: true, failure: None }
+    }
+
     /// Waits for the oldest one; false when none is left.
     async fn land(&mut self) -> bool {
         let Some(oldest) = self.sent.pop_front() else { return false };
         match oldest.await {
-            Ok(Ok(Delivery { partition, offset, .. })) => self.places.push(Appended {
-                partition: u32::try_from(partition).unwrap_or_default(),
-                offset: u64::try_from(offset).unwrap_or_default(),
-                outcome: Outcome::New,
-            }),
+            Ok(Ok(Delivery { partition, offset, .. })) => {
+                self.is_placed &= offset >= 0;
+                self.places.push(Appended {
+                    partition: u32::try_from(partition).unwrap_or_default(),
+                    offset: u64::try_from(offset).unwrap_or_default(),
+                    outcome: Outcome::New,
+                });
+            }
             Ok(Err((error, _))) => {
                 self.failure.get_or_insert(error);
             }

@@ -120,6 +120,9 @@ pub struct Settings {
     pub fetch_max_wait_ms: u32,
     /// Bytes that are read ahead of each reader. 65,536 to 1,073,741,824.
     pub read_ahead_bytes: u64,
+    /// Bytes of records that are kept of what this process wrote last, so that its own stages need not fetch them; 0 keeps
+    /// none. At most 17,179,869,184.
+    pub recent_bytes: u64,
     /// The largest answer that is taken from a broker, which bounds the largest record that can be refused and passed
     /// over. 1,000,000 to 2,000,000,000.
     pub receive_max_bytes: u64,
@@ -154,6 +157,7 @@ impl Default for Settings {
             fetch_min_bytes: 1,
             fetch_max_wait_ms: 500,
             read_ahead_bytes: 16 << 20,
+            recent_bytes: 128 << 20,
             receive_max_bytes: 256 << 20,
             max_poll_records: 100_000,
             auto_offset_reset: Start::Earliest,
@@ -178,7 +182,7 @@ impl Settings {
     /// # Errors
     /// `VALIDATION_ERROR` naming the setting.
     pub fn check(&self) -> Result<()> {
-        let bounds: [(&str, u64, u64, u64); 11] = [
+        let bounds: [(&str, u64, u64, u64); 12] = [
             ("partitions", self.partitions.into(), 1, 10_000),
             ("replicas", self.replicas.into(), 0, 100),
             ("linger_ms", self.linger_ms, 0, 1_000),
@@ -187,6 +191,7 @@ impl Settings {
             ("fetch_min_bytes", self.fetch_min_bytes.into(), 1, 10_000_000),
             ("fetch_max_wait_ms", self.fetch_max_wait_ms.into(), 1, 60_000),
             ("read_ahead_bytes", self.read_ahead_bytes, 65_536, 1 << 30),
+            ("recent_bytes", self.recent_bytes, 0, 1 << 34),
             ("receive_max_bytes", self.receive_max_bytes, 1_000_000, 2_000_000_000),
             ("max_poll_records", self.max_poll_records as u64, 1, 100_000),
             ("session_timeout_ms", self.session_timeout_ms, 1_000, 600_000),

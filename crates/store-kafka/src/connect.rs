@@ -29,7 +29,9 @@ pub struct Figures {
     pub appended: u64,
     /// Records that they did not, whatever the reason.
     pub append_failures: u64,
-    /// Records that were read.
+    /// Events that were read of what this process had just written, and not from brokers.
+    pub recent: u64,
+    /// Records that were read from brokers.
     pub read: u64,
     /// Of these, records that were no events.
     pub foreign: u64,
@@ -45,6 +47,7 @@ pub struct Figures {
 pub(crate) struct Counters {
     pub appended: AtomicU64,
     pub append_failures: AtomicU64,
+    pub recent: AtomicU64,
     pub read: AtomicU64,
     pub foreign: AtomicU64,
     pub unusable: AtomicU64,
@@ -86,6 +89,7 @@ impl Health {
         Figures {
             appended: read(&counters.appended),
             append_failures: read(&counters.append_failures),
+            recent: read(&counters.recent),
             read: read(&counters.read),
             foreign: read(&counters.foreign),
             unusable: read(&counters.unusable),

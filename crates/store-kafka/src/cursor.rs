@@ -4,6 +4,7 @@
 //! its own, so that a backfill does not drag back what runs live. Clients that nobody used for longest are closed.
 
 use std::collections::VecDeque;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,16 +43,20 @@ pub(crate) struct Cursor {
     partition: u32,
     /// The next offset that the client is expected to give.
     next: u64,
+    /// What comes before it is passed over.
+    from: u64,
     /// Whether a broker said that there is no more.
     is_at_end: bool,
     /// Records that were read and not taken.
     ahead: VecDeque<Raw>,
+    /// Whether it follows nothing until a reader needs one.
+    is_left: bool,
 }
 
 impl Cursor {
     /// The offset of the next record that it hands over, or a later one.
     pub(crate) fn place(&self) -> u64 {
-        self.ahead.front().map_or(self.next, |raw| raw.offset)
+        self.ahead.front().map_or_else(|| self.next.max(self.from), |raw| raw.offset)
     }
 
     pub(crate) fn is_at_end(&self) -> bool {
@@ -71,10 +76,25 @@ impl Cursor {
         added.and_then(|()| self.client.assign(&list)).map_err(|error| {
             Error::internal(error.to_string()) // It asks nobody, so nobody can refuse it.
         })?;
-        self.next = start;
+        (self.next, self.from) = (start, start);
         self.is_at_end = false;
+        self.is_left = false;
         self.ahead.clear();
         Ok(())
+    }
+
+    /// Passes over what comes before `offset`.
+    fn pass_to(&mut self, offset: u64) {
+        self.ahead.retain(|raw| raw.offset >= offset);
+        self.from = offset;
+    }
+
+    /// Stops following the partition.
+    fn leave(&mut self) {
+        // A client that cannot stop goes on until what it reads ahead is full.
+        let _ = self.client.unassign();
+        self.ahead.clear();
+        self.is_left = true;
     }
 
     /// What the client has, without waiting.
@@ -120,7 +140,7 @@ impl Cursor {
             Ok(raw) => {
                 self.next = raw.offset + 1;
                 self.is_at_end = false;
-                Ok(Some(Found::Record(Box::new(raw))))
+                Ok((raw.offset >= self.from).then(|| Found::Record(Box::new(raw))))
             }
             Err(KafkaError::PartitionEOF(_)) => {
                 self.is_at_end = true;
@@ -206,13 +226,39 @@ impl Cursors {
         Arc::new(Self { clients, idle: Mutex::default() })
     }
 
-    /// The cursor that stands at `offset`, where there is one.
-    pub(crate) fn at(self: &Arc<Self>, topic: &Topic, partition: u32, offset: u64) -> Option<Taken> {
-        let mut idle = self.idle.lock();
-        let fits = |cursor: &Cursor| {
-            cursor.partition == partition && cursor.topic == *topic && cursor.place() == offset
+    /// The cursor that stands at the end of `places`, or one within them: their reader went on without it, and it passes over
+    /// what that read elsewhere.
+    pub(crate) fn at(
+        self: &Arc<Self>,
+        topic: &Topic,
+        partition: u32,
+        places: RangeInclusive<u64>,
+    ) -> Option<Taken> {
+        let follows =
+            |cursor: &Cursor| cursor.partition == partition && cursor.topic == *topic && !cursor.is_left;
+        let end = *places.end();
+        let there = self.take(|cursor| follows(cursor) && cursor.place() == end);
+        there.or_else(|| {
+            let mut taken = self.take(|cursor| follows(cursor) && places.contains(&cursor.place()))?;
+            taken.cursor().pass_to(end);
+            Some(taken)
+        })
+    }
+
+    /// Lets those within `places` follow nothing: their reader went on without them.
+    pub(crate) fn leave(self: &Arc<Self>, topic: &Topic, partition: u32, places: Range<u64>) {
+        let is_behind = |cursor: &Cursor| {
+            let is_of_this = cursor.partition == partition && cursor.topic == *topic;
+            is_of_this && places.contains(&cursor.place()) && !cursor.is_left
         };
-        let place = idle.iter().rposition(fits)?;
+        while let Some(mut taken) = self.take(is_behind) {
+            taken.cursor().leave();
+        }
+    }
+
+    fn take(self: &Arc<Self>, is_wanted: impl Fn(&Cursor) -> bool) -> Option<Taken> {
+        let mut idle = self.idle.lock();
+        let place = idle.iter().rposition(is_wanted)?;
         Some(Taken { cursors: Arc::clone(self), cursor: idle.remove(place) })
     }
 
@@ -232,18 +278,23 @@ impl Cursors {
                 name,
                 partition,
                 next: start,
+                from: start,
                 is_at_end: false,
                 ahead: VecDeque::new(),
+                is_left: false,
             },
         };
         cursor.assign(start)?;
         Ok(Taken { cursors: Arc::clone(self), cursor: Some(cursor) })
     }
 
-    /// The cursor of this partition that nobody used for longest, where there are enough of them.
+    /// The cursor of this partition that its reader left, or that nobody used for longest where there are enough of them.
     fn spare(&self, topic: &Topic, partition: u32) -> Option<Cursor> {
         let mut idle = self.idle.lock();
         let of_this = |cursor: &Cursor| cursor.partition == partition && cursor.topic == *topic;
+        if let Some(place) = idle.iter().position(|cursor| of_this(cursor) && cursor.is_left) {
+            return idle.remove(place);
+        }
         if idle.iter().filter(|cursor| of_this(cursor)).count() < MOST_IDLE_OF_ONE {
             return None;
         }

@@ -13,11 +13,12 @@ use store::{
     check_group,
 };
 
-use crate::append::Appender;
+use crate::append::{Appender, Landed};
 use crate::config::Settings;
 use crate::connect::{Clients, Figures};
 use crate::cursor::{Cursors, Found, Taken, patience};
 use crate::groups::Groups;
+use crate::recent::Recent;
 use crate::record::{Kind, Raw, Reading};
 use crate::topics::Topics;
 
@@ -49,6 +50,12 @@ const SILENT_READS: u32 = 4;
 /// How often it is looked for an offset that lies beyond what comes next.
 const LOOKS_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// As many are decoded sooner than another thread is awake.
+const MOST_BYTES_IN_PLACE: usize = 65_536;
+
+/// After how many reads in a row from memory a client of brokers stops to follow.
+const READS_UNTIL_LEFT: u32 = 8;
+
 /// Topics of brokers.
 #[derive(Debug)]
 pub(crate) struct KafkaLog {
@@ -58,6 +65,7 @@ pub(crate) struct KafkaLog {
     appender: Appender,
     cursors: Arc<Cursors>,
     groups: Groups,
+    recent: Recent,
     /// By partition, the offset that the brokers hold and do not hand over, and how often it was asked for.
     silent: Mutex<BTreeMap<(Topic, u32), (u64, u32)>>,
 }
@@ -71,6 +79,7 @@ impl KafkaLog {
             appender: Appender::new(clients.clone())?,
             cursors: Cursors::new(clients.clone()),
             groups: Groups::new(clients.clone()),
+            recent: Recent::new(settings.recent_bytes),
             silent: Mutex::default(),
             clients,
         })
@@ -92,10 +101,11 @@ impl KafkaLog {
         offset: u64,
         is_end_good: bool,
     ) -> Result<Option<Taken>> {
-        if let Some(taken) = self.cursors.at(topic, partition, offset) {
+        let behind = self.recent.row(topic, partition).map_or(offset, |row| row.from.min(offset));
+        if let Some(taken) = self.cursors.at(topic, partition, behind..=offset) {
             return Ok(Some(taken));
         }
-        let extent = self.topics.extent(topic, partition).await?;
+        let extent = self.extent(topic, partition).await?;
         let start = offset.max(extent.first);
         if start > extent.next || start == extent.next && !is_end_good {
             return Ok(None);
@@ -121,7 +131,7 @@ impl KafkaLog {
                 None => {
                     let end = match end {
                         Some(end) => end,
-                        None => *end.insert(self.topics.extent(topic, partition).await?.next),
+                        None => *end.insert(self.extent(topic, partition).await?.next),
                     };
                     if cursor.place() >= end {
                         break;
@@ -150,6 +160,67 @@ impl KafkaLog {
             raws.push(*raw);
         }
         Ok(raws)
+    }
+
+    /// Refuses a partition that the topic does not have. What is kept of a topic that cannot be asked for may be of another.
+    async fn check(&self, topic: &Topic, partition: u32) -> Result<()> {
+        let checked = self.topics.check(topic, partition).await;
+        checked.inspect_err(|_| self.recent.forget(topic, partition))
+    }
+
+    /// Where the partition begins and ends. Where that is before what was known of it, it is not what is kept of it.
+    async fn extent(&self, topic: &Topic, partition: u32) -> Result<Extent> {
+        let known = self.recent.end(topic, partition);
+        let extent = self.topics.extent(topic, partition).await?;
+        if extent.next < known {
+            self.recent.forget(topic, partition);
+        }
+        Ok(extent)
+    }
+
+    /// What this process wrote a moment ago.
+    fn kept(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Vec<Stored> {
+        let most = limit.events.min(self.clients.settings().max_poll_records);
+        let kept = self.recent.read(topic, partition, offset, ReadLimit { events: most, ..limit });
+        if kept.is_empty() {
+            return kept;
+        }
+        if let Some(row) = self.recent.row(topic, partition)
+            && row.reads.is_multiple_of(READS_UNTIL_LEFT)
+        {
+            // It would fetch the same again.
+            self.cursors.leave(topic, partition, row.from..offset);
+        }
+        self.clients.health.counters.recent.fetch_add(kept.len() as u64, Ordering::Relaxed);
+        kept
+    }
+
+    /// The brokers have nothing from `offset` on. Where it was longer than that before they were asked, that was cut.
+    fn has_nothing(&self, topic: &Topic, partition: u32, offset: u64, known: u64) {
+        if known > offset {
+            self.recent.forget(topic, partition);
+        }
+    }
+
+    /// Returns when the brokers have an event at `offset` or later.
+    async fn wait_at_brokers(&self, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
+        loop {
+            let Some(mut taken) = self.cursor(topic, partition, offset, true).await? else {
+                tokio::time::sleep(LOOKS_AGAIN_AFTER).await;
+                continue;
+            };
+            let waited = taken.cursor().wait().await;
+            return waited.inspect_err(|_| {
+                taken.discard();
+                self.doubt(topic, partition);
+            });
+        }
+    }
+
+    /// Asks anew the next time, and believes nothing that is kept.
+    fn doubt(&self, topic: &Topic, partition: u32) {
+        self.topics.doubt(topic);
+        self.recent.forget(topic, partition);
     }
 
     fn is_silent(&self, topic: &Topic, partition: u32) -> Error {
@@ -197,6 +268,7 @@ impl KafkaLog {
     async fn decode(&self, topic: &Topic, partition: u32, raws: Vec<Raw>) -> Result<Vec<Stored>> {
         let reading = Reading { topic: topic.clone(), partition, tenant: self.tenant.clone() };
         let health = Arc::clone(&self.clients.health);
+        let bytes: usize = raws.iter().map(|raw| raw.bytes).sum();
         let work = move || {
             let counters = &health.counters;
             counters.read.fetch_add(raws.len() as u64, Ordering::Relaxed);
@@ -220,6 +292,9 @@ impl KafkaLog {
             };
             raws.into_iter().map(event).collect::<Vec<_>>()
         };
+        if bytes <= MOST_BYTES_IN_PLACE {
+            return Ok(work());
+        }
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 }
@@ -236,11 +311,13 @@ impl EventLog for KafkaLog {
             return Ok(Vec::new());
         }
         self.topics.partitions(topic).await?;
-        let appended = self.appender.append(&self.topics.name(topic), &events).await;
-        if appended.is_err() {
-            self.topics.doubt(topic);
+        let sent = self.recent.send(topic);
+        let landed = self.appender.append(&self.topics.name(topic), &events).await;
+        let Landed { places, bytes, is_placed } = landed.inspect_err(|_| self.topics.doubt(topic))?;
+        if let Some(sent) = sent.filter(|_| is_placed) {
+            self.recent.keep(&sent, &places, events.into_iter().zip(bytes));
         }
-        appended
+        Ok(places)
     }
 
     async fn read(
@@ -250,8 +327,14 @@ impl EventLog for KafkaLog {
         offset: u64,
         limit: ReadLimit,
     ) -> Result<Vec<Stored>> {
-        self.topics.check(topic, partition).await?;
+        self.check(topic, partition).await?;
+        let known = self.recent.end(topic, partition);
+        let kept = self.kept(topic, partition, offset, limit);
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
         let Some(mut taken) = self.cursor(topic, partition, offset, false).await? else {
+            self.has_nothing(topic, partition, offset, known);
             return Ok(Vec::new());
         };
         let raws = match self.collect(topic, partition, &mut taken, limit).await {
@@ -267,13 +350,17 @@ impl EventLog for KafkaLog {
             },
             Err(Missed::Failed(error)) => {
                 taken.discard();
-                self.topics.doubt(topic);
+                self.doubt(topic, partition);
                 return Err(error);
             }
         };
         drop(taken);
-        if !raws.is_empty() {
-            self.clients.health.answers();
+        match raws.last() {
+            Some(last) => {
+                self.clients.health.answers();
+                self.recent.reaches(topic, partition, last.offset + 1);
+            }
+            None => self.has_nothing(topic, partition, offset, known),
         }
         self.decode(topic, partition, raws).await
     }
@@ -283,17 +370,23 @@ impl EventLog for KafkaLog {
     }
 
     async fn wait(&self, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
-        self.topics.check(topic, partition).await?;
+        self.check(topic, partition).await?;
         loop {
-            let Some(mut taken) = self.cursor(topic, partition, offset, true).await? else {
-                tokio::time::sleep(LOOKS_AGAIN_AFTER).await;
+            let news = self.recent.follow(topic, partition);
+            // What comes from here on is not missed.
+            let mut grown = std::pin::pin!(news.notified());
+            if self.recent.end(topic, partition) > offset {
+                return Ok(());
+            }
+            let patience = self.recent.patience(topic, partition, offset);
+            if !patience.is_zero() && tokio::time::timeout(patience, grown.as_mut()).await.is_ok() {
                 continue;
-            };
-            let waited = taken.cursor().wait().await;
-            return waited.inspect_err(|_| {
-                taken.discard();
-                self.topics.doubt(topic);
-            });
+            }
+            tokio::select! {
+                biased;
+                () = grown => {}
+                waited = self.wait_at_brokers(topic, partition, offset) => return waited,
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::{SystemClock, codes};
+use kernel::{Event, SystemClock, codes};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -202,4 +202,95 @@ async fn readers_at_several_places_do_not_disturb_each_other() {
     for reader in readers {
         reader.await.unwrap();
     }
+}
+
+/// Readers that follow what is written here, and what others write in between, get all of it in order, whoever wrote it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_just_written_and_what_others_write_come_in_order() {
+    const ROUNDS: u64 = 60;
+    let (_mock, settings) = cluster(1);
+    let store = open(&settings);
+    let log = store.event_log();
+    let follow = |waits_first: bool| {
+        let log = Arc::clone(&log);
+        tokio::spawn(async move {
+            let (mut found, few) = (Vec::new(), ReadLimit { events: 7, bytes: usize::MAX });
+            let mut waits = waits_first;
+            while (found.len() as u64) < ROUNDS * 6 {
+                let offset = found.len() as u64;
+                if waits {
+                    log.wait(&TOPIC, 0, offset).await.unwrap();
+                }
+                let read = log.read(&TOPIC, 0, offset, few).await.unwrap();
+                assert!(read.iter().zip(offset..).all(|(stored, at)| stored.offset == at), "{read:?}");
+                waits = waits_first || read.is_empty();
+                found.extend(read.into_iter().map(|stored| stored.event));
+            }
+            found
+        })
+    };
+    let readers = [follow(true), follow(false)];
+    for round in 0..ROUNDS {
+        append(&log, round * 5..round * 5 + 5).await.unwrap();
+        // Now and then long enough for readers to find that the brokers have no more.
+        if round % 20 == 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        produce(&settings, TOPIC.as_str(), 0, b"7").await;
+    }
+    // Read from the brokers, by a process that wrote nothing.
+    let fresh = read(&open(&settings).event_log(), &TOPIC, 0, 0).await;
+    let fresh: Vec<Event> = fresh.into_iter().map(|stored| stored.event).collect();
+    for reader in readers {
+        let followed = reader.await.unwrap();
+        assert!(followed.iter().map(Event::to_json).eq(fresh.iter().map(Event::to_json)));
+    }
+    let figures = store.figures();
+    assert!(figures.recent > 0 && figures.foreign >= 2 * ROUNDS, "{figures:?}");
+}
+
+/// A reader that finds everything in memory lets its client go, and gets what others write afterwards all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_read_from_memory_for_long_finds_what_others_write() {
+    let (_mock, settings) = cluster(1);
+    let store = open(&settings);
+    let log = store.event_log();
+    let all = ReadLimit { events: usize::MAX, bytes: usize::MAX };
+    produce(&settings, TOPIC.as_str(), 0, b"7").await;
+    assert_eq!(read(&log, &TOPIC, 0, 0).await.len(), 1);
+    let mut offset = 1;
+    for round in 0..40 {
+        append(&log, round..round + 1).await.unwrap();
+        log.wait(&TOPIC, 0, offset).await.unwrap();
+        offset += log.read(&TOPIC, 0, offset, all).await.unwrap().len() as u64;
+    }
+    assert_eq!(offset, 41);
+    assert!(store.figures().recent >= 39, "{:?}", store.figures());
+    produce(&settings, TOPIC.as_str(), 0, b"8").await;
+    append(&log, 40..41).await.unwrap();
+    log.wait(&TOPIC, 0, offset).await.unwrap();
+    let kinds: Vec<String> =
+        read(&log, &TOPIC, 0, offset).await.into_iter().map(|it| it.event.kind).collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
+    assert_eq!(kinds[0], "kafka.record");
+}
+
+/// What is kept of a topic is not believed once the brokers had none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_vanished_is_not_read_from_what_was_kept() {
+    let (mock, settings) = cluster(1);
+    let store = open(&settings);
+    let log = store.event_log();
+    assert!(read(&log, &TOPIC, 0, 0).await.is_empty());
+    append(&log, 0..3).await.unwrap();
+    assert_eq!(read(&log, &TOPIC, 0, 0).await.len(), 3);
+    assert_eq!(store.figures().recent, 3);
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    mock.topic_error(TOPIC.as_str(), unknown).unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let error = log.read(&TOPIC, 0, 0, ReadLimit::default()).await.unwrap_err();
+    assert!(error.message().contains("was there and no longer is"), "{error:?}");
+    mock.topic_error(TOPIC.as_str(), RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    assert_eq!(read(&log, &TOPIC, 0, 0).await.len(), 3);
+    assert_eq!(store.figures().recent, 3);
 }

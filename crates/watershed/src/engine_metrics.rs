@@ -78,7 +78,12 @@ impl Collector for EngineMetrics {
                 "Records that brokers did not take",
                 figures.append_failures,
             )?;
-            told.counter("kafka_records_read", "Records that were read", figures.read)?;
+            told.counter("kafka_records_read", "Records that were read from brokers", figures.read)?;
+            told.counter(
+                "kafka_records_recent",
+                "Events read of what was just written here",
+                figures.recent,
+            )?;
             told.counter("kafka_records_foreign", "Records read that were no events", figures.foreign)?;
             told.counter("kafka_records_unusable", "Records passed over as too large", figures.unusable)?;
             told.counter("kafka_calls_failed", "Calls that no broker answered", figures.failures)?;

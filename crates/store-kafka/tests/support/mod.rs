@@ -58,10 +58,18 @@ pub(crate) fn event(id: u64, key: &str) -> Event {
 /// Everything that a partition holds from `offset` on, when the brokers hand it over.
 pub(crate) async fn read(log: &Arc<dyn EventLog>, topic: &Topic, partition: u32, offset: u64) -> Vec<Stored> {
     let all = ReadLimit { events: usize::MAX, bytes: usize::MAX };
-    for _ in 0..10 {
-        match log.read(topic, partition, offset, all).await {
-            Err(error) if error.kind().is_retryable() => tokio::time::sleep(Duration::from_millis(200)).await,
-            read => return read.unwrap(),
+    let (mut found, mut failures): (Vec<Stored>, u32) = (Vec::new(), 0);
+    while failures < 10 {
+        let next = found.last().map_or(offset, |last| last.offset + 1);
+        match log.read(topic, partition, next, all).await {
+            Err(error) if error.kind().is_retryable() => {
+                failures += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            read => match read.unwrap() {
+                none if none.is_empty() => return found,
+                more => found.extend(more),
+            },
         }
     }
     panic!("partition {partition} of {topic} is not handed over");

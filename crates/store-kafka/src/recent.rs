@@ -1,0 +1,352 @@
+//! The newest events that this process wrote, kept for its own readers.
+//!
+//! A stage that follows another one in the same process reads what was acknowledged a moment ago. To fetch that from a
+//! broker and to read its JSON again costs about as much as the stage does, so what is acknowledged stays here for a while,
+//! under the offsets that the brokers gave it.
+//!
+//! What others write in between is a gap, and a gap is read from the brokers, as is whatever is no longer here: nothing here
+//! is taken for the end of a partition, or for all that it has. All topics together keep as many bytes as the settings
+//! say; what was written first goes first, and where nobody read it, what comes after it is not kept until somebody does.
+//!
+//! It refuses topics that nobody here reads; events that a broker would give back as others ([`Event::is_lawful`]); and
+//! offsets that are not above those that were known before the append was sent: they are of another topic under the same
+//! name, or of records that an earlier try had written, and what was kept of that partition goes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::{Event, MAX_EVENT_BYTES};
+use parking_lot::Mutex;
+use store::{Appended, ReadLimit, Stored, Topic};
+use tokio::sync::Notify;
+
+/// About how long an append takes where brokers are busy.
+const WAITS_FOR_SENT: Duration = Duration::from_millis(200);
+const WAITS_FOR_MORE: Duration = Duration::from_millis(50);
+
+/// What an event takes besides its texts, which are about as long as its record.
+const BYTES_BESIDE_TEXTS: usize = size_of::<Kept>() + 128;
+
+/// An event, and the length of its record.
+#[derive(Debug)]
+struct Kept {
+    event: Event,
+    bytes: usize,
+}
+
+/// Reads that found what they asked for, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Where the first one began, which is where its reader left the client of brokers that it had.
+    pub from: u64,
+    pub reads: u32,
+}
+
+/// Events that follow each other without a gap.
+type Run = Arc<Vec<Kept>>;
+
+/// What is kept of one partition.
+#[derive(Debug, Default)]
+struct Part {
+    /// By the offset of the first event of each. They do not overlap.
+    runs: BTreeMap<u64, Run>,
+    /// How long it is at least: the offset after the newest event that was written here, or handed over by a broker.
+    end: u64,
+    /// The offset after the newest event that was written here.
+    own_end: u64,
+    /// Whether nobody else wrote between the newest two appends.
+    is_alone: bool,
+    /// Each time that it is forgotten gives it another one.
+    generation: u64,
+    /// Up to where it was read here.
+    read_to: u64,
+    row: Option<Row>,
+    grown: Arc<Notify>,
+}
+
+/// A run in the order of writing.
+#[derive(Debug)]
+struct Written {
+    topic: Topic,
+    partition: u32,
+    first: u64,
+    bytes: usize,
+}
+
+/// What is kept of one topic.
+#[derive(Debug, Default)]
+struct Shelf {
+    parts: BTreeMap<u32, Part>,
+    /// Appends that are not acknowledged.
+    in_flight: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shelves {
+    /// The topics that are read here.
+    topics: BTreeMap<Topic, Shelf>,
+    order: VecDeque<Written>,
+    bytes: usize,
+    generations: u64,
+}
+
+/// An append that was sent and is not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Sent<'a> {
+    recent: &'a Recent,
+    topic: &'a Topic,
+    /// By partition that is read here, its generation and its end before.
+    before: BTreeMap<u32, (u64, u64)>,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        let mut shelves = self.recent.shelves.lock();
+        let Some(shelf) = shelves.topics.get_mut(self.topic) else { return };
+        shelf.in_flight = shelf.in_flight.saturating_sub(1);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Recent {
+    most_bytes: usize,
+    shelves: Mutex<Shelves>,
+}
+
+impl Recent {
+    /// Keeps as much; nothing where that is zero.
+    pub(crate) fn new(most_bytes: u64) -> Self {
+        Self { most_bytes: usize::try_from(most_bytes).unwrap_or(usize::MAX), shelves: Mutex::default() }
+    }
+
+    /// Keeps what is written to a partition from now on; how its readers learn that it grew.
+    pub(crate) fn follow(&self, topic: &Topic, partition: u32) -> Arc<Notify> {
+        Arc::clone(&self.shelves.lock().followed(topic, partition).grown)
+    }
+
+    /// How long the partition is at least.
+    pub(crate) fn end(&self, topic: &Topic, partition: u32) -> u64 {
+        self.shelves.lock().part(topic, partition).map_or(0, |part| part.end)
+    }
+
+    /// How long what comes at `offset` is to be waited for here before brokers are asked, where the newest event was written
+    /// here: for long where something is sent. Brokers hand that over sooner than they acknowledge it, and a reader that took it
+    /// from them would go on to do so.
+    pub(crate) fn patience(&self, topic: &Topic, partition: u32, offset: u64) -> Duration {
+        let mut shelves = self.shelves.lock();
+        let in_flight = shelves.topics.get(topic).map_or(0, |shelf| shelf.in_flight);
+        match shelves.part(topic, partition) {
+            Some(part) if part.end != offset || part.own_end != offset && !part.is_alone => Duration::ZERO,
+            Some(_) if in_flight > 0 => WAITS_FOR_SENT,
+            Some(part) if part.own_end == offset => WAITS_FOR_MORE,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Notes that an append is sent now; none where nobody reads the topic here.
+    pub(crate) fn send<'a>(&'a self, topic: &'a Topic) -> Option<Sent<'a>> {
+        let mut shelves = self.shelves.lock();
+        let shelf = shelves.topics.get_mut(topic).filter(|_| self.most_bytes > 0)?;
+        shelf.in_flight += 1;
+        let before = shelf.parts.iter().map(|(at, part)| (*at, (part.generation, part.end))).collect();
+        Some(Sent { recent: self, topic, before })
+    }
+
+    /// Takes in what was acknowledged: events in the order in which they were sent, each with the length of its record.
+    pub(crate) fn keep(
+        &self,
+        sent: &Sent<'_>,
+        places: &[Appended],
+        events: impl Iterator<Item = (Event, usize)>,
+    ) {
+        let mut partitions: BTreeMap<u32, Vec<(u64, Option<Kept>)>> = BTreeMap::new();
+        for (place, (event, bytes)) in places.iter().zip(events) {
+            let is_as_read = bytes <= MAX_EVENT_BYTES && event.is_lawful();
+            let kept = is_as_read.then_some(Kept { event, bytes });
+            partitions.entry(place.partition).or_default().push((place.offset, kept));
+        }
+        // Freed after others may go on.
+        let mut gone = Vec::new();
+        let mut shelves = self.shelves.lock();
+        for (partition, mut kept) in partitions {
+            let Some(before) = sent.before.get(&partition) else { continue };
+            kept.sort_by_key(|(offset, _)| *offset);
+            shelves.take_in(sent.topic, partition, *before, kept, &mut gone);
+        }
+        while shelves.bytes > self.most_bytes && shelves.drop_oldest(&mut gone) {}
+        drop(shelves);
+    }
+
+    /// Drops what is kept of a partition that may not be what it was.
+    pub(crate) fn forget(&self, topic: &Topic, partition: u32) {
+        let mut gone = Vec::new();
+        self.shelves.lock().forget(topic, partition, &mut gone);
+    }
+
+    /// What is kept from `offset` on, up to the first gap. Nobody needs to have asked before.
+    pub(crate) fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Vec<Stored> {
+        let runs = {
+            let mut shelves = self.shelves.lock();
+            shelves.followed(topic, partition).read(offset, limit.events)
+        };
+        let (mut found, mut bytes) = (Vec::new(), 0_usize);
+        for (first, run) in runs {
+            let from = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX).min(run.len());
+            for (at, kept) in (first.max(offset)..).zip(&run[from..]) {
+                let is_full = kept.bytes > limit.bytes.saturating_sub(bytes);
+                if found.len() == limit.events || is_full && !found.is_empty() {
+                    return found;
+                }
+                bytes += kept.bytes;
+                found.push(Stored { offset: at, event: kept.event.clone() });
+            }
+        }
+        found
+    }
+
+    /// Learns from brokers how long a partition is at least.
+    pub(crate) fn reaches(&self, topic: &Topic, partition: u32, end: u64) {
+        if let Some(part) = self.shelves.lock().part(topic, partition) {
+            part.end = part.end.max(end);
+        }
+    }
+
+    /// The reads of a partition that found what they asked for, where the last one did.
+    pub(crate) fn row(&self, topic: &Topic, partition: u32) -> Option<Row> {
+        self.shelves.lock().part(topic, partition)?.row
+    }
+}
+
+impl Part {
+    /// The runs that hold `offset` and what follows it without a gap, as many as make that many events.
+    fn read(&mut self, offset: u64, events: usize) -> Vec<(u64, Run)> {
+        self.read_to = self.read_to.max(offset);
+        let mut found = Vec::new();
+        let before = self.runs.range(..=offset).next_back();
+        let Some((start, _)) = before.filter(|(first, run)| *first + run.len() as u64 > offset) else {
+            self.row = self.row.filter(|_| offset == self.own_end);
+            return found;
+        };
+        let mut next = *start;
+        for (first, run) in self.runs.range(start..) {
+            let has_enough = next.saturating_sub(offset) >= events as u64;
+            if *first != next || has_enough {
+                break;
+            }
+            next += run.len() as u64;
+            found.push((*first, Arc::clone(run)));
+        }
+        let Row { from, reads } = self.row.unwrap_or(Row { from: offset, reads: 0 });
+        self.row = Some(Row { from, reads: reads.saturating_add(1) });
+        found
+    }
+
+    /// Whether one of so many places is taken already.
+    fn has_any(&self, first: u64, places: usize) -> bool {
+        let before = self.runs.range(..first + places as u64).next_back();
+        before.is_some_and(|(start, run)| start + run.len() as u64 > first)
+    }
+}
+
+impl Shelves {
+    fn part(&mut self, topic: &Topic, partition: u32) -> Option<&mut Part> {
+        self.topics.get_mut(topic)?.parts.get_mut(&partition)
+    }
+
+    fn followed(&mut self, topic: &Topic, partition: u32) -> &mut Part {
+        if !self.topics.contains_key(topic) {
+            self.topics.insert(topic.clone(), Shelf::default());
+        }
+        let generations = &mut self.generations;
+        let shelf = self.topics.get_mut(topic).expect("it was just put there");
+        shelf.parts.entry(partition).or_insert_with(|| {
+            *generations += 1;
+            Part { generation: *generations, ..Part::default() }
+        })
+    }
+
+    /// Puts what was written there, by offset, where the partition still is what it was `before`.
+    fn take_in(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        before: (u64, u64),
+        kept: Vec<(u64, Option<Kept>)>,
+        gone: &mut Vec<Run>,
+    ) {
+        let Some(part) = self.part(topic, partition).filter(|part| part.generation == before.0) else {
+            return;
+        };
+        let is_below = kept.first().is_some_and(|(first, _)| *first < before.1);
+        let is_twice = kept.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        let (first, next) =
+            kept.first().zip(kept.last()).map_or((0, 0), |(first, last)| (first.0, last.0 + 1));
+        let is_whole = next - first == kept.len() as u64;
+        let runs = runs(kept);
+        if is_below || is_twice || runs.iter().any(|(first, run)| part.has_any(*first, run.len())) {
+            self.forget(topic, partition, gone);
+            return;
+        }
+        part.is_alone = part.own_end > 0 && part.own_end == first && is_whole;
+        part.end = part.end.max(next);
+        part.own_end = part.own_end.max(next);
+        part.grown.notify_waiters();
+        for (first, run) in runs {
+            self.put(topic, partition, first, run);
+        }
+    }
+
+    fn put(&mut self, topic: &Topic, partition: u32, first: u64, run: Vec<Kept>) {
+        let bytes = run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum();
+        let Some(part) = self.part(topic, partition) else { return };
+        part.runs.insert(first, Arc::new(run));
+        self.bytes += bytes;
+        self.order.push_back(Written { topic: topic.clone(), partition, first, bytes });
+    }
+
+    /// False where nothing is left.
+    fn drop_oldest(&mut self, gone: &mut Vec<Run>) -> bool {
+        let Some(Written { topic, partition, first, bytes }) = self.order.pop_front() else { return false };
+        self.bytes -= bytes;
+        let Some(part) = self.part(&topic, partition) else { return true };
+        gone.extend(part.runs.remove(&first));
+        if part.read_to < first {
+            self.forget(&topic, partition, gone);
+            self.topics.get_mut(&topic).and_then(|shelf| shelf.parts.remove(&partition));
+        }
+        true
+    }
+
+    fn forget(&mut self, topic: &Topic, partition: u32, gone: &mut Vec<Run>) {
+        self.generations += 1;
+        let generation = self.generations;
+        let Some(part) = self.part(topic, partition) else { return };
+        gone.extend(std::mem::take(&mut part.runs).into_values());
+        let grown = Arc::clone(&part.grown);
+        *part = Part { generation, grown, ..Part::default() };
+        let bytes = &mut self.bytes;
+        self.order.retain(|written| {
+            let is_gone = written.partition == partition && written.topic == *topic;
+            *bytes -= if is_gone { written.bytes } else { 0 };
+            !is_gone
+        });
+    }
+}
+
+/// Events by offset, as runs without a gap.
+fn runs(kept: Vec<(u64, Option<Kept>)>) -> Vec<(u64, Vec<Kept>)> {
+    let mut runs: Vec<(u64, Vec<Kept>)> = Vec::new();
+    for (offset, kept) in kept {
+        let Some(kept) = kept else { continue };
+        match runs.last_mut() {
+            Some((first, run)) if *first + run.len() as u64 == offset => run.push(kept),
+            _ => runs.push((offset, vec![kept])),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+#[path = "recent_tests.rs"]
+mod tests;
