@@ -14,6 +14,11 @@ use store::{EventLog, MAX_APPEND_BATCH, Topic};
 /// Topics and tenants that are written at the same time.
 const APPENDS_AT_ONCE: usize = 8;
 
+/// Begins stored outputs that are compressed. Others begin with the length of a topic, which is never zero.
+const COMPRESSED: u8 = 0;
+/// LZ4 makes at most so many bytes of one.
+const MOST_COMPRESSED: usize = 255;
+
 /// One output of a topology.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -38,8 +43,33 @@ impl Output {
         length
     }
 
-    /// Reads what [`Output::write`] wrote, one after the other.
-    pub(crate) fn read_all(mut bytes: &[u8]) -> Result<Vec<Self>> {
+    /// What is stored of outputs that [`Output::write`] wrote one after the other: a record of a few MiB is written to disk
+    /// several times before its outputs are delivered and it goes.
+    pub(crate) fn pack(written: &[u8]) -> Vec<u8> {
+        if written.is_empty() {
+            return Vec::new();
+        }
+        let mut packed = vec![COMPRESSED; 1 + lz4_flex::block::get_maximum_output_size(written.len()) + 4];
+        let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
+        packed[1..5].copy_from_slice(&length.to_le_bytes());
+        let packed_bytes =
+            lz4_flex::block::compress_into(written, &mut packed[5..]).expect("there is room for it");
+        packed.truncate(5 + packed_bytes);
+        packed
+    }
+
+    /// Reads what [`Output::pack`] made, or what a release before it stored as it was written.
+    pub(crate) fn unpack(packed: &[u8]) -> Result<Vec<Self>> {
+        let Some(rest) = packed.strip_prefix(&[COMPRESSED]) else { return Self::read_all(packed) };
+        let damaged = || Error::new(codes::CORRUPTED, "stored outputs cannot be read");
+        let (length, rest) = lz4_flex::block::uncompressed_size(rest).map_err(|_| damaged())?;
+        if length > rest.len().saturating_mul(MOST_COMPRESSED) {
+            return Err(damaged());
+        }
+        Self::read_all(&lz4_flex::block::decompress(rest, length).map_err(|_| damaged())?)
+    }
+
+    fn read_all(mut bytes: &[u8]) -> Result<Vec<Self>> {
         let damaged = || Error::new(codes::CORRUPTED, "a stored output cannot be read");
         let mut outputs = Vec::new();
         while let Some((length, rest)) = bytes.split_first() {
@@ -109,5 +139,52 @@ impl Sink for LogSink {
         // At the same time, so that they wait for one disk or broker together.
         let written = futures::stream::iter(groups.into_iter().map(append)).buffer_unordered(APPENDS_AT_ONCE);
         written.collect::<Vec<Result<()>>>().await.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::{TenantId, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(count: usize) -> Vec<u8> {
+        let (mut bytes, tenant) = (Vec::new(), TenantId::new("desk").unwrap());
+        for id in 0..count {
+            let event = Event::new(&tenant, id.to_string(), "/test", "t", Timestamp::UNIX_EPOCH);
+            Output { topic: Topic::new(format!("topic-{}", id % 3)).unwrap(), event }.write(&mut bytes);
+        }
+        bytes
+    }
+
+    fn shown(outputs: &[Output]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        outputs.iter().for_each(|output| _ = output.write(&mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn outputs_are_unpacked_as_they_were_written() {
+        for count in [0, 1, 2, 500] {
+            let written = written(count);
+            let packed = Output::pack(&written);
+            assert_eq!(shown(&Output::unpack(&packed).unwrap()), written, "{count}");
+            assert!(count < 10 || packed.len() < written.len() / 4, "{} of {}", packed.len(), written.len());
+            assert_eq!(shown(&Output::unpack(&written).unwrap()), written, "as releases before wrote it");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_outputs_are_refused_or_read_as_outputs(at in 0_usize..200, byte: u8, cut in 0_usize..200) {
+            let mut packed = Output::pack(&written(20));
+            let at = at % packed.len();
+            packed[at] = byte;
+            packed.truncate(packed.len() - cut % packed.len());
+            if let Err(error) = Output::unpack(&packed) {
+                prop_assert!([codes::CORRUPTED, codes::VALIDATION_ERROR].contains(&error.code()), "{error:?}");
+            }
+        }
     }
 }

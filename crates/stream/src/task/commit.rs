@@ -14,9 +14,6 @@ impl Task {
     /// Makes everything since the last commit durable; the outputs that are now to be delivered.
     pub(super) async fn commit(&mut self) -> Result<Vec<Output>> {
         let outputs = std::mem::take(&mut self.context.outputs);
-        // The next one is likely to be as long.
-        let room = Vec::with_capacity(self.context.outbox.len());
-        let outbox = std::mem::replace(&mut self.context.outbox, room);
         let mut body = self.drain();
         let mut writes = vec![self.shelf.put_head(Vec::new(), Expect::Version(self.head_version))];
         self.clean(&mut body, &mut writes).await?;
@@ -27,6 +24,8 @@ impl Task {
         if let Some(delivered) = self.head.outbox {
             self.shelf.remove(Kind::Outbox, delivered, &mut writes);
         }
+        let outbox = Output::pack(&self.context.outbox);
+        self.context.outbox.clear();
         self.head.outbox = self.shelf.put(Kind::Outbox, sequence, outbox, &mut writes);
         writes[0] = self.shelf.put_head(self.head.write(), Expect::Version(self.head_version));
         self.head_version = self.shelf.commit(writes).await.map_err(fenced)?;
@@ -106,7 +105,7 @@ impl Task {
         }
         if let Some(pages) = self.head.outbox {
             let bytes = self.read_pages(Kind::Outbox, pages).await?;
-            self.parts.sink.deliver(Output::read_all(&bytes)?).await?;
+            self.parts.sink.deliver(Output::unpack(&bytes)?).await?;
         }
         self.is_undelivered = false;
         Ok(())

@@ -116,7 +116,7 @@ impl Task {
                 return if now.is_some_and(|now| now.commits > head.commits) { Ok(()) } else { Err(error) };
             }
         };
-        sink.deliver(Output::read_all(&bytes)?).await
+        sink.deliver(Output::unpack(&bytes)?).await
     }
 }
 
