@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use kernel::{Clock, Error, ErrorCode, ErrorKind, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use store::{Appended, DeadLetter, DeadLetters, EventLog, Extent, ReadLimit, Stored, Topic};
@@ -80,6 +83,9 @@ struct Ask {
     alone: bool,
     answer: oneshot::Sender<Result<Progress>>,
 }
+
+/// By partition, what tells that it grew.
+type Waits = FuturesUnordered<BoxFuture<'static, (u32, Result<()>)>>;
 
 struct Feeder<F> {
     log: Arc<dyn EventLog>,
@@ -472,6 +478,8 @@ impl<F: Fold> Feeder<F> {
     /// Follows the log until `stop`. What may pass by itself is waited out; anything else ends the fold.
     async fn follow(&mut self, stop: CancellationToken, mut asked: mpsc::Receiver<Ask>) -> Result<()> {
         let mut pause = FIRST_PAUSE;
+        // They go on while another partition is taken, so that none that grows without a pause keeps the others waiting.
+        let mut waits = self.waits();
         while !stop.is_cancelled() {
             // Only the wait may be dropped half-way: dropping a step could lose its progress.
             let grown = tokio::select! {
@@ -481,11 +489,11 @@ impl<F: Fold> Feeder<F> {
                     let _ = ask.answer.send(self.checkpoint_now(ask.alone).await);
                     continue;
                 }
-                grown = self.grown() => grown,
+                Some(grown) = waits.next() => grown,
             };
             let result = match grown {
-                Ok(()) => self.catch_up_grown().await,
-                Err(error) => Err(error),
+                (partition, Ok(())) => self.take_grown(partition, &mut waits).await,
+                (_, Err(error)) => Err(error),
             };
             match result {
                 Ok(()) => {
@@ -503,6 +511,7 @@ impl<F: Fold> Feeder<F> {
                         () = tokio::time::sleep(pause) => {}
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                    waits = self.waits();
                 }
                 Err(error) => return Err(error),
             }
@@ -523,15 +532,28 @@ impl<F: Fold> Feeder<F> {
         self.saved().await
     }
 
-    /// As [`Feeder::catch_up`] after the log grew. Where it grew and yet holds nothing to read, that was cut away.
-    async fn catch_up_grown(&mut self) -> Result<()> {
-        if self.catch_up().await? { Ok(()) } else { self.check_history().await }
+    /// Takes what a partition has after it grew, and waits for more of it. Where it grew and yet holds nothing to read, that was
+    /// cut away, and others may stand elsewhere after that.
+    async fn take_grown(&mut self, partition: u32, waits: &mut Waits) -> Result<()> {
+        if self.step(partition).await? {
+            waits.push(self.wait(partition));
+        } else {
+            self.check_history().await?;
+            *waits = self.waits();
+        }
+        Ok(())
     }
 
-    /// Returns when a partition holds an event that the fold has not seen.
-    async fn grown(&self) -> Result<()> {
-        let places: Vec<_> = self.progress.borrow().iter().map(|(&at, &next)| (at, next)).collect();
-        let waits = places.iter().map(|&(partition, next)| self.log.wait(&self.topic, partition, next));
-        futures::future::select_all(waits).await.0
+    /// One for each partition.
+    fn waits(&self) -> Waits {
+        let partitions: Vec<u32> = self.progress.borrow().keys().copied().collect();
+        partitions.into_iter().map(|partition| self.wait(partition)).collect()
+    }
+
+    /// Returns when the partition holds an event that the fold has not seen.
+    fn wait(&self, partition: u32) -> BoxFuture<'static, (u32, Result<()>)> {
+        let (log, topic) = (Arc::clone(&self.log), self.topic.clone());
+        let offset = at(&self.progress.borrow(), partition);
+        async move { (partition, log.wait(&topic, partition, offset).await) }.boxed()
     }
 }

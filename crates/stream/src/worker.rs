@@ -23,7 +23,7 @@ use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use store::{EventLog, Extent, Leases, Members, Topic};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -47,6 +47,9 @@ const ASKS_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a partition is asked how long it is, which may be a question to a broker.
 const LOOKS_AT_END_AFTER: Duration = Duration::from_secs(1);
+
+/// How long more is waited for where there just was some, before it is looked whether there is any.
+const BELIEVES_IN_MORE: Duration = Duration::from_millis(100);
 
 /// How a worker runs.
 #[derive(Debug, Clone)]
@@ -131,6 +134,15 @@ struct Told {
 struct End {
     looked_at: Option<Duration>,
     next: u64,
+    looking: Option<Look>,
+}
+
+/// A question where the partitions of the source end.
+#[derive(Debug)]
+struct Look {
+    /// What had been taken when it was asked.
+    taken: u64,
+    answer: JoinHandle<Result<Vec<Extent>>>,
 }
 
 impl Worker {
@@ -351,7 +363,8 @@ impl Worker {
             let step = step?;
             *pause = FIRST_PAUSE;
             place.has_worked();
-            self.note(partition, &mut task, &mut end).await?;
+            self.look_at_end(partition, task.next_offset(), step, &mut end).await?;
+            self.note(partition, &mut task, &end);
             self.tell(partition, task.next_offset(), &mut told).await;
             // It may hand on what others made, to sinks that are slow.
             let looking = self.silent(&mut task, step, &mut silence);
@@ -359,30 +372,44 @@ impl Worker {
             for tenant in silent {
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
             }
-            match step {
-                Step::Took(_) => {}
+            // To wait for more costs a log less than to look for it.
+            let patience = match step {
                 Step::Done => return Ok(()),
-                Step::Idle => {
-                    let patience = self.settings.idle_after.min(self.settings.lease / 3);
-                    let news = self.parts.source.wait(partition, task.next_offset());
-                    if let Ok(outcome) = tokio::time::timeout(patience, news).await {
-                        outcome?;
-                    }
-                }
+                Step::Took(_) if task.has_more_to_do() => continue,
+                Step::Took(_) => BELIEVES_IN_MORE,
+                Step::Idle => self.settings.idle_after,
+            };
+            let news = self.parts.source.wait(partition, task.next_offset());
+            if let Ok(outcome) = tokio::time::timeout(patience.min(self.settings.lease / 3), news).await {
+                outcome?;
             }
         }
     }
 
-    async fn note(&self, partition: u32, task: &mut Task, end: &mut End) -> Result<()> {
-        let (now, next) = (self.clock.elapsed(), task.next_offset());
-        if end.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOKS_AT_END_AFTER) {
-            let extents = self.parts.source.extents().await?;
-            let extent = extents.iter().find(|extent| extent.partition == partition);
-            if let Some(extent) = extent.filter(|extent| extent.next < next) {
-                return Err(self.is_shorter(*extent, next));
-            }
-            *end = End { looked_at: Some(now), next: extent.map_or(0, |extent| extent.next) };
+    /// Looks now and then where the partition ends. A task that has something to do does not wait for the answer.
+    async fn look_at_end(&self, partition: u32, next: u64, step: Step, end: &mut End) -> Result<()> {
+        let now = self.clock.elapsed();
+        let is_due = end.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOKS_AT_END_AFTER);
+        if is_due && end.looking.is_none() {
+            let source = Arc::clone(&self.parts.source);
+            let answer = tokio::spawn(async move { source.extents().await });
+            (end.looked_at, end.looking) = (Some(now), Some(Look { taken: next, answer }));
         }
+        let is_busy = matches!(step, Step::Took(_));
+        let Some(look) = end.looking.take_if(|look| !is_busy || look.answer.is_finished()) else {
+            return Ok(());
+        };
+        let extents = look.answer.await.map_err(Error::internal)??;
+        let extent = extents.iter().find(|extent| extent.partition == partition);
+        if let Some(extent) = extent.filter(|extent| extent.next < look.taken) {
+            return Err(self.is_shorter(*extent, look.taken));
+        }
+        end.next = extent.map_or(0, |extent| extent.next);
+        Ok(())
+    }
+
+    fn note(&self, partition: u32, task: &mut Task, end: &End) {
+        let next = task.next_offset();
         let mut watermarks_ms: BTreeMap<TenantId, i64> =
             task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect();
         let clock_ms = self.clock.now().as_millisecond().saturating_sub(self.topology.event_time.delay_ms);
@@ -398,7 +425,6 @@ impl Worker {
             epoch: task.epoch(),
         };
         self.standings.lock().insert(partition, standing);
-        Ok(())
     }
 
     /// Events that were taken are no longer there, and those that come would be passed over until it is as long again.

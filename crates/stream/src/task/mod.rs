@@ -115,6 +115,11 @@ impl Task {
         Ok(Step::Took(taken))
     }
 
+    /// Whether its next step does not need to read.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        !self.waiting.is_empty() || self.is_done()
+    }
+
     fn is_done(&self) -> bool {
         self.settings.until.is_some_and(|until| self.head.next_offset >= until)
     }
