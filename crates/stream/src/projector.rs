@@ -99,6 +99,8 @@ struct Feeder<F> {
     progress: watch::Sender<Progress>,
     /// Whether the log could not be read just now.
     stalled: watch::Sender<bool>,
+    /// Whether all partitions stand elsewhere since the last look, and may have stepped back.
+    has_jumped: bool,
     since_checkpoint: u64,
     saving: Option<JoinHandle<Result<Progress>>>,
     /// What the newest checkpoint stands for.
@@ -131,6 +133,7 @@ impl<F: Fold> Projector<F> {
             settings,
             progress: sender,
             stalled: stall,
+            has_jumped: false,
             since_checkpoint: 0,
             saving: None,
             saved: Progress::new(),
@@ -326,6 +329,7 @@ impl<F: Fold> Feeder<F> {
         let events: u64 = events.sum();
         self.saved = found.offsets;
         self.since_checkpoint = 0;
+        self.has_jumped = true;
         self.metrics.overtaken.inc();
         warn!(
             fold,
@@ -478,11 +482,11 @@ impl<F: Fold> Feeder<F> {
     /// Follows the log until `stop`. What may pass by itself is waited out; anything else ends the fold.
     async fn follow(&mut self, stop: CancellationToken, mut asked: mpsc::Receiver<Ask>) -> Result<()> {
         let mut pause = FIRST_PAUSE;
-        // They go on while another partition is taken, so that none that grows without a pause keeps the others waiting.
+        // They are kept while another partition is taken, so that none that grows without a pause keeps the others waiting.
         let mut waits = self.waits();
         while !stop.is_cancelled() {
             // Only the wait may be dropped half-way: dropping a step could lose its progress.
-            let grown = tokio::select! {
+            let (partition, grown) = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ask) = asked.recv() => {
                     // Who asked may have gone; the checkpoint is good all the same.
@@ -492,9 +496,15 @@ impl<F: Fold> Feeder<F> {
                 Some(grown) = waits.next() => grown,
             };
             let result = match grown {
-                (partition, Ok(())) => self.take_grown(partition, &mut waits).await,
-                (_, Err(error)) => Err(error),
+                Ok(()) => self.take_grown(partition).await,
+                Err(error) => Err(error),
             };
+            // One that fails comes after the others.
+            if std::mem::take(&mut self.has_jumped) {
+                waits = self.waits();
+            } else {
+                waits.push(self.wait(partition));
+            }
             match result {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
@@ -511,7 +521,6 @@ impl<F: Fold> Feeder<F> {
                         () = tokio::time::sleep(pause) => {}
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    waits = self.waits();
                 }
                 Err(error) => return Err(error),
             }
@@ -532,16 +541,9 @@ impl<F: Fold> Feeder<F> {
         self.saved().await
     }
 
-    /// Takes what a partition has after it grew, and waits for more of it. Where it grew and yet holds nothing to read, that was
-    /// cut away, and others may stand elsewhere after that.
-    async fn take_grown(&mut self, partition: u32, waits: &mut Waits) -> Result<()> {
-        if self.step(partition).await? {
-            waits.push(self.wait(partition));
-        } else {
-            self.check_history().await?;
-            *waits = self.waits();
-        }
-        Ok(())
+    /// Takes what a partition has after it grew. Where it grew and yet holds nothing to read, that was cut away.
+    async fn take_grown(&mut self, partition: u32) -> Result<()> {
+        if self.step(partition).await? { Ok(()) } else { self.check_history().await }
     }
 
     /// One for each partition.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,11 +70,13 @@ impl Fold for Sums {
 struct Moody<T> {
     inner: T,
     is_away: AtomicBool,
+    /// The partition that cannot be read.
+    lost: Mutex<Option<u32>>,
 }
 
 impl<T> Moody<T> {
     fn of(inner: T) -> Arc<Self> {
-        Arc::new(Self { inner, is_away: AtomicBool::new(false) })
+        Arc::new(Self { inner, is_away: AtomicBool::new(false), lost: Mutex::default() })
     }
 
     fn set_away(&self, is_away: bool) {
@@ -98,6 +101,9 @@ impl EventLog for Moody<Arc<dyn EventLog>> {
 
     async fn read(&self, topic: &Topic, partition: u32, from: u64, limit: ReadLimit) -> Result<Vec<Stored>> {
         self.check()?;
+        if *self.lost.lock() == Some(partition) {
+            return Err(Error::new(codes::UNAVAILABLE, "is away"));
+        }
         self.inner.read(topic, partition, from, limit).await
     }
 
@@ -410,6 +416,39 @@ async fn a_view_that_was_overtaken_goes_on_from_a_newer_checkpoint() {
         assert_eq!(late.failure(), None);
         late.stop().await;
     }
+}
+
+/// One view cannot read a partition and another one the other; the first goes on from the checkpoint of the second, which holds
+/// what was cut of the one and lacks what the first had of the other.
+#[tokio::test]
+async fn a_view_that_steps_back_in_a_quiet_partition_catches_up_there() {
+    let mut house = House { log: Arc::new(MemoryEventLog::new(2)), ..House::new() };
+    let (late, late_way) = follower(&mut house).await;
+    let own = Arc::clone(&house.log);
+    let other_way = Moody::of(Arc::clone(&own));
+    house.log = other_way.clone();
+    let other = house.start(1_000).await;
+    house.log = own;
+    *late_way.lost.lock() = Some(0);
+    *other_way.lost.lock() = Some(1);
+    house.append(&["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]).await;
+    let ends: BTreeMap<u32, u64> = house
+        .log
+        .extents(&TOPIC)
+        .await
+        .unwrap()
+        .iter()
+        .map(|extent| (extent.partition, extent.next))
+        .collect();
+    assert!(ends.values().all(|end| *end > 0), "{ends:?}");
+    until(|| (late.progress()[&1], other.progress()[&0]) == (ends[&1], ends[&0])).await;
+    assert_eq!((late.progress()[&0], other.progress()[&1]), (0, 0));
+    other.checkpoint().await.unwrap();
+    let keep = Retention { events: Some(0), before: Some([(0, ends[&0])].into()), ..Retention::default() };
+    house.log.retain(&TOPIC, keep, Timestamp::UNIX_EPOCH).await.unwrap();
+    *late_way.lost.lock() = None;
+    until(|| late.progress() == ends).await;
+    assert_eq!((late.fold().0.lock().0, house.metrics.overtaken.get()), (55, 1));
 }
 
 #[tokio::test]
