@@ -386,8 +386,10 @@ impl Worker {
         }
     }
 
-    /// Looks now and then where the partition ends. A task that has something to do does not wait for the answer.
+    /// Looks now and then where the partition ends. A task that has something to do waits for the first answer only.
     async fn look_at_end(&self, partition: u32, next: u64, step: Step, end: &mut End) -> Result<()> {
+        let is_first = end.looked_at.is_none();
+        self.hear_end(partition, is_first, step, end).await?;
         let now = self.clock.elapsed();
         let is_due = end.looked_at.is_none_or(|at| now.saturating_sub(at) >= LOOKS_AT_END_AFTER);
         if is_due && end.looking.is_none() {
@@ -395,8 +397,13 @@ impl Worker {
             let answer = tokio::spawn(async move { source.extents().await });
             (end.looked_at, end.looking) = (Some(now), Some(Look { taken: next, answer }));
         }
-        let is_busy = matches!(step, Step::Took(_));
-        let Some(look) = end.looking.take_if(|look| !is_busy || look.answer.is_finished()) else {
+        self.hear_end(partition, is_first, step, end).await
+    }
+
+    /// Takes in where the partition ends, where that was answered or is to be waited for.
+    async fn hear_end(&self, partition: u32, is_first: bool, step: Step, end: &mut End) -> Result<()> {
+        let waits = is_first || !matches!(step, Step::Took(_));
+        let Some(look) = end.looking.take_if(|look| waits || look.answer.is_finished()) else {
             return Ok(());
         };
         let extents = look.answer.await.map_err(Error::internal)??;
