@@ -87,6 +87,8 @@ impl Cursor {
     fn pass_to(&mut self, offset: u64) {
         self.ahead.retain(|raw| raw.offset >= offset);
         self.from = offset;
+        // What is passed over is still to come.
+        self.is_at_end &= self.next >= offset;
     }
 
     /// Stops following the partition.

@@ -99,9 +99,9 @@ impl KafkaLog {
         topic: &Topic,
         partition: u32,
         offset: u64,
+        behind: u64,
         is_end_good: bool,
     ) -> Result<Option<Taken>> {
-        let behind = self.recent.row(topic, partition).map_or(offset, |row| row.from.min(offset));
         if let Some(taken) = self.cursors.at(topic, partition, behind..=offset) {
             return Ok(Some(taken));
         }
@@ -195,6 +195,11 @@ impl KafkaLog {
         kept
     }
 
+    /// Where a reader at `offset` left the client that it had, if it read from memory since.
+    fn behind(&self, topic: &Topic, partition: u32, offset: u64) -> u64 {
+        self.recent.row(topic, partition).map_or(offset, |row| row.from.min(offset))
+    }
+
     /// The brokers have nothing from `offset` on. Where it was longer than that before they were asked, that was cut.
     fn has_nothing(&self, topic: &Topic, partition: u32, offset: u64, known: u64) {
         if known > offset {
@@ -205,7 +210,8 @@ impl KafkaLog {
     /// Returns when the brokers have an event at `offset` or later.
     async fn wait_at_brokers(&self, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
         loop {
-            let Some(mut taken) = self.cursor(topic, partition, offset, true).await? else {
+            let behind = self.behind(topic, partition, offset);
+            let Some(mut taken) = self.cursor(topic, partition, offset, behind, true).await? else {
                 tokio::time::sleep(LOOKS_AGAIN_AFTER).await;
                 continue;
             };
@@ -328,12 +334,12 @@ impl EventLog for KafkaLog {
         limit: ReadLimit,
     ) -> Result<Vec<Stored>> {
         self.check(topic, partition).await?;
-        let known = self.recent.end(topic, partition);
+        let (known, behind) = (self.recent.end(topic, partition), self.behind(topic, partition, offset));
         let kept = self.kept(topic, partition, offset, limit);
         if !kept.is_empty() {
             return Ok(kept);
         }
-        let Some(mut taken) = self.cursor(topic, partition, offset, false).await? else {
+        let Some(mut taken) = self.cursor(topic, partition, offset, behind, false).await? else {
             self.has_nothing(topic, partition, offset, known);
             return Ok(Vec::new());
         };
@@ -379,8 +385,11 @@ impl EventLog for KafkaLog {
                 return Ok(());
             }
             let patience = self.recent.patience(topic, partition, offset);
-            if !patience.is_zero() && tokio::time::timeout(patience, grown.as_mut()).await.is_ok() {
-                continue;
+            if !patience.is_zero() {
+                if tokio::time::timeout(patience, grown.as_mut()).await.is_ok() {
+                    continue;
+                }
+                self.recent.waited_in_vain(topic, partition);
             }
             tokio::select! {
                 biased;

@@ -55,7 +55,7 @@ struct Part {
     end: u64,
     /// The offset after the newest event that was written here.
     own_end: u64,
-    /// Whether nobody else wrote between the newest two appends.
+    /// Whether nobody else seems to write: nobody did between the newest two appends, and no reader waited in vain since.
     is_alone: bool,
     /// Each time that it is forgotten gives it another one.
     generation: u64,
@@ -137,10 +137,18 @@ impl Recent {
         let mut shelves = self.shelves.lock();
         let in_flight = shelves.topics.get(topic).map_or(0, |shelf| shelf.in_flight);
         match shelves.part(topic, partition) {
-            Some(part) if part.end != offset || part.own_end != offset && !part.is_alone => Duration::ZERO,
+            Some(part) if part.own_end == 0 || part.end != offset => Duration::ZERO,
+            Some(part) if part.own_end != offset && !part.is_alone => Duration::ZERO,
             Some(_) if in_flight > 0 => WAITS_FOR_SENT,
             Some(part) if part.own_end == offset => WAITS_FOR_MORE,
             _ => Duration::ZERO,
+        }
+    }
+
+    /// A reader waited as long as it was to and nothing came: others may write there now.
+    pub(crate) fn waited_in_vain(&self, topic: &Topic, partition: u32) {
+        if let Some(part) = self.shelves.lock().part(topic, partition) {
+            part.is_alone = false;
         }
     }
 

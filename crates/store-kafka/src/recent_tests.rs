@@ -209,6 +209,7 @@ fn what_a_broker_gives_back_as_another_event_is_left_to_it() {
 fn who_has_all_that_was_written_here_waits_a_little() {
     let recent = followed(1 << 20);
     let patience = |offset| recent.patience(&TOPIC, 0, offset);
+    assert_eq!(patience(0), Duration::ZERO, "nothing was ever written here");
     append(&recent, 0, &[10, 11]);
     assert_eq!((patience(12), patience(11), patience(13)), (WAITS_FOR_MORE, Duration::ZERO, Duration::ZERO));
     let sent = recent.send(&TOPIC).unwrap();
@@ -232,8 +233,9 @@ fn who_took_from_brokers_what_only_this_process_writes_waits_for_it() {
     land(&recent, &sent, 0, &[12, 13]);
     recent.reaches(&TOPIC, 0, 15);
     assert_eq!(patience(15), WAITS_FOR_SENT);
-    drop(sent);
+    recent.waited_in_vain(&TOPIC, 0);
     assert_eq!(patience(15), Duration::ZERO);
+    drop(sent);
     let sent = recent.send(&TOPIC).unwrap();
     land(&recent, &sent, 0, &[15]);
     recent.reaches(&TOPIC, 0, 17);
