@@ -54,11 +54,15 @@ impl Appender {
     pub(crate) async fn append(&self, topic: &str, events: &[Event]) -> Result<Landed> {
         let sender = Arc::clone(&self.sender.lock());
         let headers = headers();
-        let mut flight = Flight::of(events.len());
-        let mut lengths = Vec::with_capacity(events.len());
+        let landed = Landed {
+            places: Vec::with_capacity(events.len()),
+            bytes: Vec::with_capacity(events.len()),
+            is_placed: true,
+        };
+        let mut flight = Flight { sent: VecDeque::new(), landed, failure: None };
         for event in events {
             let Written { key, value } = Written::of(event);
-            lengths.push(value.len());
+            flight.landed.bytes.push(value.len());
             let mut record = FutureRecord::to(topic).key(&key).payload(&value).headers(headers.clone());
             loop {
                 match sender.send_result(record) {
@@ -79,13 +83,14 @@ impl Appender {
         }
         while flight.land().await {}
         let counters = &self.clients.health.counters;
-        counters.appended.fetch_add(flight.places.len() as u64, Ordering::Relaxed);
+        counters.appended.fetch_add(flight.landed.places.len() as u64, Ordering::Relaxed);
         let Some(error) = flight.failure else {
             self.clients.health.answers();
-            let Flight { places, is_placed, .. } = flight;
-            return Ok(Landed { places, bytes: lengths, is_placed });
+            return Ok(flight.landed);
         };
-        counters.append_failures.fetch_add((events.len() - flight.places.len()) as u64, Ordering::Relaxed);
+        counters
+            .append_failures
+            .fetch_add((events.len() - flight.landed.places.len()) as u64, Ordering::Relaxed);
         self.replace_if_broken(&sender, &error)?;
         Err(self.explain(topic, &error))
     }
@@ -132,23 +137,18 @@ impl Drop for Appender {
 /// Records on their way.
 struct Flight {
     sent: VecDeque<DeliveryFuture>,
-    places: Vec<Appended>,
-    is_placed: bool,
+    landed: Landed,
     failure: Option<KafkaError>,
 }
 
 impl Flight {
-    fn of(records: usize) -> Self {
-        Self { sent: VecDeque::new(), places: Vec::with_capacity(records), is_placed: true, failure: None }
-    }
-
     /// Waits for the oldest one; false when none is left.
     async fn land(&mut self) -> bool {
         let Some(oldest) = self.sent.pop_front() else { return false };
         match oldest.await {
             Ok(Ok(Delivery { partition, offset, .. })) => {
-                self.is_placed &= offset >= 0;
-                self.places.push(Appended {
+                self.landed.is_placed &= offset >= 0;
+                self.landed.places.push(Appended {
                     partition: u32::try_from(partition).unwrap_or_default(),
                     offset: u64::try_from(offset).unwrap_or_default(),
                     outcome: Outcome::New,

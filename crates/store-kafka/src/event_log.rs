@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::connect::{Clients, Figures};
 use crate::cursor::{Cursors, Found, Taken, patience};
 use crate::groups::Groups;
-use crate::recent::Recent;
+use crate::recent::{Recalled, Recent, Row};
 use crate::record::{Kind, Raw, Reading};
 use crate::topics::Topics;
 
@@ -93,15 +93,17 @@ impl KafkaLog {
         self.clients.health.figures()
     }
 
-    /// The cursor at `offset`, or at the first one after it that is held; none where that is the end or beyond it.
+    /// The cursor at `offset`, or at the first one after it that is held; none where that is the end or beyond it. One that was
+    /// left where the `row` of reads from memory began is taken on.
     async fn cursor(
         &self,
         topic: &Topic,
         partition: u32,
         offset: u64,
-        behind: u64,
+        row: Option<Row>,
         is_end_good: bool,
     ) -> Result<Option<Taken>> {
+        let behind = row.map_or(offset, |row| row.from.min(offset));
         if let Some(taken) = self.cursors.at(topic, partition, behind..=offset) {
             return Ok(Some(taken));
         }
@@ -179,25 +181,18 @@ impl KafkaLog {
     }
 
     /// What this process wrote a moment ago.
-    fn kept(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Vec<Stored> {
+    fn recall(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Recalled {
         let most = limit.events.min(self.clients.settings().max_poll_records);
-        let kept = self.recent.read(topic, partition, offset, ReadLimit { events: most, ..limit });
-        if kept.is_empty() {
-            return kept;
+        let recalled = self.recent.read(topic, partition, offset, ReadLimit { events: most, ..limit });
+        if recalled.events.is_empty() {
+            return recalled;
         }
-        if let Some(row) = self.recent.row(topic, partition)
-            && row.reads.is_multiple_of(READS_UNTIL_LEFT)
-        {
+        if let Some(row) = recalled.row.filter(|row| row.reads.is_multiple_of(READS_UNTIL_LEFT)) {
             // It would fetch the same again.
             self.cursors.leave(topic, partition, row.from..offset);
         }
-        self.clients.health.counters.recent.fetch_add(kept.len() as u64, Ordering::Relaxed);
-        kept
-    }
-
-    /// Where a reader at `offset` left the client that it had, if it read from memory since.
-    fn behind(&self, topic: &Topic, partition: u32, offset: u64) -> u64 {
-        self.recent.row(topic, partition).map_or(offset, |row| row.from.min(offset))
+        self.clients.health.counters.recent.fetch_add(recalled.events.len() as u64, Ordering::Relaxed);
+        recalled
     }
 
     /// The brokers have nothing from `offset` on. Where it was longer than that before they were asked, that was cut.
@@ -210,8 +205,8 @@ impl KafkaLog {
     /// Returns when the brokers have an event at `offset` or later.
     async fn wait_at_brokers(&self, topic: &Topic, partition: u32, offset: u64) -> Result<()> {
         loop {
-            let behind = self.behind(topic, partition, offset);
-            let Some(mut taken) = self.cursor(topic, partition, offset, behind, true).await? else {
+            let row = self.recent.row(topic, partition);
+            let Some(mut taken) = self.cursor(topic, partition, offset, row, true).await? else {
                 tokio::time::sleep(LOOKS_AGAIN_AFTER).await;
                 continue;
             };
@@ -334,13 +329,12 @@ impl EventLog for KafkaLog {
         limit: ReadLimit,
     ) -> Result<Vec<Stored>> {
         self.check(topic, partition).await?;
-        let (known, behind) = (self.recent.end(topic, partition), self.behind(topic, partition, offset));
-        let kept = self.kept(topic, partition, offset, limit);
-        if !kept.is_empty() {
-            return Ok(kept);
+        let Recalled { events, row, end } = self.recall(topic, partition, offset, limit);
+        if !events.is_empty() {
+            return Ok(events);
         }
-        let Some(mut taken) = self.cursor(topic, partition, offset, behind, false).await? else {
-            self.has_nothing(topic, partition, offset, known);
+        let Some(mut taken) = self.cursor(topic, partition, offset, row, false).await? else {
+            self.has_nothing(topic, partition, offset, end);
             return Ok(Vec::new());
         };
         let raws = match self.collect(topic, partition, &mut taken, limit).await {
@@ -366,7 +360,7 @@ impl EventLog for KafkaLog {
                 self.clients.health.answers();
                 self.recent.reaches(topic, partition, last.offset + 1);
             }
-            None => self.has_nothing(topic, partition, offset, known),
+            None => self.has_nothing(topic, partition, offset, end),
         }
         self.decode(topic, partition, raws).await
     }

@@ -43,6 +43,16 @@ pub(crate) struct Row {
     pub reads: u32,
 }
 
+/// What a read found here.
+#[derive(Debug)]
+pub(crate) struct Recalled {
+    pub events: Vec<Stored>,
+    /// That of which the read is the last one; where it found nothing, the one before it.
+    pub row: Option<Row>,
+    /// How long the partition is at least.
+    pub end: u64,
+}
+
 /// Events that follow each other without a gap.
 type Run = Arc<Vec<Kept>>;
 
@@ -135,12 +145,13 @@ impl Recent {
     /// from them would go on to do so.
     pub(crate) fn patience(&self, topic: &Topic, partition: u32, offset: u64) -> Duration {
         let mut shelves = self.shelves.lock();
-        let in_flight = shelves.topics.get(topic).map_or(0, |shelf| shelf.in_flight);
-        match shelves.part(topic, partition) {
-            Some(part) if part.own_end == 0 || part.end != offset => Duration::ZERO,
-            Some(part) if part.own_end != offset && !part.is_alone => Duration::ZERO,
-            Some(_) if in_flight > 0 => WAITS_FOR_SENT,
-            Some(part) if part.own_end == offset => WAITS_FOR_MORE,
+        let is_sending = shelves.topics.get(topic).is_some_and(|shelf| shelf.in_flight > 0);
+        let written = shelves.part(topic, partition).filter(|part| part.own_end > 0 && part.end == offset);
+        let Some(part) = written else { return Duration::ZERO };
+        let has_all = part.own_end == offset;
+        match is_sending {
+            true if has_all || part.is_alone => WAITS_FOR_SENT,
+            false if has_all => WAITS_FOR_MORE,
             _ => Duration::ZERO,
         }
     }
@@ -193,24 +204,16 @@ impl Recent {
     }
 
     /// What is kept from `offset` on, up to the first gap. Nobody needs to have asked before.
-    pub(crate) fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Vec<Stored> {
-        let runs = {
+    pub(crate) fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Recalled {
+        let (runs, row, end) = {
             let mut shelves = self.shelves.lock();
-            shelves.followed(topic, partition).read(offset, limit.events)
+            let part = shelves.followed(topic, partition);
+            let before = part.row;
+            let runs = part.read(offset, limit.events);
+            let row = if runs.is_empty() { before } else { part.row };
+            (runs, row, part.end)
         };
-        let (mut found, mut bytes) = (Vec::new(), 0_usize);
-        for (first, run) in runs {
-            let from = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX).min(run.len());
-            for (at, kept) in (first.max(offset)..).zip(&run[from..]) {
-                let is_full = kept.bytes > limit.bytes.saturating_sub(bytes);
-                if found.len() == limit.events || is_full && !found.is_empty() {
-                    return found;
-                }
-                bytes += kept.bytes;
-                found.push(Stored { offset: at, event: kept.event.clone() });
-            }
-        }
-        found
+        Recalled { events: events(runs, offset, limit), row, end }
     }
 
     /// Learns from brokers how long a partition is at least.
@@ -340,6 +343,23 @@ impl Shelves {
             !is_gone
         });
     }
+}
+
+/// The events of runs from `offset` on, up to the limit; one of them whatever its size.
+fn events(runs: Vec<(u64, Run)>, offset: u64, limit: ReadLimit) -> Vec<Stored> {
+    let (mut found, mut bytes) = (Vec::new(), 0_usize);
+    for (first, run) in runs {
+        let from = usize::try_from(offset.saturating_sub(first)).unwrap_or(usize::MAX).min(run.len());
+        for (at, kept) in (first.max(offset)..).zip(&run[from..]) {
+            let is_full = kept.bytes > limit.bytes.saturating_sub(bytes);
+            if found.len() == limit.events || is_full && !found.is_empty() {
+                return found;
+            }
+            bytes += kept.bytes;
+            found.push(Stored { offset: at, event: kept.event.clone() });
+        }
+    }
+    found
 }
 
 /// Events by offset, as runs without a gap.

@@ -29,7 +29,7 @@ fn land(recent: &Recent, sent: &Sent<'_>, partition: u32, offsets: &[u64]) {
 
 #[track_caller]
 fn check(recent: &Recent, partition: u32, offset: u64, limit: ReadLimit, expected: std::ops::Range<u64>) {
-    let found = recent.read(&TOPIC, partition, offset, limit);
+    let found = recent.read(&TOPIC, partition, offset, limit).events;
     let offsets: Vec<u64> = found.iter().map(|stored| stored.offset).collect();
     assert_eq!(offsets, expected.collect::<Vec<_>>());
     assert!(found.iter().all(|stored| stored.event.id == stored.offset.to_string()));

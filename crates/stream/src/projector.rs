@@ -365,9 +365,8 @@ impl<F: Fold> Feeder<F> {
         Err(Error::new(HISTORY_GONE, message))
     }
 
-    /// Applies everything the log holds now; false when that was nothing.
-    async fn catch_up(&mut self) -> Result<bool> {
-        let mut moved_at_all = false;
+    /// Applies everything the log holds now.
+    async fn catch_up(&mut self) -> Result<()> {
         loop {
             let partitions: Vec<u32> = self.progress.borrow().keys().copied().collect();
             let mut moved = false;
@@ -375,9 +374,8 @@ impl<F: Fold> Feeder<F> {
                 moved |= self.step(partition).await?;
             }
             if !moved {
-                return Ok(moved_at_all);
+                return Ok(());
             }
-            moved_at_all = true;
         }
     }
 

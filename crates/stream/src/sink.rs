@@ -49,13 +49,8 @@ impl Output {
         if written.is_empty() {
             return Vec::new();
         }
-        let mut packed = vec![COMPRESSED; 1 + lz4_flex::block::get_maximum_output_size(written.len()) + 4];
-        let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
-        packed[1..5].copy_from_slice(&length.to_le_bytes());
-        let packed_bytes =
-            lz4_flex::block::compress_into(written, &mut packed[5..]).expect("there is room for it");
-        packed.truncate(5 + packed_bytes);
-        packed
+        let compressed = lz4_flex::block::compress_prepend_size(written);
+        [&[COMPRESSED], compressed.as_slice()].concat()
     }
 
     /// Reads what [`Output::pack`] made, or what a release before it stored as it was written.
