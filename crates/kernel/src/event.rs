@@ -6,9 +6,9 @@
 //! scope does not speak for. What `data` means is the business of the domain that owns the event type.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
+use litemap::LiteMap;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,15 @@ const MAX_ATTRIBUTE_BYTES: usize = 1_024;
 
 /// What most events need besides their payload.
 const ENVELOPE_BYTES: usize = 512;
-const MAX_EXTENSIONS: usize = 32;
+
+/// As many attributes beside those of every event may one have.
+pub const MAX_EXTENSIONS: usize = 32;
+
 const MAX_NAME_BYTES: usize = 20;
+
+/// Attributes by name, in order. Most events have one or two, which a tree takes many times the memory for. Where there are
+/// none its own JSON is `[]`: leave it out there, as [`Event`] does.
+pub type Extensions = LiteMap<String, Value>;
 
 /// An event as a caller sent it: `time`, `tenantid` may be missing, nothing is checked beyond its shape.
 #[derive(Debug, Default, Clone)]
@@ -73,7 +80,7 @@ pub struct EventDraft {
     /// The payload, where it is binary.
     pub data_base64: Option<String>,
     /// Every other attribute.
-    pub extensions: BTreeMap<String, Value>,
+    pub extensions: Extensions,
 }
 
 /// A checked event of one tenant.
@@ -102,7 +109,7 @@ pub struct Event {
     /// The payload, where it is binary.
     pub data_base64: Option<String>,
     /// Every other attribute, by name.
-    pub extensions: BTreeMap<String, Value>,
+    pub extensions: Extensions,
 }
 
 impl EventDraft {
@@ -202,7 +209,7 @@ fn check_text(field: &str, text: &str) -> Result<()> {
     }
 }
 
-fn check_extensions(extensions: &BTreeMap<String, Value>) -> Result<()> {
+fn check_extensions(extensions: &Extensions) -> Result<()> {
     if extensions.len() > MAX_EXTENSIONS {
         return Err(invalid("extensions", format!("an event has at most {MAX_EXTENSIONS} of them")));
     }
@@ -245,7 +252,7 @@ impl Event {
             data_schema: None,
             data: None,
             data_base64: None,
-            extensions: BTreeMap::new(),
+            extensions: Extensions::new(),
         }
     }
 
@@ -503,7 +510,7 @@ mod tests {
                 time: Timestamp::from_millisecond(unix_ms).unwrap(), subject, partition_key: None,
                 data_content_type: None, data_schema: None,
                 data: Some(serde_json::value::to_raw_value(&text).unwrap()), data_base64: None,
-                extensions: BTreeMap::new(),
+                extensions: Extensions::new(),
             };
             let again = Event::from_json(&event.to_json()).unwrap();
             prop_assert_eq!(again.to_json(), event.to_json());

@@ -16,7 +16,7 @@ mod scope;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use error::{Error, ErrorCode, ErrorKind, Result, codes};
-pub use event::{Event, EventDraft, MAX_EVENT_BYTES, SPEC_VERSION};
+pub use event::{Event, EventDraft, Extensions, MAX_EVENT_BYTES, MAX_EXTENSIONS, SPEC_VERSION};
 pub use hex::hex;
 pub use id::{Id, TenantId};
 pub use jiff::Timestamp;

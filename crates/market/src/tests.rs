@@ -410,7 +410,8 @@ async fn what_others_write_is_completed_as_safely_as_it_can_be() {
     let minutes = |time: Timestamp| (time.as_millisecond() - START_MS) / MINUTE_MS;
     let told = |place: usize| {
         let event = &found[place].event;
-        let received: Timestamp = event.extensions[RECEIVED_AT].as_str().unwrap().parse().unwrap();
+        let received: Timestamp =
+            event.extensions.get(RECEIVED_AT).unwrap().as_str().unwrap().parse().unwrap();
         let code = topology::normalised(&rules, event).err().map_or("", |rejection| rejection.code);
         (minutes(event.time), minutes(received), code)
     };

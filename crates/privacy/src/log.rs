@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kernel::{Error, Event, Result, Scope, TenantId, Timestamp, codes};
+use kernel::{Error, Event, Extensions, Result, Scope, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -90,13 +90,13 @@ struct Hidden<'a> {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     base64: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "has_none", default)]
-    extensions: Cow<'a, BTreeMap<String, Value>>,
+    extensions: Cow<'a, Extensions>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     data: Option<Cow<'a, RawValue>>,
 }
 
 #[expect(clippy::ptr_arg, reason = "serde passes a reference to the field")]
-fn has_none(extensions: &Cow<'_, BTreeMap<String, Value>>) -> bool {
+fn has_none(extensions: &Cow<'_, Extensions>) -> bool {
     extensions.is_empty()
 }
 
@@ -253,7 +253,7 @@ fn forgotten(event: &Event, rest: Option<&RawValue>) -> Event {
         data: rest.map(ToOwned::to_owned),
         data_content_type: None,
         partition_key: None,
-        extensions: BTreeMap::from([(ERASED_MARK.to_owned(), Value::Bool(true))]),
+        extensions: Extensions::from_iter([(ERASED_MARK.to_owned(), Value::Bool(true))]),
         ..event.clone()
     }
 }

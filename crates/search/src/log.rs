@@ -44,7 +44,7 @@ pub(crate) fn event_of(scope: &Scope, change: &Change, id: String, now: Timestam
         data_schema: None,
         data: Some(data),
         data_base64: None,
-        extensions: std::collections::BTreeMap::new(),
+        extensions: kernel::Extensions::new(),
     })
 }
 

@@ -18,7 +18,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kernel::{Event, EventDraft, MAX_EVENT_BYTES, Scope, TenantId, Timestamp};
+use kernel::{Event, EventDraft, MAX_EVENT_BYTES, MAX_EXTENSIONS, Scope, TenantId, Timestamp};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -180,7 +180,7 @@ impl Reading {
             data_schema: None,
             data,
             data_base64,
-            extensions: std::collections::BTreeMap::new(),
+            extensions: kernel::Extensions::new(),
         };
         (event, kind)
     }
@@ -241,6 +241,9 @@ fn binary(raw: &Raw) -> Option<EventDraft> {
             "dataschema" => draft.dataschema = value,
             other => {
                 draft.extensions.insert(other.to_owned(), serde_json::Value::String(value?));
+                if draft.extensions.len() > MAX_EXTENSIONS {
+                    return None;
+                }
             }
         }
     }

@@ -1,9 +1,8 @@
 //! What an operator knows besides its item, and where outputs and dead letters are gathered until the commit.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use kernel::{Event, MAX_EVENT_BYTES, TenantId, Timestamp};
+use kernel::{Event, Extensions, MAX_EVENT_BYTES, TenantId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -214,12 +213,12 @@ impl Context {
         Ok(())
     }
 
-    fn next_place(&mut self) -> BTreeMap<String, Value> {
-        let Some(task) = &self.origin.task else { return BTreeMap::new() };
+    fn next_place(&mut self) -> Extensions {
+        let Some(task) = &self.origin.task else { return Extensions::new() };
         let Place { base, offset, index } = self.place;
         self.place.index += 1;
         let text = format!("{task}/{base}/{offset}/{index}");
-        BTreeMap::from([(PLACE.to_owned(), Value::String(text))])
+        Extensions::from_iter([(PLACE.to_owned(), Value::String(text))])
     }
 
     fn next_id(&mut self, operator: &str) -> String {

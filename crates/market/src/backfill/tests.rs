@@ -453,9 +453,9 @@ async fn the_oldest_message_says_when_it_came_or_nothing_is_made_again() {
     let code = async |id: &str, is_replay: bool, received: Option<&str>| {
         let mut event = first.clone();
         event.id = id.to_owned();
-        event.extensions.clear();
-        event.extensions.extend(is_replay.then(|| (REPLAY_OF.to_owned(), json!("1"))));
-        event.extensions.extend(received.map(|time| (RECEIVED_AT.to_owned(), json!(time))));
+        let replay = is_replay.then(|| (REPLAY_OF.to_owned(), json!("1")));
+        let received = received.map(|time| (RECEIVED_AT.to_owned(), json!(time)));
+        event.extensions = replay.into_iter().chain(received).collect();
         desk.log.append(&scope("desk"), &raw, vec![event]).await.unwrap();
         let keep = Retention { events: Some(1), ..Retention::default() };
         desk.log.retain(&raw, keep, minute(0)).await.unwrap();
