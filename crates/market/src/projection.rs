@@ -74,7 +74,7 @@ pub(crate) fn tables() -> impl Iterator<Item = ColumnTable> {
 /// Bytes of names that a row has at most, so that a full append is within what the port takes.
 const ROWS_AT_ONCE: usize = MAX_APPEND_ROWS / 2;
 
-/// The log, then tables.
+/// The log, then tables: what is served was told before.
 #[derive(Debug)]
 pub struct ProjectionSink {
     log: LogSink,
@@ -183,7 +183,7 @@ fn price_row(tick: &TickMessage) -> ColumnRow {
     let text = |text: &str| ColumnValue::Text(text.to_owned());
     let flags = payload.quality_flags.as_deref().unwrap_or_default().join(",");
     ColumnRow {
-        series: payload.instrument_id.clone(),
+        series: payload.instrument_id.to_string(),
         time_ns: tick.occurred_at.saturating_mul(1_000),
         id: place_of(tick),
         revision: 0,
@@ -215,7 +215,7 @@ fn quote_row(tick: &TickMessage, quote: &Quote) -> ColumnRow {
         flags.push(VALID);
     }
     ColumnRow {
-        series: payload.instrument_id.clone(),
+        series: payload.instrument_id.to_string(),
         time_ns: tick.occurred_at.saturating_mul(1_000),
         id: place_of(tick),
         revision: 0,

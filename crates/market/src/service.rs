@@ -16,6 +16,7 @@ mod validate;
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use kernel::{Error, ErrorCode, ErrorKind, Permission, Result, Scope, Timestamp, codes};
 use store::{ColumnRow, ColumnScan, ColumnTable, ColumnValue, Columns, EventLog, MAX_TIME_NS, TimeRange};
 
@@ -238,7 +239,7 @@ impl Service {
                     return (found, last);
                 }
                 found.push(one);
-                last = Some(id.clone());
+                last = Some(id.to_owned());
             }
             (found, None)
         }))
@@ -302,13 +303,13 @@ fn text(row: &ColumnRow, table: ColumnTable, name: &str) -> Result<String> {
 }
 
 /// The flags of a row, which has them with commas between.
-fn flags(row: &ColumnRow, table: ColumnTable) -> Result<Vec<String>> {
+fn flags(row: &ColumnRow, table: ColumnTable) -> Result<Vec<CompactString>> {
     let flags = text(row, table, "quality_flags")?;
-    Ok(flags.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect())
+    Ok(flags.split(',').filter(|flag| !flag.is_empty()).map(CompactString::from).collect())
 }
 
 fn price_of(row: &ColumnRow) -> Result<Price> {
-    let text = |name: &str| text(row, PRICES, name);
+    let text = |name: &str| text(row, PRICES, name).map(CompactString::from);
     Ok(Price {
         price: float(row, PRICES, "price")?.ok_or_else(|| Error::internal("a row of prices has none"))?,
         volume: float(row, PRICES, "volume")?,

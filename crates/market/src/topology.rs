@@ -72,5 +72,5 @@ fn decode(event: &Event) -> Result<TickMessage, Rejection> {
 }
 
 fn emission(kind: &'static str, tick: &TickMessage) -> Result<Emission, Rejection> {
-    Ok(Emission::new(kind, moment(tick.occurred_at), tick)?.about(&tick.payload.instrument_id))
+    Ok(Emission::new(kind, moment(tick.occurred_at), tick)?.about(tick.payload.instrument_id.as_str()))
 }

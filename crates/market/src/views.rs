@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use kernel::{Error, Event, Result, TenantId, codes};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -28,15 +29,15 @@ use crate::topology::{BAR_KINDS, BarTrade};
 pub struct Price {
     pub price: f64,
     pub volume: Option<f64>,
-    pub market: String,
-    pub currency: String,
-    pub unit: String,
-    pub source_system: String,
+    pub market: CompactString,
+    pub currency: CompactString,
+    pub unit: CompactString,
+    pub source_system: CompactString,
     pub sequence: Option<u64>,
-    pub tick_id: String,
+    pub tick_id: CompactString,
     pub occurred_us: i64,
     pub received_us: i64,
-    pub quality_flags: Vec<String>,
+    pub quality_flags: Vec<CompactString>,
 }
 
 /// The best bid and ask.
@@ -49,7 +50,7 @@ pub struct Quote {
     /// When, microseconds since 1970.
     pub occurred_us: i64,
     sequence: Option<u64>,
-    tick_id: String,
+    tick_id: CompactString,
 }
 
 /// A bar that can still change.
@@ -90,7 +91,7 @@ impl Instrument {
 /// What is known of a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TenantView {
-    instruments: BTreeMap<String, Instrument>,
+    instruments: BTreeMap<CompactString, Instrument>,
     /// By partition, how far its ticks have come.
     newest_us: BTreeMap<u32, i64>,
 }
@@ -103,9 +104,10 @@ impl TenantView {
     }
 
     /// The instruments after one of them, in the order of their ids.
-    pub fn after(&self, id: Option<&str>) -> impl Iterator<Item = (&String, &Instrument)> {
+    pub fn after(&self, id: Option<&str>) -> impl Iterator<Item = (&str, &Instrument)> {
         let bound = id.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.instruments.range::<str, _>((bound, std::ops::Bound::Unbounded))
+        let found = self.instruments.range::<str, _>((bound, std::ops::Bound::Unbounded));
+        found.map(|(id, instrument)| (id.as_str(), instrument))
     }
 }
 
@@ -212,12 +214,14 @@ impl MarketViews {
     }
 }
 
+/// What orders a tick among others of its instrument.
+fn place(occurred_us: i64, sequence: Option<u64>, tick_id: &str) -> (i64, u64, &str) {
+    (occurred_us, sequence.unwrap_or(0), tick_id)
+}
+
 impl Instrument {
     fn take(&mut self, tick: &TickMessage) {
         let payload = &tick.payload;
-        let place = |occurred_us: i64, sequence: Option<u64>, tick_id: &str| {
-            (occurred_us, sequence.unwrap_or(0), tick_id.to_owned())
-        };
         let own = place(tick.occurred_at, payload.sequence, &payload.tick_id);
         if self.labels.is_none() || tick.occurred_at >= self.newest_us {
             self.labels.clone_from(&payload.taxonomy);
@@ -242,7 +246,6 @@ impl Instrument {
         if priced.is_some_and(|priced| priced >= own) {
             return;
         }
-        let flags = payload.quality_flags.as_deref().unwrap_or_default();
         self.price = Some(Price {
             price: trade.price,
             volume: payload.volume,
@@ -254,7 +257,7 @@ impl Instrument {
             tick_id: payload.tick_id.clone(),
             occurred_us: tick.occurred_at,
             received_us: tick.ingested_at,
-            quality_flags: flags.iter().map(|flag| flag.to_string()).collect(),
+            quality_flags: payload.quality_flags.clone().unwrap_or_default(),
         });
     }
 }

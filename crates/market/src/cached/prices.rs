@@ -1,6 +1,5 @@
 //! Newest prices: `served:latest_price:INSTRUMENT`, in the form of their topic.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,19 +47,18 @@ impl Served for Prices {
             let (room, from) = (MOST_DUE - due.len(), self.turns.after(tenant));
             // Copied out, so that the view does not stand still while the values are written out.
             let changed = self.views.of(tenant, |view| {
-                let before =
-                    view.after(None).take_while(|(id, _)| from.is_some_and(|from| id.as_str() <= from));
+                let before = view.after(None).take_while(|(id, _)| from.is_some_and(|from| *id <= from));
                 let changed = view.after(from).chain(before).filter_map(|(id, instrument)| {
                     let price = instrument.price.as_ref()?;
                     let stands = written.stands(tenant, id, price.occurred_us, &price.tick_id);
-                    (!stands).then(|| (id.clone(), price.clone(), instrument.labels.clone()))
+                    (!stands).then(|| (id.to_owned(), price.clone(), instrument.labels.clone()))
                 });
                 changed.take(room).collect::<Vec<_>>()
             });
             let is_full = changed.len() == room;
             for (name, price, labels) in changed {
                 let value = value(tenant, &name, &price, labels.as_ref())?;
-                let state = State { at: price.occurred_us, id: price.tick_id };
+                let state = State { at: price.occurred_us, id: price.tick_id.into() };
                 due.push(Due { tenant: tenant.clone(), name, state, value, lives_at_most: None });
             }
             if is_full && let Some(last) = due.last() {
@@ -75,7 +73,6 @@ impl Served for Prices {
 
 /// The price in the form of its topic.
 fn value(tenant: &TenantId, id: &str, price: &Price, labels: Option<&Labels>) -> Result<Vec<u8>> {
-    let flags: Vec<Cow<'static, str>> = price.quality_flags.iter().cloned().map(Cow::Owned).collect();
     let told = LatestPrice {
         projection_type: "latest_price",
         instrument_id: id,
@@ -84,7 +81,7 @@ fn value(tenant: &TenantId, id: &str, price: &Price, labels: Option<&Labels>) ->
             volume: price.volume,
             timestamp: moment(price.occurred_us),
             source: &price.source_system,
-            quality_flags: &flags,
+            quality_flags: &price.quality_flags,
             market: &price.market,
             currency: &price.currency,
             unit: &price.unit,

@@ -1,7 +1,6 @@
 //! Bars and latest prices as they are read back from their topics.
 
-use std::borrow::Cow;
-
+use compact_str::CompactString;
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +40,7 @@ pub struct LatestData<'a> {
     pub volume: Option<f64>,
     pub timestamp: Timestamp,
     pub source: &'a str,
-    pub quality_flags: &'a [Cow<'static, str>],
+    pub quality_flags: &'a [CompactString],
     pub market: &'a str,
     pub currency: &'a str,
     pub unit: &'a str,

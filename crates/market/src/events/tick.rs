@@ -1,9 +1,9 @@
 //! A tick as it goes from stage to stage: what [`super::NormalisedEvent`] writes, and what the enrichment adds to it.
 //!
-//! It owns its texts, because an item of a stream outlives the event that it was read from.
+//! It owns its texts, because an item of a stream outlives the event that it was read from. Most of them are short, so that
+//! to read one costs few allocations.
 
-use std::borrow::Cow;
-
+use compact_str::{CompactString, ToCompactString};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -15,16 +15,16 @@ use crate::algorithms::ticks::{PriceOrigin, Tick};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TickMessage {
     /// The identity of the tick.
-    pub event_id: String,
+    pub event_id: CompactString,
     /// The trace of the raw message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<String>,
+    pub trace_id: Option<CompactString>,
     /// [`SCHEMA_VERSION`].
-    pub schema_version: Cow<'static, str>,
+    pub schema_version: CompactString,
     /// The tenant.
-    pub tenant_id: String,
+    pub tenant_id: CompactString,
     /// Who normalised it.
-    pub producer: Cow<'static, str>,
+    pub producer: CompactString,
     /// When the tick happened, microseconds since 1970.
     pub occurred_at: i64,
     /// When it came in, microseconds since 1970.
@@ -37,28 +37,28 @@ pub struct TickMessage {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is the field of `Tick` with the guide's name")]
 pub struct TickPayload {
-    pub tick_id: String,
-    pub source_event_id: Option<String>,
-    pub symbol: String,
-    pub market: String,
-    pub instrument_id: String,
+    pub tick_id: CompactString,
+    pub source_event_id: Option<CompactString>,
+    pub symbol: CompactString,
+    pub market: CompactString,
+    pub instrument_id: CompactString,
     pub price: Option<f64>,
     pub volume: Option<f64>,
     pub bid_price: Option<f64>,
     pub ask_price: Option<f64>,
-    pub currency: String,
-    pub unit: String,
+    pub currency: CompactString,
+    pub unit: CompactString,
     pub normalized_at: i64,
     pub processing_lag_ms: i64,
-    pub source_system: String,
+    pub source_system: CompactString,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
     pub quality: TickQuality,
     pub metadata: Box<RawValue>,
-    pub tags: Vec<String>,
+    pub tags: Vec<CompactString>,
     /// The guide's flags, once it is enriched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quality_flags: Option<Vec<Cow<'static, str>>>,
+    pub quality_flags: Option<Vec<CompactString>>,
     /// What the instrument is, once it is enriched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taxonomy: Option<Labels>,
@@ -68,24 +68,24 @@ pub struct TickPayload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TickQuality {
     /// `fallback` where the price is the last known one, else `canonical`.
-    pub status: Cow<'static, str>,
+    pub status: CompactString,
     /// Their names.
-    pub issues: Vec<Cow<'static, str>>,
+    pub issues: Vec<CompactString>,
 }
 
 /// What an instrument is, without the reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Labels {
     /// What is traded.
-    pub commodity: String,
+    pub commodity: CompactString,
     /// Where.
-    pub region: String,
+    pub region: CompactString,
     /// How much it leads others.
-    pub product_tier: String,
+    pub product_tier: CompactString,
     /// From 0 to 1.
     pub confidence: f64,
     /// How it was found.
-    pub method: Cow<'static, str>,
+    pub method: CompactString,
 }
 
 impl TickMessage {
@@ -93,34 +93,34 @@ impl TickMessage {
     #[must_use]
     pub fn of(tick: &Tick<'_>, stamp: Stamp<'_>) -> Self {
         let status = if tick.price_origin == PriceOrigin::Backfilled { "fallback" } else { "canonical" };
-        let id = tick.id.to_string();
+        let id = tick.id.to_compact_string();
         Self {
             event_id: id.clone(),
-            trace_id: tick.trace_id.as_deref().map(str::to_owned),
-            schema_version: Cow::Borrowed(SCHEMA_VERSION),
-            tenant_id: tick.tenant.to_string(),
-            producer: Cow::Owned(stamp.producer.to_owned()),
+            trace_id: tick.trace_id.as_deref().map(CompactString::from),
+            schema_version: CompactString::const_new(SCHEMA_VERSION),
+            tenant_id: tick.tenant.as_str().into(),
+            producer: stamp.producer.into(),
             occurred_at: tick.occurred_us,
             ingested_at: stamp.normalised_us,
             payload: TickPayload {
                 tick_id: id,
-                source_event_id: tick.event_id.as_deref().map(str::to_owned),
-                symbol: tick.symbol.to_string(),
-                market: tick.market.to_string(),
-                instrument_id: tick.instrument.to_string(),
+                source_event_id: tick.event_id.as_deref().map(CompactString::from),
+                symbol: tick.symbol.as_ref().into(),
+                market: tick.market.as_ref().into(),
+                instrument_id: tick.instrument.as_ref().into(),
                 price: tick.price,
                 volume: tick.volume,
                 bid_price: tick.bid,
                 ask_price: tick.ask,
-                currency: tick.currency.to_string(),
-                unit: tick.unit.to_string(),
+                currency: tick.currency.as_ref().into(),
+                unit: tick.unit.as_ref().into(),
                 normalized_at: stamp.normalised_us,
                 processing_lag_ms: stamp.normalised_us.saturating_sub(tick.occurred_us) / 1_000,
-                source_system: tick.source.to_string(),
+                source_system: tick.source.as_ref().into(),
                 sequence: tick.sequence,
                 quality: TickQuality {
-                    status: Cow::Borrowed(status),
-                    issues: tick.issues.names().map(Cow::Borrowed).collect(),
+                    status: CompactString::const_new(status),
+                    issues: tick.issues.names().map(CompactString::const_new).collect(),
                 },
                 metadata: tick.metadata.map_or_else(empty, ToOwned::to_owned),
                 tags: Vec::new(),

@@ -71,7 +71,7 @@ async fn post(
     Ok(Json(VerdictResponse {
         valid: errors.is_empty(),
         feed: verdict.feed,
-        quality_flags: flags.into_iter().map(|flag| flag.into_owned()).collect(),
+        quality_flags: flags.into_iter().map(String::from).collect(),
         errors,
         tick,
     }))

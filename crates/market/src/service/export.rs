@@ -205,7 +205,7 @@ impl Service {
         }
         let instruments = self.views.of(scope.tenant(), |view| {
             if instruments.is_empty() {
-                return Ok(view.after(None).map(|(id, _)| id.clone()).collect());
+                return Ok(view.after(None).map(|(id, _)| id.to_owned()).collect());
             }
             match instruments.iter().find(|id| view.instrument(id).is_none()) {
                 Some(unknown) => Err(instrument_not_found(unknown)),

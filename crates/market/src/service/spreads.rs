@@ -272,7 +272,7 @@ fn kept(row: &ColumnRow) -> Result<KeptQuote> {
         sequence: whole(row, QUOTES, "sequence")?.and_then(|number| u64::try_from(number).ok()),
         tick_id: text("tick_id")?,
         received_us: whole(row, QUOTES, "received_us")?.unwrap_or(0),
-        quality_flags: flags(row, QUOTES)?,
+        quality_flags: flags(row, QUOTES)?.into_iter().map(String::from).collect(),
     })
 }
 

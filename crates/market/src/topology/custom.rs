@@ -105,9 +105,9 @@ pub(crate) fn told(topic: &Topic, event: &Event) -> Result<Told, Rejection> {
         origins,
         occurred_us: tick.occurred_at,
         sequence: tick.payload.sequence.unwrap_or(0),
-        id: tick.payload.tick_id,
+        id: tick.payload.tick_id.into(),
         told_us: tick.occurred_at,
-        instrument: tick.payload.instrument_id,
+        instrument: tick.payload.instrument_id.into(),
         event: payload,
     })
 }

@@ -1,8 +1,8 @@
 //! Ticks with what their instrument is, and how far they are to be trusted.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use kernel::Result;
 use rustc_hash::FxHashMap;
 use stream::{Rejection, Topology, read};
@@ -32,7 +32,7 @@ pub(super) fn topology(rules: &Arc<Rules>) -> Result<Topology> {
 #[derive(Debug)]
 pub struct Enricher {
     rules: Arc<Rules>,
-    known: FxHashMap<String, Labels>,
+    known: FxHashMap<CompactString, Labels>,
 }
 
 impl Enricher {
@@ -70,7 +70,7 @@ impl Enricher {
         };
         let flags = assess(&observed, &self.rules.quality)
             .map_err(|fault| Rejection { code: "FROM_THE_FUTURE", reason: fault.to_string() })?;
-        tick.payload.quality_flags = Some(flags.names().map(Cow::Borrowed).collect());
+        tick.payload.quality_flags = Some(flags.names().map(CompactString::const_new).collect());
         tick.payload.taxonomy = Some(labels);
         Ok(tick)
     }
@@ -79,11 +79,11 @@ impl Enricher {
 impl From<&Classification> for Labels {
     fn from(found: &Classification) -> Self {
         Self {
-            commodity: found.commodity.label.clone(),
-            region: found.region.label.clone(),
-            product_tier: found.product_tier.label.clone(),
+            commodity: found.commodity.label.as_str().into(),
+            region: found.region.label.as_str().into(),
+            product_tier: found.product_tier.label.as_str().into(),
             confidence: found.confidence,
-            method: Cow::Borrowed(found.method.name()),
+            method: CompactString::const_new(found.method.name()),
         }
     }
 }

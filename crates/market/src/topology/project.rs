@@ -2,6 +2,7 @@
 //!
 //! Newest is by event time, then by sequence, then by identity: never by arrival.
 
+use compact_str::CompactString;
 use kernel::Result;
 use serde::{Deserialize, Serialize};
 use stream::{Emission, KeyedFold, Rejection, Topology, read};
@@ -17,7 +18,7 @@ pub(super) fn topology() -> Result<Topology> {
             |tick| {
                 let emission =
                     Emission::new(kinds::LATEST_PRICE, moment(tick.occurred_at), &LatestPrice::of(tick))?;
-                Ok(emission.about(&tick.payload.instrument_id))
+                Ok(emission.about(tick.payload.instrument_id.as_str()))
             },
         )
     })
@@ -30,7 +31,7 @@ struct Newest;
 struct Place {
     occurred_us: i64,
     sequence: u64,
-    tick_id: String,
+    tick_id: CompactString,
 }
 
 impl KeyedFold for Newest {
