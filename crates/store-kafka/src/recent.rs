@@ -7,6 +7,8 @@
 //! What others write in between is a gap, and a gap is read from the brokers, as is whatever is no longer here: nothing here
 //! is taken for the end of a partition, or for all that it has. All topics together keep as many bytes as the settings
 //! say; what was written first goes first, and where nobody read it, what comes after it is not kept until somebody does.
+//! Where they keep more than a part of that, what every reader has read goes at once: memory that is used again while it is in
+//! a processor's cache costs much less.
 //!
 //! It refuses topics that nobody here reads; events that a broker would give back as others ([`Event::is_lawful`]); and
 //! offsets that are not above those that were known before the append was sent: they are of another topic under the same
@@ -24,6 +26,15 @@ use tokio::sync::Notify;
 /// About how long an append takes where brokers are busy.
 const WAITS_FOR_SENT: Duration = Duration::from_millis(200);
 const WAITS_FOR_MORE: Duration = Duration::from_millis(50);
+
+/// The part of the bytes from which on what was read goes, so that readers that come late find something.
+const SHARE_OF_READ: usize = 8;
+/// The part of the bytes after which a reader that did not go on is not waited for.
+const SHARE_OF_STALE: usize = 2;
+/// Of a partition, as many are remembered.
+const MOST_READERS: usize = 32;
+/// Runs that go with each append that comes.
+const MOST_GONE: usize = 16;
 
 /// What an event takes besides its texts, which are about as long as its record.
 const BYTES_BESIDE_TEXTS: usize = size_of::<Kept>() + 128;
@@ -69,10 +80,22 @@ struct Part {
     is_alone: bool,
     /// Each time that it is forgotten gives it another one.
     generation: u64,
-    /// Up to where it was read here.
+    /// Up to where it was read here, or asked for.
     read_to: u64,
+    /// Those who read here, the one that read last at the end. They are told from each other by where they go on alone: of two
+    /// at the same place one may be overlooked, and asks the brokers.
+    readers: Vec<Reader>,
     row: Option<Row>,
     grown: Arc<Notify>,
+}
+
+/// Somebody who reads here.
+#[derive(Debug)]
+struct Reader {
+    /// Where it goes on.
+    next: u64,
+    /// How many bytes had been kept when it read last.
+    kept_bytes: usize,
 }
 
 /// A run in the order of writing.
@@ -81,6 +104,8 @@ struct Written {
     topic: Topic,
     partition: u32,
     first: u64,
+    /// The offset after its last.
+    end: u64,
     bytes: usize,
 }
 
@@ -98,6 +123,8 @@ struct Shelves {
     topics: BTreeMap<Topic, Shelf>,
     order: VecDeque<Written>,
     bytes: usize,
+    /// Of all that was ever kept.
+    kept_bytes: usize,
     generations: u64,
 }
 
@@ -141,17 +168,18 @@ impl Recent {
     }
 
     /// How long what comes at `offset` is to be waited for here before brokers are asked, where the newest event was written
-    /// here: for long where something is sent. Brokers hand that over sooner than they acknowledge it, and a reader that took it
-    /// from them would go on to do so.
+    /// here: for long where two of three are so: something is sent, the reader has all that was written here, and nobody else
+    /// seems to write. Brokers hand over what is sent sooner than they acknowledge it, and a reader that took it from them would
+    /// go on to do so, for a while with all that comes.
     pub(crate) fn patience(&self, topic: &Topic, partition: u32, offset: u64) -> Duration {
         let mut shelves = self.shelves.lock();
         let is_sending = shelves.topics.get(topic).is_some_and(|shelf| shelf.in_flight > 0);
         let written = shelves.part(topic, partition).filter(|part| part.own_end > 0 && part.end == offset);
         let Some(part) = written else { return Duration::ZERO };
         let has_all = part.own_end == offset;
-        match is_sending {
-            true if has_all || part.is_alone => WAITS_FOR_SENT,
-            false if has_all => WAITS_FOR_MORE,
+        match [is_sending, has_all, part.is_alone].into_iter().filter(|is_so| *is_so).count() {
+            2.. => WAITS_FOR_SENT,
+            _ if has_all => WAITS_FOR_MORE,
             _ => Duration::ZERO,
         }
     }
@@ -194,6 +222,13 @@ impl Recent {
             shelves.take_in(sent.topic, partition, *before, kept, &mut gone);
         }
         while shelves.bytes > self.most_bytes && shelves.drop_oldest(&mut gone) {}
+        let stale_bytes = self.most_bytes / SHARE_OF_STALE;
+        for _ in 0..MOST_GONE {
+            if shelves.bytes <= self.most_bytes / SHARE_OF_READ || !shelves.is_oldest_read(stale_bytes) {
+                break;
+            }
+            shelves.drop_oldest(&mut gone);
+        }
         drop(shelves);
     }
 
@@ -213,7 +248,11 @@ impl Recent {
             let row = if runs.is_empty() { before } else { part.row };
             (runs, row, part.end)
         };
-        Recalled { events: events(runs, offset, limit), row, end }
+        let events = events(runs, offset, limit);
+        if let Some(last) = events.last() {
+            self.shelves.lock().goes_on(topic, partition, offset, last.offset + 1);
+        }
+        Recalled { events, row, end }
     }
 
     /// Learns from brokers how long a partition is at least.
@@ -237,6 +276,10 @@ impl Part {
         let before = self.runs.range(..=offset).next_back();
         let Some((start, _)) = before.filter(|(first, run)| *first + run.len() as u64 > offset) else {
             self.row = self.row.filter(|_| offset == self.own_end);
+            // Who asks for more than there is waits; who asks for what is not here goes on elsewhere.
+            if offset < self.end {
+                self.take_reader(offset);
+            }
             return found;
         };
         let mut next = *start;
@@ -251,6 +294,13 @@ impl Part {
         let Row { from, reads } = self.row.unwrap_or(Row { from: offset, reads: 0 });
         self.row = Some(Row { from, reads: reads.saturating_add(1) });
         found
+    }
+
+    /// Forgets a reader that goes on at `offset`.
+    fn take_reader(&mut self, offset: u64) {
+        if let Some(place) = self.readers.iter().position(|reader| reader.next == offset) {
+            self.readers.remove(place);
+        }
     }
 
     /// Whether one of so many places is taken already.
@@ -309,19 +359,47 @@ impl Shelves {
     }
 
     fn put(&mut self, topic: &Topic, partition: u32, first: u64, run: Vec<Kept>) {
-        let bytes = run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum();
+        let (bytes, end) =
+            (run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum(), first + run.len() as u64);
         let Some(part) = self.part(topic, partition) else { return };
         part.runs.insert(first, Arc::new(run));
         self.bytes += bytes;
-        self.order.push_back(Written { topic: topic.clone(), partition, first, bytes });
+        self.kept_bytes += bytes;
+        self.order.push_back(Written { topic: topic.clone(), partition, first, end, bytes });
+    }
+
+    /// Whoever reads a partition from `offset` on goes on at `next`.
+    fn goes_on(&mut self, topic: &Topic, partition: u32, offset: u64, next: u64) {
+        let kept_bytes = self.kept_bytes;
+        let Some(part) = self.part(topic, partition) else { return };
+        part.read_to = part.read_to.max(next);
+        part.take_reader(offset);
+        part.readers.push(Reader { next, kept_bytes });
+        if part.readers.len() > MOST_READERS {
+            part.readers.remove(0);
+        }
+    }
+
+    /// Whether somebody reads there and everybody who does has what was written first, but for those who did not go on since as
+    /// much was kept.
+    fn is_oldest_read(&self, stale_bytes: usize) -> bool {
+        let Some(Written { topic, partition, end, .. }) = self.order.front() else { return false };
+        let part = self.topics.get(topic).and_then(|shelf| shelf.parts.get(partition));
+        let is_stale = |reader: &&Reader| self.kept_bytes - reader.kept_bytes > stale_bytes;
+        let mut readers = part.into_iter().flat_map(|part| &part.readers).skip_while(is_stale).peekable();
+        readers.peek().is_some() && readers.all(|reader| reader.next >= *end)
     }
 
     /// False where nothing is left.
     fn drop_oldest(&mut self, gone: &mut Vec<Run>) -> bool {
-        let Some(Written { topic, partition, first, bytes }) = self.order.pop_front() else { return false };
+        let Some(Written { topic, partition, first, end, bytes }) = self.order.pop_front() else {
+            return false;
+        };
         self.bytes -= bytes;
         let Some(part) = self.part(&topic, partition) else { return true };
         gone.extend(part.runs.remove(&first));
+        // Who is where nothing is left does not go on from here.
+        part.readers.retain(|reader| reader.next >= end);
         if part.read_to < first {
             self.forget(&topic, partition, gone);
             self.topics.get_mut(&topic).and_then(|shelf| shelf.parts.remove(&partition));

@@ -113,6 +113,54 @@ fn the_oldest_goes_where_there_is_no_more_room() {
 }
 
 #[test]
+fn what_everybody_has_read_goes_but_for_the_newest() {
+    let recent = followed(room(10 * SHARE_OF_READ));
+    append(&recent, 0, &[0, 1, 2, 3]);
+    append(&recent, 0, &[4, 5, 6, 7]);
+    check(&recent, 0, 0, ALL, 0..8);
+    check(&recent, 0, 0, ReadLimit { events: 4, ..ALL }, 0..4);
+    append(&recent, 0, &[8, 9, 10, 11, 12, 13]);
+    check(&recent, 0, 0, ALL, 0..0);
+    assert_eq!(bytes(&recent), room(10), "both have read what went");
+    append(&recent, 0, &[14]);
+    assert_eq!(bytes(&recent), room(11), "the second one has not read any more");
+    check(&recent, 0, 4, ALL, 4..15);
+    append(&recent, 0, &[15]);
+    assert_eq!(bytes(&recent), room(8), "nor has the first one");
+    check(&recent, 0, 15, ALL, 15..16);
+    // Who does not go on for long is not waited for.
+    for first in (16..72).step_by(8) {
+        append(&recent, 0, &(first..first + 8).collect::<Vec<_>>());
+        check(&recent, 0, first, ALL, first..first + 8);
+    }
+    assert!(bytes(&recent) <= room(10 + 8), "{}", bytes(&recent));
+}
+
+#[test]
+fn what_nobody_has_read_stays_while_other_events_go() {
+    let recent = followed(room(10 * SHARE_OF_READ));
+    append(&recent, 0, &[0, 1, 2, 3]);
+    append(&recent, 0, &[4, 5, 6, 7]);
+    check(&recent, 0, 0, ALL, 0..8);
+    append(&recent, 0, &(8..19).collect::<Vec<_>>());
+    assert_eq!(bytes(&recent), room(11));
+    check(&recent, 0, 8, ALL, 8..19);
+}
+
+#[test]
+fn who_asks_for_what_is_not_here_is_not_waited_for() {
+    let recent = followed(room(10 * SHARE_OF_READ));
+    append(&recent, 0, &[0, 1]);
+    check(&recent, 0, 0, ALL, 0..2);
+    recent.reaches(&TOPIC, 0, 4);
+    check(&recent, 0, 2, ALL, 0..0);
+    append(&recent, 0, &[4, 5, 6]);
+    check(&recent, 0, 4, ALL, 4..7);
+    append(&recent, 0, &(7..15).collect::<Vec<_>>());
+    assert_eq!(bytes(&recent), room(8));
+}
+
+#[test]
 fn a_partition_that_nobody_reads_any_more_is_no_longer_kept() {
     let recent = followed(room(4));
     append(&recent, 0, &[0, 1]);
@@ -220,6 +268,10 @@ fn who_has_all_that_was_written_here_waits_a_little() {
     land(&recent, &sent, 0, &[13]);
     drop(sent);
     assert_eq!((patience(13), patience(14)), (Duration::ZERO, WAITS_FOR_MORE));
+    append(&recent, 0, &[14]);
+    assert_eq!(patience(15), WAITS_FOR_SENT, "nobody else seems to write");
+    recent.waited_in_vain(&TOPIC, 0);
+    assert_eq!(patience(15), WAITS_FOR_MORE);
 }
 
 #[test]
