@@ -187,8 +187,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Where the task of a partition stands that runs here and does not fail, and how often it was opened. What stands in it
-    /// was delivered.
+    /// Up to where the task of a partition that runs here and does not fail took events and delivered what it made of them, and
+    /// how often it was opened.
     fn stands(&self, partition: u32) -> Option<(u64, u64)> {
         let standings = self.standings.lock();
         let standing = standings.get(&partition).filter(|standing| standing.failure.is_none())?;

@@ -19,19 +19,24 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use kernel::{Clock, Error, Result, Scope, TenantId, codes};
 use parking_lot::Mutex;
 use store::{EventLog, Extent, Leases, Members, Topic};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, info, warn};
 
 use crate::event_time::Punctuation;
 use crate::front::Handed;
 use crate::share::{Place, Places};
 use crate::silence::Silence;
-use crate::{Counts, FENCED, HISTORY_GONE, Step, Task, TaskParts, TaskSettings, Topology, Totals};
+use crate::task::Progress;
+use crate::{
+    Counts, FENCED, HISTORY_GONE, Output, Sink, Step, Task, TaskParts, TaskSettings, Topology, Totals,
+};
 
 /// Keys that are tried until the log puts a punctuation where it belongs.
 const MOST_KEYS: u32 = 1_024;
@@ -79,7 +84,7 @@ impl Default for WorkerSettings {
     }
 }
 
-/// Where a task stands, for metrics.
+/// Where a task stands with what it delivered, for metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
     /// What became of the events.
@@ -122,6 +127,20 @@ pub struct Worker {
     pub(crate) handed: Mutex<BTreeMap<u32, Handed>>,
 }
 
+/// A sink that goes on with what it was given while nobody waits for it: who does something else meanwhile may need what it
+/// holds, such as a connection.
+#[derive(Debug)]
+struct GoingOn(Arc<dyn Sink>);
+
+#[async_trait]
+impl Sink for GoingOn {
+    async fn deliver(&self, outputs: Vec<Output>) -> Result<()> {
+        let sink = Arc::clone(&self.0);
+        let delivering = tokio::spawn(async move { sink.deliver(outputs).await }.in_current_span());
+        AbortOnDropHandle::new(delivering).await.map_err(Error::internal)?
+    }
+}
+
 /// What the group was told last, and when.
 #[derive(Debug, Default)]
 struct Told {
@@ -156,6 +175,7 @@ impl Worker {
         clock: Arc<dyn Clock>,
         settings: WorkerSettings,
     ) -> Self {
+        let parts = TaskParts { sink: Arc::new(GoingOn(parts.sink)), ..parts };
         let members = leases.members(format!("stream/{}/{}", settings.task.namespace, topology.name()));
         Self {
             members,
@@ -236,8 +256,7 @@ impl Worker {
             for partition in new {
                 let (worker, places, stop) = (Arc::clone(&self), Arc::clone(&places), stop.clone());
                 tasks.spawn(async move {
-                    let run = worker.run_partition(partition, &places);
-                    let _ = stop.run_until_cancelled(run).await;
+                    worker.run_partition(partition, &places, &stop).await;
                     worker.give_up(partition).await;
                 });
             }
@@ -248,17 +267,22 @@ impl Worker {
         Ok(())
     }
 
-    async fn run_partition(&self, partition: u32, places: &Places) {
+    async fn run_partition(&self, partition: u32, places: &Places, stop: &CancellationToken) {
         let mut pause = FIRST_PAUSE;
-        loop {
+        while !stop.is_cancelled() {
             let Some(mut place) = places.take() else {
                 // Another process is to have it, and tells how it stands.
                 self.standings.lock().remove(&partition);
-                tokio::time::sleep(self.look_around().min(ASKS_AGAIN_AFTER)).await;
+                let resting = tokio::time::sleep(self.look_around().min(ASKS_AGAIN_AFTER));
+                let _ = stop.run_until_cancelled(resting).await;
                 continue;
             };
-            let following = AssertUnwindSafe(self.follow(partition, &mut place, &mut pause)).catch_unwind();
+            let following = self.follow(partition, &mut place, &mut pause, stop);
+            let following = AssertUnwindSafe(following).catch_unwind();
             let outcome = following.await.unwrap_or_else(|_| Err(Error::internal("an operator panicked")));
+            if stop.is_cancelled() {
+                return;
+            }
             let failure = outcome.err().filter(|error| error.code() != FENCED);
             let has_failed = failure.is_some();
             if let Some(error) = failure {
@@ -271,11 +295,14 @@ impl Worker {
             }
             self.release(partition).await;
             drop(place);
-            // What it asks may not answer for long, and nobody is to wait for that.
-            if has_failed {
-                self.look_behind(partition).await;
-            }
-            tokio::time::sleep(pause).await;
+            let resting = async {
+                // What it asks may not answer for long, and nobody is to wait for that.
+                if has_failed {
+                    self.look_behind(partition).await;
+                }
+                tokio::time::sleep(pause).await;
+            };
+            let _ = stop.run_until_cancelled(resting).await;
             pause = (pause * 2).min(if has_failed { LONGEST_PAUSE } else { ASKS_AGAIN_AFTER });
         }
     }
@@ -336,17 +363,65 @@ impl Worker {
         }
     }
 
-    /// Opens the task and feeds it until something fails, or until another process is to have it.
-    async fn follow(&self, partition: u32, place: &mut Place<'_>, pause: &mut Duration) -> Result<()> {
-        self.renew(partition).await?;
-        let mut renewed = self.clock.elapsed();
-        let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
-        let opening = Task::open(topology, parts, partition, self.settings.task.clone());
-        let mut task = self.keeping(partition, opening).await?;
+    /// Opens the task and feeds it until something fails, until another process is to have it, or until `stop`.
+    async fn follow(
+        &self,
+        partition: u32,
+        place: &mut Place<'_>,
+        pause: &mut Duration,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let Some(opened) = stop.run_until_cancelled(self.open(partition)).await else { return Ok(()) };
+        let (mut task, renewed) = opened?;
         place.has_opened();
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
-        let (mut silence, mut told) = (Silence::default(), Told::default());
-        let (mut end, mut before) = (End::default(), task.totals());
+        let mut counted = task.committed().totals;
+        let feeding = self.feed(&mut task, renewed, place, pause, &mut counted);
+        let fed = stop.run_until_cancelled(feeding).await.unwrap_or(Ok(()));
+        if fed.as_ref().is_err_and(|error| error.code() == FENCED) {
+            // Whoever has it now delivers that again, and more by now.
+            return fed;
+        }
+        // So that it is there when this ends, and not only when the task is opened again.
+        let landing = tokio::time::timeout(self.settings.lease / 3, task.land());
+        let landed = landing.await.unwrap_or(Ok(()));
+        self.count(task.committed().totals, &mut counted);
+        if let (Err(_), Err(error)) = (&fed, &landed) {
+            warn!(
+                topology = self.topology.name(),
+                partition,
+                error = error.chain(),
+                "outputs are not delivered"
+            );
+        }
+        fed.and(landed)
+    }
+
+    /// Takes the lease, then opens the task; when the lease was renewed last.
+    async fn open(&self, partition: u32) -> Result<(Task, Duration)> {
+        self.renew(partition).await?;
+        let renewed = self.clock.elapsed();
+        let (topology, parts) = (Arc::clone(&self.topology), self.parts.clone());
+        let opening = Task::open(topology, parts, partition, self.settings.task.clone());
+        Ok((self.keeping(partition, opening).await?, renewed))
+    }
+
+    /// Counts what came since `counted`.
+    fn count(&self, totals: Totals, counted: &mut Totals) {
+        self.counted.lock().add(&totals.since(&std::mem::replace(counted, totals)));
+    }
+
+    /// Feeds a task until something fails, or until another process is to have it.
+    async fn feed(
+        &self,
+        task: &mut Task,
+        mut renewed: Duration,
+        place: &mut Place<'_>,
+        pause: &mut Duration,
+        counted: &mut Totals,
+    ) -> Result<()> {
+        let partition = task.partition();
+        let (mut silence, mut told, mut end) = (Silence::default(), Told::default(), End::default());
         loop {
             if place.is_too_many() {
                 info!(topology = self.topology.name(), partition, "a task is given to another process");
@@ -356,18 +431,15 @@ impl Worker {
                 self.renew(partition).await?;
                 renewed = self.clock.elapsed();
             }
-            let step = self.keeping(partition, task.step()).await;
-            // Also where the commit stands and the delivery failed.
-            let totals = if task.is_committed() { task.totals() } else { before };
-            self.counted.lock().add(&totals.since(&std::mem::replace(&mut before, totals)));
-            let step = step?;
+            let step = self.keeping(partition, task.step_ahead()).await?;
+            self.count(task.delivered().totals, counted);
             *pause = FIRST_PAUSE;
             place.has_worked();
             self.look_at_end(partition, task.next_offset(), step, &mut end).await?;
-            self.note(partition, &mut task, &end);
-            self.tell(partition, task.next_offset(), &mut told).await;
+            self.note(partition, task, &end);
+            self.tell(partition, task.delivered().next_offset, &mut told).await;
             // It may hand on what others made, to sinks that are slow.
-            let looking = self.silent(&mut task, step, &mut silence);
+            let looking = self.silent(task, step, &mut silence);
             let (silent, now_ms) = self.keeping(partition, looking).await;
             for tenant in silent {
                 self.say(Punctuation { partition, now_ms, is_idle: true }, &tenant, &mut silence).await?;
@@ -379,8 +451,10 @@ impl Worker {
                 Step::Took(_) => BELIEVES_IN_MORE,
                 Step::Idle => self.settings.idle_after,
             };
-            let news = self.parts.source.wait(partition, task.next_offset());
-            if let Ok(outcome) = tokio::time::timeout(patience.min(self.settings.lease / 3), news).await {
+            let source = Arc::clone(&self.parts.source);
+            let news = source.wait(partition, task.next_offset());
+            let waiting = tokio::time::timeout(patience.min(self.settings.lease / 3), task.meanwhile(news));
+            if let Ok(outcome) = waiting.await {
                 outcome?;
             }
         }
@@ -416,13 +490,13 @@ impl Worker {
     }
 
     fn note(&self, partition: u32, task: &mut Task, end: &End) {
-        let next = task.next_offset();
+        let Progress { next_offset: next, totals } = task.delivered();
         let mut watermarks_ms: BTreeMap<TenantId, i64> =
             task.watermarks().map(|(tenant, at_ms)| (tenant.clone(), at_ms)).collect();
         let clock_ms = self.clock.now().as_millisecond().saturating_sub(self.topology.event_time.delay_ms);
         watermarks_ms.retain(|tenant, _| task.due_ms(tenant).is_some_and(|due_ms| due_ms <= clock_ms));
         let standing = Standing {
-            totals: task.totals(),
+            totals,
             held: task.held(),
             next_offset: next,
             lag_events: end.next.saturating_sub(next),

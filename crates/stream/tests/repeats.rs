@@ -40,6 +40,10 @@ impl EventLog for KeepingLog {
     }
 
     async fn append(&self, _: &Scope, topic: &Topic, events: Vec<Event>) -> Result<Vec<Appended>> {
+        let is_slow = self.faults.lock().as_mut().is_some_and(|rng| rng.random_bool(0.3));
+        if is_slow {
+            futures::pending!();
+        }
         let mut topics = self.topics.lock();
         let kept = topics.entry(topic.to_string()).or_default();
         let mut faults = self.faults.lock();
@@ -166,7 +170,10 @@ fn run(seed: u64) -> (usize, u64, u64) {
             None => open(&stages[place], rng.random_range(1..20)),
         };
         // What a sink refused is in the outbox, for this task or for the one after it.
-        let _ = task.step().now_or_never().unwrap();
+        let _ = match rng.random_bool(0.5) {
+            true => task.step_ahead().now_or_never(),
+            false => task.step().now_or_never(),
+        };
         tasks[place] = Some(task);
     }
     *log.faults.lock() = None;

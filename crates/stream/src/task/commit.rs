@@ -1,4 +1,4 @@
-//! The commit, and the delivery after it.
+//! The commit, and the outbox that it leaves.
 
 use kernel::{Error, Result, codes};
 use store::Expect;
@@ -6,6 +6,7 @@ use store::Expect;
 use crate::Output;
 use crate::operator::{Part, State};
 use crate::task::changes::{Change, HELD, is_cleaning_due};
+use crate::task::delivery::Delivery;
 use crate::task::head::Pages;
 use crate::task::shelf::Kind;
 use crate::task::{FENCED, Task};
@@ -87,27 +88,29 @@ impl Task {
         }
     }
 
-    /// Hands outputs to the sink. Where that fails, they are still in the outbox.
-    pub(super) async fn deliver(&mut self, outputs: Vec<Output>) -> Result<()> {
-        if outputs.is_empty() {
-            return Ok(());
-        }
-        self.is_undelivered = true;
-        self.parts.sink.deliver(outputs).await?;
-        self.is_undelivered = false;
-        Ok(())
+    /// What `doing` comes to, while outputs are on their way; their failure where that comes first.
+    pub(crate) async fn meanwhile<T>(&mut self, doing: impl Future<Output = Result<T>>) -> Result<T> {
+        self.delivery.beside(doing).await
     }
 
-    /// Delivers what was committed and may not have been delivered.
-    pub(super) async fn deliver_again(&mut self) -> Result<()> {
-        if !self.is_undelivered {
-            return Ok(());
+    /// Waits for what is on its way, and tries nothing again.
+    pub(crate) async fn land(&mut self) -> Result<()> {
+        self.delivery.land().await
+    }
+
+    /// Waits until the sink has everything that was committed. A delivery that failed before is made again.
+    ///
+    /// # Errors
+    /// Those of the sink and the records. The outputs are then still in the outbox.
+    pub async fn settle(&mut self) -> Result<()> {
+        self.delivery.land().await?;
+        if matches!(self.delivery, Delivery::Due) {
+            if let Some(pages) = self.head.outbox {
+                let bytes = self.read_pages(Kind::Outbox, pages).await?;
+                self.parts.sink.deliver(Output::unpack(&bytes)?).await?;
+            }
+            self.delivery = Delivery::Done;
         }
-        if let Some(pages) = self.head.outbox {
-            let bytes = self.read_pages(Kind::Outbox, pages).await?;
-            self.parts.sink.deliver(Output::unpack(&bytes)?).await?;
-        }
-        self.is_undelivered = false;
         Ok(())
     }
 }

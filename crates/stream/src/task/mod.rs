@@ -1,9 +1,9 @@
 //! A task: one partition of one topic through one topology, exactly once.
 //!
 //! A task reads events, changes the state of its operators, and commits: one transaction of `Records` holds what
-//! changed, where to go on, the counts and the outputs that are now to be delivered. Then it delivers them. After a
-//! crash the state is as the last commit left it and the outputs of that commit are delivered again, under the
-//! ids that they had.
+//! changed, where to go on, the counts and the outputs that are now to be delivered. Then it delivers them, and only then
+//! commits again; what comes next may be read and applied meanwhile ([`Task::step_ahead`]). After a crash the state is as the
+//! last commit left it and the outputs of that commit are delivered again, under the ids that they had.
 //!
 //! Every commit compares the version of the head, and opening a task writes the head. So the task that was opened
 //! last is the only one that can commit: another one, however long it slept, gets [`FENCED`] and has delivered
@@ -14,6 +14,7 @@
 
 mod changes;
 mod commit;
+mod delivery;
 mod head;
 mod held;
 mod look;
@@ -36,6 +37,7 @@ pub use settings::{Step, TaskParts, TaskSettings};
 
 use crate::event_time::{Punctuation, TOO_FAR_AHEAD, Tide};
 use crate::operator::State;
+use crate::task::delivery::Delivery;
 use crate::task::head::Head;
 use crate::task::held::Held;
 use crate::task::shelf::Shelf;
@@ -65,10 +67,23 @@ pub struct Task {
     held: Held,
     context: Context,
     waiting: VecDeque<Stored>,
-    /// Where the next commit begins.
-    base: u64,
+    /// As of the last commit, where the next one begins.
+    committed: Progress,
+    /// As of the last commit that was delivered for certain, where the last one is on its way.
+    delivered: Progress,
+    /// Events that were applied since the last commit.
+    applied: usize,
     is_broken: bool,
-    is_undelivered: bool,
+    delivery: Delivery,
+}
+
+/// How far a task came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// The first offset that is not taken.
+    pub(crate) next_offset: u64,
+    /// What became of the events before.
+    pub(crate) totals: Totals,
 }
 
 impl Debug for Task {
@@ -86,32 +101,44 @@ impl Task {
     /// [`FENCED`] when another has the task, `HISTORY_GONE` when events were cut that were not taken, those of the
     /// parts. The task is then of no more use, except after an error of the sink, which is tried again.
     pub async fn step(&mut self) -> Result<Step> {
+        let step = self.step_ahead().await?;
+        self.settle().await?;
+        Ok(step)
+    }
+
+    /// As [`Task::step`], but where it took events it returns while their outputs are on their way. [`Task::settle`] waits for
+    /// them, and so does the next step before it commits or says that there was nothing.
+    ///
+    /// # Errors
+    /// As [`Task::step`]; that of the sink may come with the next step, or with [`Task::settle`].
+    pub async fn step_ahead(&mut self) -> Result<Step> {
         if self.is_broken {
             return Err(Error::new(FENCED, "the task met an error and must be opened again"));
         }
-        self.deliver_again().await?;
-        if self.is_done() {
-            return Ok(Step::Done);
+        if matches!(self.delivery, Delivery::Due) {
+            self.settle().await?;
         }
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.applied == 0 && !self.is_done() {
             self.read().await?;
         }
-        let mut taken = 0;
         while self.context.outbox.len() < self.settings.commit_bytes
             && !self.is_done()
             && let Some(stored) = self.waiting.pop_front()
         {
             self.apply(stored);
-            taken += 1;
+            self.applied += 1;
         }
-        if taken == 0 {
+        self.settle().await?;
+        if self.applied == 0 {
             return Ok(if self.is_done() { Step::Done } else { Step::Idle });
         }
         self.is_broken = true;
         let outputs = self.commit().await?;
         self.is_broken = false;
-        self.base = self.head.next_offset;
-        self.deliver(outputs).await?;
+        let committed = Progress { next_offset: self.head.next_offset, totals: self.head.totals };
+        self.delivered = std::mem::replace(&mut self.committed, committed);
+        let taken = std::mem::take(&mut self.applied);
+        self.delivery.begin(&self.parts.sink, outputs).await?;
         Ok(Step::Took(taken))
     }
 
@@ -126,7 +153,8 @@ impl Task {
 
     async fn read(&mut self) -> Result<()> {
         let next = self.head.next_offset;
-        let batch = self.parts.source.read(self.partition, next, self.settings.batch).await?;
+        let reading = self.parts.source.read(self.partition, next, self.settings.batch);
+        let batch = self.delivery.beside(reading).await?;
         if batch.first().is_some_and(|first| first.offset > next) {
             self.check_history().await?;
         }
@@ -164,7 +192,7 @@ impl Task {
             return;
         }
         self.head.next_offset = offset + 1;
-        self.context.stand_at(self.base, offset);
+        self.context.stand_at(self.committed.next_offset, offset);
         if self.settings.log_keeps_repeats && self.head.repeats.knows(&event) {
             self.head.totals.taken += 1;
             self.head.totals.duplicates += 1;

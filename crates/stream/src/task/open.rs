@@ -11,11 +11,12 @@ use crate::event_time::Punctuation;
 use crate::operator::State;
 use crate::task::changes::{Change, HELD};
 use crate::task::commit::{fenced, fenced_by};
+use crate::task::delivery::Delivery;
 use crate::task::head::Head;
 use crate::task::held::Held;
 use crate::task::look::prefix;
 use crate::task::shelf::{Kind, Shelf};
-use crate::task::{Task, TaskParts, TaskSettings};
+use crate::task::{Progress, Task, TaskParts, TaskSettings};
 use crate::topology::Program;
 
 impl Task {
@@ -63,9 +64,12 @@ impl Task {
         };
         let nothing = Punctuation { partition, now_ms: 0, is_idle: false };
         let event = nothing.event(&kernel::TenantId::server(), "start")?;
+        let committed = Progress { next_offset: head.next_offset, totals: head.totals };
         Ok(Self {
-            base: head.next_offset,
-            is_undelivered: head.outbox.is_some(),
+            committed,
+            delivered: committed,
+            applied: 0,
+            delivery: if head.outbox.is_some() { Delivery::Due } else { Delivery::Done },
             context: Context::new(origin, event),
             topology,
             parts,

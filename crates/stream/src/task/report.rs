@@ -5,8 +5,9 @@ use kernel::TenantId;
 use crate::context::write_tenant;
 use crate::operator::{Counts, OpenWindow, Part, State, encode};
 use crate::task::changes::{Change, HELD};
+use crate::task::delivery::Delivery;
 use crate::task::head::Head;
-use crate::task::{Task, Totals};
+use crate::task::{Progress, Task, Totals};
 
 impl Task {
     /// The first offset that is not taken.
@@ -25,9 +26,14 @@ impl Task {
         self.head.epoch
     }
 
-    /// Whether everything that it counted is committed.
-    pub(crate) fn is_committed(&self) -> bool {
-        !self.is_broken
+    /// How far it came with what is delivered.
+    pub(crate) fn delivered(&self) -> Progress {
+        if matches!(self.delivery, Delivery::Done) { self.committed } else { self.delivered }
+    }
+
+    /// How far it came with what is committed.
+    pub(crate) fn committed(&self) -> Progress {
+        self.committed
     }
 
     /// What became of the events so far.

@@ -18,6 +18,8 @@ use stream::{LogSink, Output, Sink};
 /// How often a call fails that comes once in a step, and one that comes often.
 const OFTEN: f64 = 0.03;
 const SELDOM: f64 = 0.003;
+/// How often a delivery takes until the next step.
+const SLOW: f64 = 0.3;
 
 /// When a call fails.
 #[derive(Debug)]
@@ -167,12 +169,19 @@ impl TableSink {
 
 /// The log and the table.
 #[derive(Debug)]
-pub(crate) struct Both(pub(crate) LogSink, pub(crate) Arc<TableSink>);
+pub(crate) struct Both {
+    pub(crate) log: LogSink,
+    pub(crate) table: Arc<TableSink>,
+    pub(crate) faults: Arc<Faults>,
+}
 
 #[async_trait]
 impl Sink for Both {
     async fn deliver(&self, outputs: Vec<Output>) -> Result<()> {
-        self.1.take(&outputs);
-        self.0.deliver(outputs).await
+        self.table.take(&outputs);
+        if self.faults.draw(SLOW).is_some() {
+            futures::pending!();
+        }
+        self.log.deliver(outputs).await
     }
 }

@@ -51,7 +51,7 @@ impl World {
         let sink = LogSink::new(Arc::clone(&log) as Arc<dyn EventLog>);
         TaskParts {
             source: Arc::new(LogSource::new(log, INPUT)),
-            sink: Arc::new(Both(sink, Arc::clone(&self.table))),
+            sink: Arc::new(Both { log: sink, table: Arc::clone(&self.table), faults: Arc::clone(faults) }),
             records: Arc::new(FaultyRecords { inner: Arc::clone(&self.records), faults: Arc::clone(faults) }),
         }
     }
@@ -143,17 +143,25 @@ fn run(world: &World, seed: u64) -> [u64; 4] {
             // A crash, or a process that sleeps and finds out later that it lost its part.
             Some(_) if rng.random_bool(0.05) => None,
             Some(task) if rng.random_bool(0.3) => Some(task),
-            Some(mut task) => match task.step().now_or_never() {
-                Some(Ok(_)) => {
-                    next[partition as usize] = task.next_offset();
-                    Some(task)
+            Some(mut task) => {
+                let stepped = match rng.random_bool(0.7) {
+                    true => task.step_ahead().now_or_never(),
+                    false => task.step().now_or_never(),
+                };
+                match stepped {
+                    Some(Ok(_)) => {
+                        next[partition as usize] = task.next_offset();
+                        Some(task)
+                    }
+                    // Whoever was in the midst of a commit finds out that it is of no more use.
+                    Some(Err(error)) if error.code() == FENCED => {
+                        lost += u64::from(error.message().contains("another process"));
+                        None
+                    }
+                    _ if rng.random_bool(0.5) => Some(task),
+                    _ => None,
                 }
-                Some(Err(error)) if error.code() == FENCED => {
-                    lost += 1;
-                    None
-                }
-                _ => None,
-            },
+            }
             None if rng.random_bool(0.1) => {
                 let settings = settings(rng.random_range(1..24), "live");
                 let opening =

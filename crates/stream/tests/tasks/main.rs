@@ -4,17 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kernel::{Event, EventDraft, Scope, SystemClock, TenantId, Timestamp};
+use async_trait::async_trait;
+use futures::FutureExt;
+use kernel::{Error, Event, EventDraft, Scope, SystemClock, TenantId, Timestamp, codes};
 use serde::{Deserialize, Serialize};
 use store::memory::{MemoryEventLog, MemoryRecords};
-use store::{EventLog, Query, ReadLimit, Records, Retention, Selection, Table, Topic};
+use store::{EventLog, Extent, Query, ReadLimit, Records, Retention, Selection, Stored, Table, Topic};
 use store_embedded::{EmbeddedStore, Options};
 use stream::{
     Backfill, Deduplication, Emission, EventTime, FENCED, HISTORY_GONE, KeyedFold, Letter, LogSink,
-    LogSource, Partial, Punctuation, Rejection, Selected, Step, TOO_FAR_AHEAD, Task, TaskParts, TaskSettings,
-    Topology, Windows, backfill, decode, identity, read, replay,
+    LogSource, Output, Partial, Punctuation, Rejection, Selected, Sink, Source, Step, TOO_FAR_AHEAD, Task,
+    TaskParts, TaskSettings, Topology, Windows, backfill, decode, identity, read, replay,
 };
+use tokio::sync::Semaphore;
 
 mod workers;
 
@@ -239,6 +243,110 @@ async fn who_was_overtaken_can_commit_nothing() {
     finish(&mut task).await;
     assert_eq!(sleeper.step().await.unwrap_err().code(), FENCED);
     assert_eq!(house.data(&OUT).await, ["1", "2"]);
+}
+
+/// A sink that takes as much as it is let.
+#[derive(Debug)]
+struct Gate {
+    sink: Arc<dyn Sink>,
+    is_open: Semaphore,
+    is_away: AtomicBool,
+}
+
+#[async_trait]
+impl Sink for Gate {
+    async fn deliver(&self, outputs: Vec<Output>) -> kernel::Result<()> {
+        self.is_open.acquire().await.unwrap().forget();
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(Error::new(codes::UNAVAILABLE, "away"));
+        }
+        self.sink.deliver(outputs).await
+    }
+}
+
+#[tokio::test]
+async fn what_comes_next_is_applied_while_outputs_are_on_their_way_and_committed_after_it() {
+    let mut house = House::new(1);
+    let numbers = Arc::new(numbers(false));
+    let sink = house.parts().sink;
+    let gate = Arc::new(Gate { sink, is_open: Semaphore::new(0), is_away: AtomicBool::new(false) });
+    let parts = TaskParts { sink: Arc::clone(&gate) as _, ..house.parts() };
+    let batch = ReadLimit { events: 3, ..ReadLimit::default() };
+    let settings = TaskSettings { batch, ..TaskSettings::default() };
+    let mut task = Task::open(Arc::clone(&numbers), parts.clone(), 0, settings.clone()).await.unwrap();
+    let committed = async || Task::look(&numbers, &parts.records, &settings, 0).await.unwrap().unwrap().0;
+
+    house.send(&(1..=6).map(|_| (0, "", "1")).collect::<Vec<_>>()).await;
+    assert_eq!(task.step_ahead().await.unwrap(), Step::Took(3));
+    assert!(task.step_ahead().now_or_never().is_none(), "it waits for the outputs of the first commit");
+    assert_eq!((task.next_offset(), committed().await, house.data(&OUT).await.len()), (6, 3, 0));
+    gate.is_open.add_permits(1);
+    assert_eq!(task.step_ahead().await.unwrap(), Step::Took(3));
+    assert_eq!((committed().await, house.data(&OUT).await.len()), (6, 3));
+
+    house.send(&[(0, "", "1")]).await;
+    gate.is_away.store(true, Ordering::Relaxed);
+    gate.is_open.add_permits(1);
+    assert_eq!(task.step_ahead().await.unwrap_err().code(), codes::UNAVAILABLE);
+    assert_eq!(committed().await, 6);
+    gate.is_away.store(false, Ordering::Relaxed);
+    gate.is_open.add_permits(2);
+    assert_eq!(task.step_ahead().await.unwrap(), Step::Took(1));
+    task.settle().await.unwrap();
+    assert_eq!((committed().await, house.data(&OUT).await.len()), (7, 7));
+    assert_eq!(task.totals().passed, 7);
+}
+
+/// A sink that does not have it all at the first look.
+#[derive(Debug)]
+struct Lazy(Arc<dyn Sink>);
+
+#[async_trait]
+impl Sink for Lazy {
+    async fn deliver(&self, outputs: Vec<Output>) -> kernel::Result<()> {
+        tokio::task::yield_now().await;
+        self.0.deliver(outputs).await
+    }
+}
+
+/// A source that gives nothing before the outputs of all before it are there.
+#[derive(Debug)]
+struct Behind(LogSource, Arc<dyn EventLog>);
+
+#[async_trait]
+impl Source for Behind {
+    async fn read(&self, partition: u32, offset: u64, limit: ReadLimit) -> kernel::Result<Vec<Stored>> {
+        while self.1.extents(&OUT).await?.iter().map(|extent| extent.next).sum::<u64>() < offset {
+            tokio::task::yield_now().await;
+        }
+        self.0.read(partition, offset, limit).await
+    }
+
+    async fn extents(&self) -> kernel::Result<Vec<Extent>> {
+        self.0.extents().await
+    }
+
+    async fn wait(&self, partition: u32, offset: u64) -> kernel::Result<()> {
+        self.0.wait(partition, offset).await
+    }
+}
+
+#[tokio::test]
+async fn outputs_go_on_their_way_while_the_source_is_waited_for() {
+    let mut house = House::new(1);
+    house.send(&(1..=6).map(|_| (0, "", "1")).collect::<Vec<_>>()).await;
+    let source = Behind(LogSource::new(Arc::clone(&house.log), IN), Arc::clone(&house.log));
+    let TaskParts { sink, records, .. } = house.parts();
+    let parts = TaskParts { source: Arc::new(source), sink: Arc::new(Lazy(sink)), records };
+    let batch = ReadLimit { events: 3, ..ReadLimit::default() };
+    let settings = TaskSettings { batch, ..TaskSettings::default() };
+    let mut task = Task::open(Arc::new(numbers(false)), parts, 0, settings).await.unwrap();
+    for _ in 0..2 {
+        let stepping = tokio::time::timeout(std::time::Duration::from_secs(10), task.step_ahead());
+        assert_eq!(stepping.await.unwrap().unwrap(), Step::Took(3));
+    }
+    task.settle().await.unwrap();
+    assert_eq!(house.data(&OUT).await.len(), 6);
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use kernel::{Error, SystemClock, codes};
 use store::memory::MemoryEventLog;
 use store::{Extent, Leases, ReadLimit, Stored};
-use stream::{LogSink, LogSource, Output, Sink, Source, TaskParts, TaskSettings, Worker, WorkerSettings};
+use stream::{
+    LogSink, LogSource, Output, Sink, Source, Task, TaskParts, TaskSettings, Worker, WorkerSettings,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{House, IN, OUT, finish, numbers, sums};
@@ -156,6 +158,53 @@ async fn who_comes_later_has_a_fair_share_and_who_cannot_work_has_none() {
     for run in running {
         run.await.unwrap().map_err(|error: Error| error.chain()).unwrap();
     }
+}
+
+/// A sink that takes its time.
+#[derive(Debug)]
+struct Slow {
+    sink: Arc<dyn Sink>,
+    began: AtomicUsize,
+}
+
+#[async_trait]
+impl Sink for Slow {
+    async fn deliver(&self, outputs: Vec<Output>) -> kernel::Result<()> {
+        self.began.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.sink.deliver(outputs).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_neither_told_nor_cut_off_by_the_end() {
+    let mut house = House::new(1);
+    house.send(&[(0, "", "1"), (0, "", "2")]).await;
+    let slow = Arc::new(Slow { sink: house.parts().sink, began: AtomicUsize::new(0) });
+    let parts = TaskParts { sink: Arc::clone(&slow) as _, ..house.parts() };
+    let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
+    let settings = WorkerSettings { lease: Duration::from_secs(9), ..WorkerSettings::default() };
+    let leases = Leases::new(Arc::clone(&house.records), clock.clone(), "one".to_owned());
+    let log = Arc::clone(&house.log);
+    let worker = Worker::new(Arc::new(numbers(true)), parts.clone(), log, leases, clock, settings);
+    let (worker, stop) = (Arc::new(worker), CancellationToken::new());
+    let running = tokio::spawn(Arc::clone(&worker).run(stop.clone()));
+    for _ in 0..1_000 {
+        if slow.began.load(Ordering::Relaxed) > 0 && !worker.standings().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(house.data(&OUT).await, [""; 0], "it is on its way");
+    assert_eq!((worker.counted().taken, worker.standings()[&0].next_offset), (0, 0));
+    stop.cancel();
+    running.await.unwrap().map_err(|error: Error| error.chain()).unwrap();
+    assert_eq!(house.data(&OUT).await, ["1", "2"]);
+    assert_eq!(worker.counted().taken, 2);
+    let mut task = Task::open(Arc::new(numbers(true)), parts, 0, TaskSettings::default()).await.unwrap();
+    finish(&mut task).await;
+    // Whoever opens a task cannot know, and delivers the last commit once more.
+    assert_eq!((slow.began.load(Ordering::Relaxed), house.data(&OUT).await.len()), (2, 2));
 }
 
 /// A sink that takes its time and then fails, for what is said of one key.
