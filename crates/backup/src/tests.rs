@@ -156,7 +156,7 @@ impl World {
     fn event(&self, id: u64, time: Timestamp) -> Event {
         Event {
             subject: Some(format!("user-{}", id % 5)),
-            data: Some(serde_json::value::to_raw_value(&"x".repeat(100)).unwrap()),
+            data: Some(serde_json::value::to_raw_value(&"x".repeat(100)).unwrap().into()),
             ..Event::new(scope("shop").tenant(), id.to_string(), "/test", "test.happened", time)
         }
     }

@@ -11,6 +11,7 @@ mod event;
 mod hex;
 mod id;
 pub mod json;
+mod payload;
 mod scope;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -20,4 +21,5 @@ pub use event::{Event, EventDraft, Extensions, MAX_EVENT_BYTES, MAX_EXTENSIONS, 
 pub use hex::hex;
 pub use id::{Id, TenantId};
 pub use jiff::Timestamp;
+pub use payload::Payload;
 pub use scope::{Actor, Permission, Scope};

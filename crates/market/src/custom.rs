@@ -199,7 +199,7 @@ fn letter(kept: &Kept, made: &Event) -> Result<Output> {
     let id = format!("{}-keys", made.id);
     let event = Event {
         subject: made.subject.clone(),
-        data: Some(serde_json::value::to_raw_value(&said).map_err(Error::internal)?),
+        data: Some(serde_json::value::to_raw_value(&said).map_err(Error::internal)?.into()),
         ..Event::new(&made.tenant, id, made.source.clone(), DEAD_LETTER, made.time)
     };
     Ok(Output { topic: Topic::fixed(topics::DEAD_PROJECTION), event })

@@ -154,7 +154,7 @@ pub(crate) fn rows_of(topic: &Topic, event: &Event) -> Result<Vec<(ColumnTable, 
         return Ok(vec![event.data_as::<Correction>()?.row()?]);
     }
     if topic.as_str() == topics::ENRICHED_TICKS {
-        let tick: TickMessage = event.data_as()?;
+        let tick: Arc<TickMessage> = event.shared_data_as()?;
         let price = tick.trade().map(|_| (PRICES, price_row(&tick)));
         let quote = tick.quote().map(|quote| (QUOTES, quote_row(&tick, &quote)));
         return Ok(price.into_iter().chain(quote).collect());
@@ -305,7 +305,7 @@ impl Corrections<'_> {
             let id = blake3::hash(data.get().as_bytes()).to_hex();
             Ok(Event {
                 subject: Some(row.series.clone()),
-                data: Some(data),
+                data: Some(data.into()),
                 ..Event::new(scope.tenant(), &id[..32], BACKFILL, kinds::CORRECTED_ROW, now)
             })
         };

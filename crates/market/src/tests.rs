@@ -16,7 +16,7 @@ use stream::{
 };
 
 use crate::custom::CustomSink;
-use crate::events::{RECEIVED_AT, kinds, topics};
+use crate::events::{RECEIVED_AT, TickMessage, kinds, topics};
 use crate::owner::{BrokerTicks, complete};
 use crate::projection::{PRICES, ProjectionSink, rebuild};
 use crate::service::curves::{CURVE_QUOTES, QuoteSet, TenorQuote};
@@ -251,6 +251,34 @@ async fn ticks_become_prices_and_bars_and_late_ones_revise_them() {
 }
 
 #[tokio::test]
+async fn what_stages_hand_on_in_memory_is_what_its_json_says() {
+    let mut desk = Desk::new(2, &MarketSettings::default());
+    let prices =
+        [json!(30.1), json!(-36.98), json!(0), json!(-0.0), json!("31.50"), json!(1e-7), json!(12_345.678_9)];
+    for (number, price) in (1..).zip(&prices) {
+        desk.send("desk", &tick(number, number as f64, price.clone())).await.unwrap();
+    }
+    let mut odd = tick(90, 9.5, 31.0);
+    odd["symbol"] = json!("NÖRD \"HUB\" of a name that is longer than what is kept in place");
+    odd["metadata"] = json!({"node": "x", "depth": [1, 2.50, null]});
+    odd["bid"] = json!(30.9);
+    odd["trace_id"] = json!("t-1");
+    odd.as_object_mut().unwrap().remove("volume");
+    desk.send("desk", &odd).await.unwrap();
+    desk.run().await;
+    for topic in [topics::NORMALISED_TICKS, topics::ENRICHED_TICKS] {
+        let events = desk.events(topic).await;
+        assert_eq!(events.len(), prices.len() + 1, "{topic}");
+        for event in events {
+            let handed: Arc<TickMessage> = event.shared_data_as().unwrap();
+            let read: TickMessage = event.data_as().unwrap();
+            assert_eq!(format!("{handed:?}"), format!("{read:?}"));
+            assert!(Arc::ptr_eq(&handed, &event.shared_data_as().unwrap()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_comes_in_is_passed_on_dropped_as_known_or_a_dead_letter() {
     let mut desk = Desk::new(1, &MarketSettings::default());
     for sequence in 0..40 {
@@ -371,7 +399,7 @@ async fn pages_gaps_and_fewer_lines() {
 /// An event as the log of brokers makes it of what others wrote there.
 fn record(offset: u64, tenant: &str, written_ms: i64, value: &Value) -> Event {
     Event {
-        data: Some(serde_json::value::to_raw_value(value).unwrap()),
+        data: Some(serde_json::value::to_raw_value(value).unwrap().into()),
         ..Event::new(
             &TenantId::new(tenant).unwrap(),
             format!("{RAW_TICKS}/0/{offset}"),

@@ -67,10 +67,10 @@ pub(crate) fn received_us(event: &Event) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }
 
-fn decode(event: &Event) -> Result<TickMessage, Rejection> {
-    event.data_as().map_err(Rejection::from)
+fn decode(event: &Event) -> Result<Arc<TickMessage>, Rejection> {
+    event.shared_data_as().map_err(Rejection::from)
 }
 
-fn emission(kind: &'static str, tick: &TickMessage) -> Result<Emission, Rejection> {
-    Ok(Emission::new(kind, moment(tick.occurred_at), tick)?.about(tick.payload.instrument_id.as_str()))
+fn emission(kind: &'static str, tick: &Arc<TickMessage>) -> Result<Emission, Rejection> {
+    Ok(Emission::shared(kind, moment(tick.occurred_at), tick)?.about(tick.payload.instrument_id.as_str()))
 }

@@ -162,7 +162,7 @@ impl MarketViews {
             }
             return Ok(());
         }
-        let tick: TickMessage = event.data_as()?;
+        let tick: Arc<TickMessage> = event.shared_data_as()?;
         // What the stage refuses says nothing about the time, and is in no bar.
         let trade = BarTrade::of(&tick);
         let mut tenants = self.tenants.write();

@@ -182,7 +182,7 @@ impl Erasures {
         let Erasure { id, keys, person, at, .. } = erasure.clone();
         let data = Erased { erasure_id: id.clone(), keys, person };
         let event = Event {
-            data: Some(serde_json::value::to_raw_value(&data).map_err(Error::internal)?),
+            data: Some(serde_json::value::to_raw_value(&data).map_err(Error::internal)?.into()),
             ..Event::new(scope.tenant(), id, SOURCE, ERASED, at)
         };
         let places = self.log.append(scope, &self.topic, vec![event]).await?;

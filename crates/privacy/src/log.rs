@@ -174,7 +174,7 @@ impl SealedLog {
         let text = encode(&key.cipher.seal(&*self.keyring.entropy, &about, &plain));
         let envelope = Envelope { key: Cow::Borrowed(&key.name), sealed: Cow::Owned(text), rest };
         let data = serde_json::value::to_raw_value(&envelope).map_err(Error::internal)?;
-        Ok(Event { data: Some(data), ..sealed })
+        Ok(Event { data: Some(data.into()), ..sealed })
     }
 
     async fn open_all(&self, mut batch: Vec<Stored>) -> Result<Vec<Stored>> {
@@ -241,7 +241,7 @@ fn open(event: &Event, key: &Key, envelope: &Envelope<'_>) -> Result<Event> {
         partition_key: hidden.partition_key.map(Cow::into_owned),
         data_content_type: hidden.content_type.map(Cow::into_owned),
         data_schema: hidden.schema.map(Cow::into_owned),
-        data: hidden.data.map(Cow::into_owned),
+        data: hidden.data.map(|data| data.into_owned().into()),
         data_base64: hidden.base64.map(Cow::into_owned),
         extensions,
     })
@@ -250,7 +250,7 @@ fn open(event: &Event, key: &Key, envelope: &Envelope<'_>) -> Result<Event> {
 /// The event without the person.
 fn forgotten(event: &Event, rest: Option<&RawValue>) -> Event {
     Event {
-        data: rest.map(ToOwned::to_owned),
+        data: rest.map(|rest| rest.to_owned().into()),
         data_content_type: None,
         partition_key: None,
         extensions: Extensions::from_iter([(ERASED_MARK.to_owned(), Value::Bool(true))]),

@@ -322,7 +322,7 @@ impl Forgetting {
         let data = serde_json::value::to_raw_value(&RetentionData { first_day }).map_err(Error::internal)?;
         let id = blake3::hash(data.get().as_bytes()).to_hex().to_string();
         let event = Event {
-            data: Some(data),
+            data: Some(data.into()),
             ..Event::new(scope.tenant(), id, "/retention", kinds::RETENTION_APPLIED, now)
         };
         self.parts.log.append(scope, &edge::ingest::EVENTS, vec![event]).await.map(drop)

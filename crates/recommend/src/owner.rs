@@ -82,7 +82,7 @@ impl RecommendOwner {
         }
         if is_rewritten {
             // So that a rebuild, over another catalogue or under another setting, gives the same view.
-            event.data = Some(serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?);
+            event.data = Some(serde_json::value::to_raw_value(&interaction).map_err(Error::internal)?.into());
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ pub(crate) fn event_of(scope: &Scope, change: &Change, id: String, now: Timestam
         partition_key: Some(format!("{}/{}", name.entity_type, name.entity_id)),
         data_content_type: None,
         data_schema: None,
-        data: Some(data),
+        data: Some(data.into()),
         data_base64: None,
         extensions: kernel::Extensions::new(),
     })

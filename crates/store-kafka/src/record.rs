@@ -178,7 +178,7 @@ impl Reading {
             partition_key,
             data_content_type,
             data_schema: None,
-            data,
+            data: data.map(Into::into),
             data_base64,
             extensions: kernel::Extensions::new(),
         };

@@ -130,7 +130,7 @@ async fn what_retention_took_is_passed_over_visibly() {
     let log = open(&Settings { compression: Compression::None, ..settings }).event_log();
     for round in 0..12 {
         let mut large = event(round, "key");
-        large.data = Some(serde_json::value::to_raw_value(&"x".repeat(900_000)).unwrap());
+        large.data = Some(serde_json::value::to_raw_value(&"x".repeat(900_000)).unwrap().into());
         log.append(&shop(), &TOPIC, vec![large]).await.unwrap();
     }
     let extent = log.extents(&TOPIC).await.unwrap()[0];

@@ -97,7 +97,7 @@ impl Place {
     async fn send(&self, numbers: std::ops::Range<u64>) -> kernel::Result<()> {
         let said = |number: u64| {
             let data = serde_json::value::RawValue::from_string(format!(r#"{{"number":{number}}}"#)).unwrap();
-            Event { data: Some(data), ..event(number, &format!("key-{}", number % 32)) }
+            Event { data: Some(data.into()), ..event(number, &format!("key-{}", number % 32)) }
         };
         self.log.append(&shop(), &IN, numbers.map(said).collect()).await.map(|_| ())
     }

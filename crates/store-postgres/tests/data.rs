@@ -44,7 +44,7 @@ async fn a_large_batch_goes_in_parts() {
     let schema = Schema::migrated().await;
     let log = schema.open().await.event_log();
     let text = to_raw_value(&"x".repeat(1_000_000)).unwrap();
-    let large = |id| Event { data: Some(text.clone()), ..event(id) };
+    let large = |id| Event { data: Some(text.clone().into()), ..event(id) };
     let places = log.append(&scope(), &TOPIC, (0..40).map(large).collect()).await.unwrap();
     assert!((0..40).zip(&places).all(|(offset, place)| place.offset == offset));
     let found = log.read(&TOPIC, 0, 0, ALL).await.unwrap();

@@ -1,11 +1,12 @@
 //! What an operator knows besides its item, and where outputs and dead letters are gathered until the commit.
 
+use std::any::Any;
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use kernel::{Event, Extensions, MAX_EVENT_BYTES, TenantId, Timestamp};
+use kernel::{Event, Extensions, MAX_EVENT_BYTES, Payload, TenantId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use store::Topic;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -79,7 +80,7 @@ pub struct Emission {
     /// Outputs with the same key stay in order.
     pub partition_key: Option<String>,
     /// The payload.
-    pub data: Box<RawValue>,
+    pub data: Payload,
 }
 
 impl Emission {
@@ -90,7 +91,26 @@ impl Emission {
     pub fn new(kind: &'static str, time: Timestamp, data: &impl Serialize) -> Result<Self, Rejection> {
         let data = serde_json::value::to_raw_value(data)
             .map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
-        Ok(Self { kind: Cow::Borrowed(kind), time, subject: None, partition_key: None, data })
+        Ok(Self::with(kind, time, data.into()))
+    }
+
+    /// As [`Emission::new`]; whoever reads the payload as a `T` in this process gets the value itself, so its JSON must say all
+    /// of it.
+    ///
+    /// # Errors
+    /// As [`Emission::new`].
+    pub fn shared<T: Serialize + Any + Send + Sync>(
+        kind: &'static str,
+        time: Timestamp,
+        data: &Arc<T>,
+    ) -> Result<Self, Rejection> {
+        let data =
+            Payload::of(data).map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
+        Ok(Self::with(kind, time, data))
+    }
+
+    fn with(kind: &'static str, time: Timestamp, data: Payload) -> Self {
+        Self { kind: Cow::Borrowed(kind), time, subject: None, partition_key: None, data }
     }
 
     /// The same about `subject`, in order with the others about it.

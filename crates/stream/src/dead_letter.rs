@@ -77,7 +77,7 @@ pub(crate) fn emission(
         time: event.time,
         subject: None,
         partition_key: None,
-        data: serde_json::value::to_raw_value(&letter).expect("a letter has a JSON form"),
+        data: serde_json::value::to_raw_value(&letter).expect("a letter has a JSON form").into(),
     }
 }
 

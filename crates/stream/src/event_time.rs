@@ -61,7 +61,7 @@ impl Punctuation {
         let time = Timestamp::from_millisecond(self.now_ms).map_err(kernel::Error::internal)?;
         Ok(Event {
             partition_key: Some(key.to_owned()),
-            data: Some(serde_json::value::to_raw_value(self).map_err(kernel::Error::internal)?),
+            data: Some(serde_json::value::to_raw_value(self).map_err(kernel::Error::internal)?.into()),
             ..Event::new(
                 tenant,
                 format!("{}-{}-{key}", self.partition, self.now_ms),

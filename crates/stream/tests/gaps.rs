@@ -30,7 +30,7 @@ async fn append(log: &dyn EventLog, scope: &Scope, numbers: std::ops::Range<i64>
         let data = serde_json::value::to_raw_value(&number).unwrap();
         let id = number.to_string();
         let event = Event::new(scope.tenant(), id, "/feed", "number", Timestamp::UNIX_EPOCH);
-        log.append(scope, &IN, vec![Event { data: Some(data), ..event }]).await.unwrap();
+        log.append(scope, &IN, vec![Event { data: Some(data.into()), ..event }]).await.unwrap();
     }
 }
 

@@ -317,7 +317,7 @@ fn event(scope: &Scope, id: &str, happening: Happening, now: Timestamp) -> Resul
     let event = Event {
         subject: happening.subject,
         data_content_type: Some("application/json".to_owned()),
-        data: Some(data),
+        data: Some(data.into()),
         ..Event::new(scope.tenant(), id, SOURCE, happening.kind, now)
     };
     String::from_utf8(event.to_json()).map_err(Error::internal)

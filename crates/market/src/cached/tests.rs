@@ -177,8 +177,10 @@ async fn quotes_whose_row_is_late_are_waited_for() {
     let event = || QuotesEvent { set: quotes("UST", 4, 0.01), after: None, base: 0 };
     let data = serde_json::value::to_raw_value(&event()).unwrap();
     let (tenant, kind) = (scope("a").tenant().clone(), crate::events::kinds::CURVE_QUOTES);
-    let told =
-        Event { data: Some(data), ..Event::new(&tenant, "late", "/test", kind, Timestamp::UNIX_EPOCH) };
+    let told = Event {
+        data: Some(data.into()),
+        ..Event::new(&tenant, "late", "/test", kind, Timestamp::UNIX_EPOCH)
+    };
     let appended = place.desk.log.append(&scope("a"), &UPDATES, vec![told]).await.unwrap();
     for _ in 0..3 {
         assert_eq!(writer.look().await.unwrap(), 0);
@@ -243,7 +245,8 @@ async fn quote_unchecked(place: &Place, set: QuoteSet, is_torn: bool) {
     let data = serde_json::value::to_raw_value(&event()).unwrap();
     let (tenant, kind) = (scope("a").tenant().clone(), crate::events::kinds::CURVE_QUOTES);
     let id = format!("unchecked-{}", set.curve);
-    let told = Event { data: Some(data), ..Event::new(&tenant, id, "/test", kind, Timestamp::UNIX_EPOCH) };
+    let told =
+        Event { data: Some(data.into()), ..Event::new(&tenant, id, "/test", kind, Timestamp::UNIX_EPOCH) };
     let appended = place.desk.log.append(&scope("a"), &UPDATES, vec![told]).await.unwrap();
     let mut row = row_of(event(), appended[0].offset).unwrap().unwrap();
     if is_torn {
@@ -438,7 +441,7 @@ async fn keep(place: &Place, numbers: std::ops::Range<i64>, price: f64, clock: &
         let data = serde_json::value::to_raw_value(&kept).unwrap();
         let (tenant, kind) = (scope("a").tenant().clone(), crate::events::kinds::CUSTOM);
         let event = Event::new(&tenant, &kept.id, "/test", kind, Timestamp::UNIX_EPOCH);
-        ::stream::Output { topic: crate::topology::KEPT, event: Event { data: Some(data), ..event } }
+        ::stream::Output { topic: crate::topology::KEPT, event: Event { data: Some(data.into()), ..event } }
     };
     ::stream::Sink::deliver(&sink, numbers.map(output).collect()).await.unwrap();
 }

@@ -324,7 +324,7 @@ fn output(tenant: &str, kept: &Kept) -> Output {
     let (tenant, id) = (scope(tenant).tenant().clone(), format!("e-{}-{}", kept.key, kept.occurred_us));
     let source = "/watershed/stream/custom_ticks/1";
     let event = Event::new(&tenant, id, source, kinds::CUSTOM, Timestamp::UNIX_EPOCH);
-    Output { topic: KEPT, event: Event { data: Some(data), ..event } }
+    Output { topic: KEPT, event: Event { data: Some(data.into()), ..event } }
 }
 
 #[tokio::test]
@@ -437,7 +437,7 @@ proptest! {
             let output = |kept: &Kept| {
                 let data = serde_json::value::to_raw_value(kept).unwrap();
                 let event = kernel::Event::new(&tenant, "e", "/test", kinds::CUSTOM, Timestamp::UNIX_EPOCH);
-                Output { topic: KEPT, event: kernel::Event { data: Some(data), ..event } }
+                Output { topic: KEPT, event: kernel::Event { data: Some(data.into()), ..event } }
             };
             let deliver = async |batches: &[Vec<Kept>]| {
                 let sink = sink();

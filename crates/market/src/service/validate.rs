@@ -43,7 +43,7 @@ impl Service {
             kernel::Error::new(codes::INVALID_REQUEST, format!("the body is not JSON: {cause}"))
         })?;
         let mut event = Event {
-            data: Some(data),
+            data: Some(data.into()),
             ..Event::new(scope.tenant(), "validate", "/api/v1/market/validate", kinds::RAW_TICK, now)
         };
         event.extensions.insert(RECEIVED_AT.to_owned(), now.to_string().into());

@@ -92,7 +92,7 @@ pub(crate) fn told(topic: &Topic, event: &Event) -> Result<Told, Rejection> {
             event: all,
         });
     }
-    let tick: TickMessage = event.data_as()?;
+    let tick: Arc<TickMessage> = event.shared_data_as()?;
     let Some(Value::Object(mut payload)) = all.remove("payload") else { return Err(no_payload()) };
     payload.insert("occurred_at".to_owned(), Value::from(tick.occurred_at));
     let origins: &[Origin] = match (tick.trade(), tick.quote()) {
@@ -105,9 +105,9 @@ pub(crate) fn told(topic: &Topic, event: &Event) -> Result<Told, Rejection> {
         origins,
         occurred_us: tick.occurred_at,
         sequence: tick.payload.sequence.unwrap_or(0),
-        id: tick.payload.tick_id.into(),
+        id: tick.payload.tick_id.to_string(),
         told_us: tick.occurred_at,
-        instrument: tick.payload.instrument_id.into(),
+        instrument: tick.payload.instrument_id.to_string(),
         event: payload,
     })
 }

@@ -20,11 +20,9 @@ pub(super) fn topology(rules: &Arc<Rules>) -> Result<Topology> {
     let rules = Arc::clone(rules);
     Topology::new("enrichment", NORMALISED_TICKS, move || {
         let mut enricher = Enricher::new(Arc::clone(&rules));
-        read("decode", decode).map("enrich", move |tick| enricher.enrich(tick)).to(
-            "enriched",
-            ENRICHED_TICKS,
-            |tick| emission(kinds::ENRICHED_TICK, tick),
-        )
+        read("decode", decode)
+            .map("enrich", move |tick| enricher.enrich(Arc::unwrap_or_clone(tick)).map(Arc::new))
+            .to("enriched", ENRICHED_TICKS, |tick| emission(kinds::ENRICHED_TICK, tick))
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) fn topology(rules: &Arc<Rules>) -> Result<Topology> {
     let (deduplication, rules) = (rules.deduplication, Arc::clone(rules));
     let built = Topology::new("normalization", RAW_TICKS, move || {
         let (rules, scope) = (Arc::clone(&rules), rules.normaliser.sequence_scope());
-        read("normalise", move |event| normalised(&rules, event))
+        read("normalise", move |event| normalised(&rules, event).map(Arc::new))
             .deduplicate("deduplicate", deduplication, move |tick, key| identify(scope, tick, key))
             .to("normalized", NORMALISED_TICKS, |tick| emission(kinds::NORMALISED_TICK, tick))
     });

@@ -2,6 +2,8 @@
 //!
 //! Newest is by event time, then by sequence, then by identity: never by arrival.
 
+use std::sync::Arc;
+
 use compact_str::CompactString;
 use kernel::Result;
 use serde::{Deserialize, Serialize};
@@ -35,19 +37,19 @@ struct Place {
 }
 
 impl KeyedFold for Newest {
-    type In = TickMessage;
+    type In = Arc<TickMessage>;
     type State = Option<Place>;
-    type Out = TickMessage;
+    type Out = Arc<TickMessage>;
 
-    fn key(&self, item: &TickMessage, key: &mut Vec<u8>) {
+    fn key(&self, item: &Arc<TickMessage>, key: &mut Vec<u8>) {
         key.extend_from_slice(item.payload.instrument_id.as_bytes());
     }
 
     fn apply(
         &mut self,
         state: &mut Option<Place>,
-        item: TickMessage,
-        out: &mut Vec<TickMessage>,
+        item: Arc<TickMessage>,
+        out: &mut Vec<Arc<TickMessage>>,
     ) -> Result<(), Rejection> {
         let place = Place {
             occurred_us: item.occurred_at,

@@ -480,7 +480,7 @@ fn event<T: Serialize>(
 ) -> Result<Event> {
     Ok(Event {
         partition_key: partition_key.map(str::to_owned),
-        data: Some(to_raw_value(data).map_err(Error::internal)?),
+        data: Some(to_raw_value(data).map_err(Error::internal)?.into()),
         ..Event::new(tenant, id, SOURCE, kind, time)
     })
 }

@@ -127,7 +127,7 @@ impl Writer {
         data: &T,
     ) -> Result<Event> {
         Ok(Event {
-            data: Some(serde_json::value::to_raw_value(data).map_err(Error::internal)?),
+            data: Some(serde_json::value::to_raw_value(data).map_err(Error::internal)?.into()),
             ..Event::new(scope.tenant(), id, "/api/v1", kind, time.unwrap_or_else(|| self.now()))
         })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::{Event, Timestamp, codes};
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 pub use restore::{a_restore_goes_on_where_the_partition_ends, restored_events_stand_where_they_stood};
 
@@ -143,13 +143,11 @@ pub async fn an_event_is_kept_to_the_letter(open: impl AsyncFn() -> Arc<dyn Even
     let mut full = event("ünï \u{1f600}");
     full.subject = Some("名前".to_owned());
     full.data_schema = Some("https://example.org/schema".to_owned());
-    full.data = Some(
-        serde_json::value::RawValue::from_string(r#"{"price":1.10,"n":12345678901234567890}"#.into())
-            .unwrap(),
-    );
+    let data = RawValue::from_string(r#"{"price":1.10,"n":12345678901234567890}"#.to_owned());
+    full.data = Some(data.unwrap().into());
     full.extensions.insert("traceparent".to_owned(), "00-x".into());
     let mut large = event("large");
-    large.data = Some(to_raw_value(&"x".repeat(500_000)).unwrap());
+    large.data = Some(to_raw_value(&"x".repeat(500_000)).unwrap().into());
     let mut binary = event("binary");
     binary.data_base64 = Some("AAECAw==".to_owned());
     let written: Vec<Vec<u8>> = [&full, &large, &binary].map(Event::to_json).to_vec();

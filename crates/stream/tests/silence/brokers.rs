@@ -198,7 +198,7 @@ impl Brokers {
         let event = |key: String| {
             let data = serde_json::value::to_raw_value(&number).unwrap();
             let event = Event::new(scope.tenant(), key.clone(), "/feed", "number", time);
-            Event { data: Some(data), partition_key: Some(key), ..event }
+            Event { data: Some(data.into()), partition_key: Some(key), ..event }
         };
         for number in 0..64 {
             let key = format!("k{number}");

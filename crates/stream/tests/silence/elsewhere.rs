@@ -37,7 +37,7 @@ async fn what_was_committed_elsewhere_is_handed_on_once_and_with_rests_while_tha
     let scope = Scope::system(TenantId::new("late").unwrap(), "test");
     let data = serde_json::value::to_raw_value(&3).unwrap();
     let event = Event::new(scope.tenant(), "late", "/feed", "number", Timestamp::UNIX_EPOCH);
-    brokers.log.append(&scope, &MIDDLE, vec![Event { data: Some(data), ..event }]).await.unwrap();
+    brokers.log.append(&scope, &MIDDLE, vec![Event { data: Some(data.into()), ..event }]).await.unwrap();
     brokers.pass(200).await;
     assert_eq!(brokers.summed().await.len(), 3);
     assert_eq!(brokers.rows.deliveries.load(Ordering::Relaxed), before, "each commit is handed on once");

@@ -135,7 +135,7 @@ impl House {
         let time = Timestamp::from_millisecond(minute * MINUTE_MS).unwrap();
         let data = serde_json::value::to_raw_value(&number).unwrap();
         let event = Event::new(scope.tenant(), format!("e{}", self.sent), "/feed", "number", time);
-        self.log.append(&scope, &RAW, vec![Event { data: Some(data), ..event }]).await.unwrap();
+        self.log.append(&scope, &RAW, vec![Event { data: Some(data.into()), ..event }]).await.unwrap();
     }
 
     /// So much time goes by, and the stages do in it what they can.

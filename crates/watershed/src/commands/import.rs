@@ -267,7 +267,7 @@ impl<'a> Intake<'a> {
             }
         };
         Ok(Event {
-            data: Some(data.map_err(Error::internal)?),
+            data: Some(data.map_err(Error::internal)?.into()),
             ..Event::new(
                 self.scope.tenant(),
                 id,

@@ -151,7 +151,7 @@ async fn what_was_written_before_is_read_and_gone_on_from() {
         let data = serde_json::value::to_raw_value(&set(1, rate)).unwrap();
         let kind = kinds::CURVE_QUOTES;
         let event = Event::new(SCOPE.tenant(), offset.to_string(), SOURCE, kind, Timestamp::UNIX_EPOCH);
-        let event = Event { subject: Some("UST".to_owned()), data: Some(data), ..event };
+        let event = Event { subject: Some("UST".to_owned()), data: Some(data.into()), ..event };
         log.append(&SCOPE, &UPDATES, vec![event]).await.unwrap();
     }
     rebuild(log.as_ref(), columns.as_ref()).await.unwrap();

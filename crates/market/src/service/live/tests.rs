@@ -44,7 +44,7 @@ pub(crate) async fn tell(log: &dyn EventLog, tenant: &str, instrument: &str, num
 /// Tells something long.
 pub(crate) async fn tell_long(log: &dyn EventLog, number: u64, bytes: usize) {
     let data = RawValue::from_string(format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(bytes)));
-    let event = Event { data: Some(data.unwrap()), ..event("desk", "I", number) };
+    let event = Event { data: Some(data.unwrap().into()), ..event("desk", "I", number) };
     log.append(&scope("desk"), &PRICES, vec![event]).await.unwrap();
 }
 
