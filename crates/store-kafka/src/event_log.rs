@@ -358,7 +358,7 @@ impl EventLog for KafkaLog {
         match raws.last() {
             Some(last) => {
                 self.clients.health.answers();
-                self.recent.reaches(topic, partition, last.offset + 1);
+                self.recent.reaches(topic, partition, offset, last.offset + 1);
             }
             None => self.has_nothing(topic, partition, offset, end),
         }

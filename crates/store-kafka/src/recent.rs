@@ -33,8 +33,6 @@ const SHARE_OF_READ: usize = 8;
 const SHARE_OF_STALE: usize = 2;
 /// Of a partition, as many are remembered.
 const MOST_READERS: usize = 32;
-/// Runs that go with each append that comes.
-const MOST_GONE: usize = 16;
 
 /// What an event takes besides its texts, which are about as long as its record.
 const BYTES_BESIDE_TEXTS: usize = size_of::<Kept>() + 128;
@@ -107,6 +105,8 @@ struct Written {
     /// The offset after its last.
     end: u64,
     bytes: usize,
+    /// How many bytes had been kept before it.
+    kept_bytes: usize,
 }
 
 /// What is kept of one topic.
@@ -216,17 +216,17 @@ impl Recent {
         // Freed after others may go on.
         let mut gone = Vec::new();
         let mut shelves = self.shelves.lock();
+        let kept_bytes = shelves.kept_bytes;
         for (partition, mut kept) in partitions {
             let Some(before) = sent.before.get(&partition) else { continue };
             kept.sort_by_key(|(offset, _)| *offset);
             shelves.take_in(sent.topic, partition, *before, kept, &mut gone);
         }
         while shelves.bytes > self.most_bytes && shelves.drop_oldest(&mut gone) {}
-        let stale_bytes = self.most_bytes / SHARE_OF_STALE;
-        for _ in 0..MOST_GONE {
-            if shelves.bytes <= self.most_bytes / SHARE_OF_READ || !shelves.is_oldest_read(stale_bytes) {
-                break;
-            }
+        // Not all at once, since nobody gets at anything meanwhile.
+        let most_gone = 2 * (shelves.kept_bytes - kept_bytes);
+        let least = shelves.bytes.saturating_sub(most_gone).max(self.most_bytes / SHARE_OF_READ);
+        while shelves.bytes > least && shelves.is_oldest_read(self.most_bytes / SHARE_OF_STALE) {
             shelves.drop_oldest(&mut gone);
         }
         drop(shelves);
@@ -240,25 +240,26 @@ impl Recent {
 
     /// What is kept from `offset` on, up to the first gap. Nobody needs to have asked before.
     pub(crate) fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Recalled {
-        let (runs, row, end) = {
+        let (runs, row, end, generation) = {
             let mut shelves = self.shelves.lock();
             let part = shelves.followed(topic, partition);
             let before = part.row;
             let runs = part.read(offset, limit.events);
             let row = if runs.is_empty() { before } else { part.row };
-            (runs, row, part.end)
+            (runs, row, part.end, part.generation)
         };
         let events = events(runs, offset, limit);
         if let Some(last) = events.last() {
-            self.shelves.lock().goes_on(topic, partition, offset, last.offset + 1);
+            self.shelves.lock().goes_on(topic, partition, generation, offset, last.offset + 1);
         }
         Recalled { events, row, end }
     }
 
-    /// Learns from brokers how long a partition is at least.
-    pub(crate) fn reaches(&self, topic: &Topic, partition: u32, end: u64) {
+    /// Brokers gave a reader at `offset` what there is up to `end`.
+    pub(crate) fn reaches(&self, topic: &Topic, partition: u32, offset: u64, end: u64) {
         if let Some(part) = self.shelves.lock().part(topic, partition) {
             part.end = part.end.max(end);
+            part.take_reader(offset);
         }
     }
 
@@ -276,10 +277,6 @@ impl Part {
         let before = self.runs.range(..=offset).next_back();
         let Some((start, _)) = before.filter(|(first, run)| *first + run.len() as u64 > offset) else {
             self.row = self.row.filter(|_| offset == self.own_end);
-            // Who asks for more than there is waits; who asks for what is not here goes on elsewhere.
-            if offset < self.end {
-                self.take_reader(offset);
-            }
             return found;
         };
         let mut next = *start;
@@ -363,15 +360,18 @@ impl Shelves {
             (run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum(), first + run.len() as u64);
         let Some(part) = self.part(topic, partition) else { return };
         part.runs.insert(first, Arc::new(run));
+        let kept_bytes = self.kept_bytes;
         self.bytes += bytes;
         self.kept_bytes += bytes;
-        self.order.push_back(Written { topic: topic.clone(), partition, first, end, bytes });
+        self.order.push_back(Written { topic: topic.clone(), partition, first, end, bytes, kept_bytes });
     }
 
-    /// Whoever reads a partition from `offset` on goes on at `next`.
-    fn goes_on(&mut self, topic: &Topic, partition: u32, offset: u64, next: u64) {
+    /// Whoever reads a partition of this generation from `offset` on goes on at `next`.
+    fn goes_on(&mut self, topic: &Topic, partition: u32, generation: u64, offset: u64, next: u64) {
         let kept_bytes = self.kept_bytes;
-        let Some(part) = self.part(topic, partition) else { return };
+        let Some(part) = self.part(topic, partition).filter(|part| part.generation == generation) else {
+            return;
+        };
         part.read_to = part.read_to.max(next);
         part.take_reader(offset);
         part.readers.push(Reader { next, kept_bytes });
@@ -380,19 +380,23 @@ impl Shelves {
         }
     }
 
-    /// Whether somebody reads there and everybody who does has what was written first, but for those who did not go on since as
-    /// much was kept.
+    /// Whether what was written first was read by all who read there, but for those who did not go on since as much was kept;
+    /// where nobody read it, whether as much was kept since.
     fn is_oldest_read(&self, stale_bytes: usize) -> bool {
-        let Some(Written { topic, partition, end, .. }) = self.order.front() else { return false };
+        let Some(Written { topic, partition, end, kept_bytes, .. }) = self.order.front() else {
+            return false;
+        };
         let part = self.topics.get(topic).and_then(|shelf| shelf.parts.get(partition));
-        let is_stale = |reader: &&Reader| self.kept_bytes - reader.kept_bytes > stale_bytes;
-        let mut readers = part.into_iter().flat_map(|part| &part.readers).skip_while(is_stale).peekable();
-        readers.peek().is_some() && readers.all(|reader| reader.next >= *end)
+        let readers = part.map_or(&[][..], |part| &part.readers);
+        let is_old = |kept_bytes: usize| self.kept_bytes - kept_bytes > stale_bytes;
+        let has_it = |reader: &Reader| reader.next >= *end;
+        (readers.iter().any(has_it) || is_old(*kept_bytes))
+            && readers.iter().all(|reader| has_it(reader) || is_old(reader.kept_bytes))
     }
 
     /// False where nothing is left.
     fn drop_oldest(&mut self, gone: &mut Vec<Run>) -> bool {
-        let Some(Written { topic, partition, first, end, bytes }) = self.order.pop_front() else {
+        let Some(Written { topic, partition, first, end, bytes, .. }) = self.order.pop_front() else {
             return false;
         };
         self.bytes -= bytes;

@@ -97,8 +97,12 @@ fn appends_may_land_in_any_order() {
 fn the_oldest_goes_where_there_is_no_more_room() {
     let recent = followed(room(10));
     recent.follow(&TOPIC, 1);
-    append(&recent, 0, &[0, 1, 2, 3]);
-    append(&recent, 1, &[0, 1, 2, 3]);
+    // Somebody is still to read the rest of each.
+    for partition in [0, 1] {
+        append(&recent, partition, &[0, 1, 2, 3]);
+        check(&recent, partition, 0, ReadLimit { events: 2, ..ALL }, 0..2);
+    }
+    check(&recent, 0, 2, ReadLimit { events: 1, ..ALL }, 2..3);
     append(&recent, 0, &[4, 5]);
     check(&recent, 0, 0, ALL, 0..6);
     append(&recent, 0, &[6]);
@@ -148,12 +152,27 @@ fn what_nobody_has_read_stays_while_other_events_go() {
 }
 
 #[test]
-fn who_asks_for_what_is_not_here_is_not_waited_for() {
+fn what_nobody_reads_stays_for_a_while_and_holds_up_nothing_else() {
+    let recent = followed(room(10 * SHARE_OF_READ));
+    recent.follow(&TOPIC, 1);
+    append(&recent, 1, &[0, 1]);
+    for first in (0..64).step_by(8) {
+        append(&recent, 0, &(first..first + 8).collect::<Vec<_>>());
+        check(&recent, 0, first, ALL, first..first + 8);
+        if first == 24 {
+            assert_eq!(bytes(&recent), room(2 + 32), "somebody may come and read the first one");
+        }
+    }
+    assert!(bytes(&recent) <= room(10 + 8), "{}", bytes(&recent));
+}
+
+#[test]
+fn who_was_given_by_brokers_what_is_not_here_is_not_waited_for() {
     let recent = followed(room(10 * SHARE_OF_READ));
     append(&recent, 0, &[0, 1]);
     check(&recent, 0, 0, ALL, 0..2);
-    recent.reaches(&TOPIC, 0, 4);
     check(&recent, 0, 2, ALL, 0..0);
+    recent.reaches(&TOPIC, 0, 2, 4);
     append(&recent, 0, &[4, 5, 6]);
     check(&recent, 0, 4, ALL, 4..7);
     append(&recent, 0, &(7..15).collect::<Vec<_>>());
@@ -217,7 +236,7 @@ fn offsets_that_others_took_meanwhile_are_not_kept() {
 #[test]
 fn what_brokers_said_of_the_length_is_believed() {
     let recent = followed(1 << 20);
-    recent.reaches(&TOPIC, 0, 40);
+    recent.reaches(&TOPIC, 0, 0, 40);
     append(&recent, 0, &[1, 2]);
     check(&recent, 0, 1, ALL, 0..0);
     append(&recent, 0, &[40]);
@@ -263,7 +282,7 @@ fn who_has_all_that_was_written_here_waits_a_little() {
     let sent = recent.send(&TOPIC).unwrap();
     assert_eq!((patience(12), patience(11)), (WAITS_FOR_SENT, Duration::ZERO));
     // Others wrote after it: what they write next is not waited for here.
-    recent.reaches(&TOPIC, 0, 13);
+    recent.reaches(&TOPIC, 0, 0, 13);
     assert_eq!((patience(12), patience(13)), (Duration::ZERO, Duration::ZERO));
     land(&recent, &sent, 0, &[13]);
     drop(sent);
@@ -280,17 +299,17 @@ fn who_took_from_brokers_what_only_this_process_writes_waits_for_it() {
     let patience = |offset| recent.patience(&TOPIC, 0, offset);
     append(&recent, 0, &[10, 11]);
     let sent = recent.send(&TOPIC).unwrap();
-    recent.reaches(&TOPIC, 0, 13);
+    recent.reaches(&TOPIC, 0, 0, 13);
     assert_eq!(patience(13), Duration::ZERO, "another one may have written it");
     land(&recent, &sent, 0, &[12, 13]);
-    recent.reaches(&TOPIC, 0, 15);
+    recent.reaches(&TOPIC, 0, 0, 15);
     assert_eq!(patience(15), WAITS_FOR_SENT);
     recent.waited_in_vain(&TOPIC, 0);
     assert_eq!(patience(15), Duration::ZERO);
     drop(sent);
     let sent = recent.send(&TOPIC).unwrap();
     land(&recent, &sent, 0, &[15]);
-    recent.reaches(&TOPIC, 0, 17);
+    recent.reaches(&TOPIC, 0, 0, 17);
     assert_eq!(patience(17), Duration::ZERO, "another one wrote before it");
 }
 
