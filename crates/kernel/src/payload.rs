@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -27,8 +28,17 @@ impl Payload {
     ///
     /// # Errors
     /// Those of its `Serialize`.
-    pub fn of<T: Serialize + Any + Send + Sync>(value: &Arc<T>) -> serde_json::Result<Self> {
+    pub fn of<T>(value: &Arc<T>) -> serde_json::Result<Self>
+    where
+        T: Serialize + DeserializeOwned + Any + Send + Sync,
+    {
         let payload = Self::from(to_raw_value(&**value)?);
+        debug_assert!(
+            serde_json::from_str::<T>(payload.get())
+                .and_then(|again| serde_json::to_string(&again))
+                .is_ok_and(|again| again == payload.get()),
+            "the JSON does not say all of the value"
+        );
         payload.keep(value);
         Ok(payload)
     }

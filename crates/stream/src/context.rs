@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kernel::{Event, Extensions, MAX_EVENT_BYTES, Payload, TenantId, Timestamp};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::Topic;
 use xxhash_rust::xxh3::xxh3_128;
@@ -99,11 +100,10 @@ impl Emission {
     ///
     /// # Errors
     /// As [`Emission::new`].
-    pub fn shared<T: Serialize + Any + Send + Sync>(
-        kind: &'static str,
-        time: Timestamp,
-        data: &Arc<T>,
-    ) -> Result<Self, Rejection> {
+    pub fn shared<T>(kind: &'static str, time: Timestamp, data: &Arc<T>) -> Result<Self, Rejection>
+    where
+        T: Serialize + DeserializeOwned + Any + Send + Sync,
+    {
         let data =
             Payload::of(data).map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
         Ok(Self::with(kind, time, data))

@@ -14,6 +14,7 @@
 //! Partitions that are added to the topic while it runs are taken like the others. A source that is away is waited for,
 //! also at the start.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ const LOOKS_AT_END_AFTER: Duration = Duration::from_secs(1);
 /// How long more is waited for where there just was some, before it is looked whether there is any.
 const BELIEVES_IN_MORE: Duration = Duration::from_millis(100);
 
+/// How long is waited for what is on its way to the sink where a task ends.
+const LANDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// How a worker runs.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -84,7 +88,7 @@ impl Default for WorkerSettings {
     }
 }
 
-/// Where a task stands with what it delivered, for metrics.
+/// Where a task stands, for metrics: with what it took and delivered; of its state, as of its last commit.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
     /// What became of the events.
@@ -277,9 +281,7 @@ impl Worker {
                 let _ = stop.run_until_cancelled(resting).await;
                 continue;
             };
-            let following = self.follow(partition, &mut place, &mut pause, stop);
-            let following = AssertUnwindSafe(following).catch_unwind();
-            let outcome = following.await.unwrap_or_else(|_| Err(Error::internal("an operator panicked")));
+            let outcome = self.follow(partition, &mut place, &mut pause, stop).await;
             if stop.is_cancelled() {
                 return;
             }
@@ -371,30 +373,31 @@ impl Worker {
         pause: &mut Duration,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let Some(opened) = stop.run_until_cancelled(self.open(partition)).await else { return Ok(()) };
-        let (mut task, renewed) = opened?;
+        let opening = AssertUnwindSafe(self.open(partition)).catch_unwind();
+        let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(()) };
+        let (mut task, renewed) = opened.unwrap_or_else(panicked)?;
         place.has_opened();
         info!(topology = self.topology.name(), partition, offset = task.next_offset(), "a task is open");
         let mut counted = task.committed().totals;
         let feeding = self.feed(&mut task, renewed, place, pause, &mut counted);
-        let fed = stop.run_until_cancelled(feeding).await.unwrap_or(Ok(()));
+        let feeding = stop.run_until_cancelled(AssertUnwindSafe(feeding).catch_unwind());
+        let fed = feeding.await.unwrap_or(Ok(Ok(())));
+        let fed = fed.unwrap_or_else(panicked);
+        self.count(task.committed().totals, &mut counted);
         if fed.as_ref().is_err_and(|error| error.code() == FENCED) {
             // Whoever has it now delivers that again, and more by now.
             return fed;
         }
         // So that it is there when this ends, and not only when the task is opened again.
-        let landing = tokio::time::timeout(self.settings.lease / 3, task.land());
-        let landed = landing.await.unwrap_or(Ok(()));
-        self.count(task.committed().totals, &mut counted);
-        if let (Err(_), Err(error)) = (&fed, &landed) {
-            warn!(
-                topology = self.topology.name(),
-                partition,
-                error = error.chain(),
-                "outputs are not delivered"
-            );
-        }
-        fed.and(landed)
+        let landing = tokio::time::timeout(LANDS_WITHIN.min(self.settings.lease / 3), task.land());
+        let reason = match landing.await {
+            Ok(Ok(())) => return fed,
+            Ok(Err(error)) => error.chain(),
+            Err(_) => "the sink takes too long".to_owned(),
+        };
+        let topology = self.topology.name();
+        warn!(topology, partition, reason, "outputs are delivered when the task is opened again");
+        fed
     }
 
     /// Takes the lease, then opens the task; when the lease was renewed last.
@@ -549,6 +552,10 @@ impl Worker {
         let message = format!("no key leads to partition {}", punctuation.partition);
         Err(Error::new(codes::INTERNAL_ERROR, message))
     }
+}
+
+fn panicked<T>(_: Box<dyn Any + Send>) -> Result<T> {
+    Err(Error::internal("an operator panicked"))
 }
 
 pub(crate) fn scope() -> Scope {
