@@ -356,8 +356,8 @@ impl Shelves {
     }
 
     fn put(&mut self, topic: &Topic, partition: u32, first: u64, run: Vec<Kept>) {
-        let (bytes, end) =
-            (run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum(), first + run.len() as u64);
+        let bytes = run.iter().map(|kept| kept.bytes + BYTES_BESIDE_TEXTS).sum();
+        let end = first + run.len() as u64;
         let Some(part) = self.part(topic, partition) else { return };
         part.runs.insert(first, Arc::new(run));
         let kept_bytes = self.kept_bytes;

@@ -90,9 +90,7 @@ impl Emission {
     /// # Errors
     /// `BAD_OUTPUT` when the payload has no JSON form.
     pub fn new(kind: &'static str, time: Timestamp, data: &impl Serialize) -> Result<Self, Rejection> {
-        let data = serde_json::value::to_raw_value(data)
-            .map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
-        Ok(Self::with(kind, time, data.into()))
+        Self::with(kind, time, serde_json::value::to_raw_value(data).map(Payload::from))
     }
 
     /// As [`Emission::new`]; whoever reads the payload as a `T` in this process gets the value itself, so its JSON must say all
@@ -104,13 +102,16 @@ impl Emission {
     where
         T: Serialize + DeserializeOwned + Any + Send + Sync,
     {
-        let data =
-            Payload::of(data).map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
-        Ok(Self::with(kind, time, data))
+        Self::with(kind, time, Payload::of(data))
     }
 
-    fn with(kind: &'static str, time: Timestamp, data: Payload) -> Self {
-        Self { kind: Cow::Borrowed(kind), time, subject: None, partition_key: None, data }
+    fn with(
+        kind: &'static str,
+        time: Timestamp,
+        data: serde_json::Result<Payload>,
+    ) -> Result<Self, Rejection> {
+        let data = data.map_err(|error| Rejection { code: BAD_OUTPUT, reason: error.to_string() })?;
+        Ok(Self { kind: Cow::Borrowed(kind), time, subject: None, partition_key: None, data })
     }
 
     /// The same about `subject`, in order with the others about it.

@@ -454,8 +454,7 @@ impl Worker {
                 Step::Took(_) => BELIEVES_IN_MORE,
                 Step::Idle => self.settings.idle_after,
             };
-            let source = Arc::clone(&self.parts.source);
-            let news = source.wait(partition, task.next_offset());
+            let news = self.parts.source.wait(partition, task.next_offset());
             let waiting = tokio::time::timeout(patience.min(self.settings.lease / 3), task.meanwhile(news));
             if let Ok(outcome) = waiting.await {
                 outcome?;

@@ -4,7 +4,6 @@
 //! are still in the outbox. It goes on by itself only where the sink does, as that of a `Worker`; nobody else is to leave it for
 //! long between two steps.
 
-use std::fmt::{self, Debug};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,16 +22,6 @@ pub(super) enum Delivery {
     UnderWay(BoxFuture<'static, Result<()>>),
     /// They are to be delivered from the outbox.
     Due,
-}
-
-impl Debug for Delivery {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Done => "Done",
-            Self::UnderWay(_) => "UnderWay",
-            Self::Due => "Due",
-        })
-    }
 }
 
 impl Delivery {
