@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kernel::{Clock, Error, Event, Result, Scope, TenantId, Timestamp, codes};
 use parking_lot::Mutex;
+use store::recent::{Recalled, Recent, Row};
 use store::{
     Appended, EventLog, Extent, LogCapabilities, ReadLimit, Retention, Stored, Topic, check_append,
     check_group,
@@ -18,7 +19,6 @@ use crate::config::Settings;
 use crate::connect::{Clients, Figures};
 use crate::cursor::{Cursors, Found, Taken, patience};
 use crate::groups::Groups;
-use crate::recent::{Recalled, Recent, Row};
 use crate::record::{Kind, Raw, Reading};
 use crate::topics::Topics;
 
@@ -65,7 +65,7 @@ pub(crate) struct KafkaLog {
     appender: Appender,
     cursors: Arc<Cursors>,
     groups: Groups,
-    recent: Recent,
+    recent: Arc<Recent>,
     /// By partition, the offset that the brokers hold and do not hand over, and how often it was asked for.
     silent: Mutex<BTreeMap<(Topic, u32), (u64, u32)>>,
 }
@@ -79,7 +79,7 @@ impl KafkaLog {
             appender: Appender::new(clients.clone())?,
             cursors: Cursors::new(clients.clone()),
             groups: Groups::new(clients.clone()),
-            recent: Recent::new(settings.recent_bytes),
+            recent: Arc::new(Recent::new(settings.recent_bytes)),
             silent: Mutex::default(),
             clients,
         })
@@ -316,7 +316,7 @@ impl EventLog for KafkaLog {
         let landed = self.appender.append(&self.topics.name(topic), &events).await;
         let Landed { places, bytes, is_placed } = landed.inspect_err(|_| self.topics.doubt(topic))?;
         if let Some(sent) = sent.filter(|_| is_placed) {
-            self.recent.keep(&sent, &places, events.into_iter().zip(bytes));
+            sent.keep(&places, events.into_iter().zip(bytes));
         }
         Ok(places)
     }

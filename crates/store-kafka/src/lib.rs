@@ -7,7 +7,6 @@
 //! | `record.rs` | events as records; records of others as events |
 //! | `topics.rs` | partitions, extents, topics that are made and that vanish |
 //! | `append.rs`, `cursor.rs`, `groups.rs` | writing, reading, offsets for tools |
-//! | `recent.rs` | what was just written, for readers in the same process |
 //! | `event_log.rs` | the port |
 //!
 //! What Kafka cannot do, the log does not claim:
@@ -44,7 +43,6 @@ mod cursor;
 mod event_log;
 mod failure;
 mod groups;
-mod recent;
 mod record;
 mod topics;
 

@@ -11,7 +11,8 @@
 //! | [`Blobs`] | immutable objects | trained models |
 //!
 //! It refuses a method that only one vendor can serve: such a thing is a declared capability. [`memory`] holds a
-//! fake of every port for tests; `conformance` (a feature) holds the suite that every engine runs.
+//! fake of every port for tests; `conformance` (a feature) holds the suite that every engine runs; [`recent`] is the memory
+//! of newest events that engines share.
 //!
 //! To add an engine: a leaf crate `store-NAME` with one file per port it serves, and one line per port in its
 //! tests that runs the suite. To add a port: a file in `port/`, its fake, its suite, its row above.
@@ -27,6 +28,7 @@ pub mod memory;
 mod object_blobs;
 mod object_parts;
 mod port;
+pub mod recent;
 mod record_blobs;
 mod repository;
 mod secret;

@@ -1,7 +1,6 @@
 //! What is kept, what goes, and what is never taken for kept.
 
 use kernel::{TenantId, Timestamp};
-use store::Outcome;
 
 use super::*;
 
@@ -16,15 +15,15 @@ fn event(id: u64) -> Event {
 }
 
 /// Appends events whose ids are their offsets.
-fn append(recent: &Recent, partition: u32, offsets: &[u64]) {
+fn append(recent: &Arc<Recent>, partition: u32, offsets: &[u64]) {
     let Some(sent) = recent.send(&TOPIC) else { return };
-    land(recent, &sent, partition, offsets);
+    land(&sent, partition, offsets);
 }
 
-fn land(recent: &Recent, sent: &Sent<'_>, partition: u32, offsets: &[u64]) {
+fn land(sent: &Sent, partition: u32, offsets: &[u64]) {
     let places: Vec<Appended> =
         offsets.iter().map(|offset| Appended { partition, offset: *offset, outcome: Outcome::New }).collect();
-    recent.keep(sent, &places, offsets.iter().map(|offset| (event(*offset), BYTES)));
+    sent.keep(&places, offsets.iter().map(|offset| (event(*offset), BYTES)));
 }
 
 #[track_caller]
@@ -35,8 +34,8 @@ fn check(recent: &Recent, partition: u32, offset: u64, limit: ReadLimit, expecte
     assert!(found.iter().all(|stored| stored.event.id == stored.offset.to_string()));
 }
 
-fn followed(most_bytes: u64) -> Recent {
-    let recent = Recent::new(most_bytes);
+fn followed(most_bytes: u64) -> Arc<Recent> {
+    let recent = Arc::new(Recent::new(most_bytes));
     recent.follow(&TOPIC, 0);
     recent
 }
@@ -84,9 +83,9 @@ fn limits_are_held_and_one_event_always_comes() {
 fn appends_may_land_in_any_order() {
     let recent = followed(1 << 20);
     let (first, second) = (recent.send(&TOPIC).unwrap(), recent.send(&TOPIC).unwrap());
-    land(&recent, &second, 0, &[2, 3]);
+    land(&second, 0, &[2, 3]);
     check(&recent, 0, 0, ALL, 0..0);
-    land(&recent, &first, 0, &[0, 1]);
+    land(&first, 0, &[0, 1]);
     check(&recent, 0, 0, ALL, 0..4);
     // As may the records of one append.
     append(&recent, 0, &[5, 4, 6]);
@@ -223,13 +222,13 @@ fn offsets_that_others_took_meanwhile_are_not_kept() {
     let recent = followed(1 << 20);
     let sent = recent.send(&TOPIC).unwrap();
     append(&recent, 0, &[0, 1, 2]);
-    land(&recent, &sent, 0, &[2, 3]);
+    land(&sent, 0, &[2, 3]);
     check(&recent, 0, 0, ALL, 0..0);
     assert_eq!(bytes(&recent), 0);
     // Those that lie between what others took are.
     let sent = recent.send(&TOPIC).unwrap();
     append(&recent, 0, &[4, 6]);
-    land(&recent, &sent, 0, &[5, 7]);
+    land(&sent, 0, &[5, 7]);
     check(&recent, 0, 4, ALL, 4..8);
 }
 
@@ -249,7 +248,7 @@ fn an_append_that_began_before_a_partition_was_forgotten_is_not_kept() {
     append(&recent, 0, &[0, 1]);
     let sent = recent.send(&TOPIC).unwrap();
     recent.forget(&TOPIC, 0);
-    land(&recent, &sent, 0, &[2, 3]);
+    land(&sent, 0, &[2, 3]);
     check(&recent, 0, 2, ALL, 0..0);
     assert_eq!((recent.end(&TOPIC, 0), bytes(&recent)), (0, 0));
 }
@@ -264,7 +263,7 @@ fn what_a_broker_gives_back_as_another_event_is_left_to_it() {
         (0..4).map(|offset| Appended { partition: 0, offset, outcome: Outcome::New }).collect();
     let events =
         [(lawful.clone(), BYTES), (unlawful, BYTES), (lawful, MAX_EVENT_BYTES + 1), (event(3), BYTES)];
-    recent.keep(&sent, &places, events.into_iter());
+    sent.keep(&places, events.into_iter());
     check(&recent, 0, 0, ALL, 0..1);
     for gone in [1, 2] {
         check(&recent, 0, gone, ALL, 0..0);
@@ -284,7 +283,7 @@ fn who_has_all_that_was_written_here_waits_a_little() {
     // Others wrote after it: what they write next is not waited for here.
     recent.reaches(&TOPIC, 0, 0, 13);
     assert_eq!((patience(12), patience(13)), (Duration::ZERO, Duration::ZERO));
-    land(&recent, &sent, 0, &[13]);
+    land(&sent, 0, &[13]);
     drop(sent);
     assert_eq!((patience(13), patience(14)), (Duration::ZERO, WAITS_FOR_MORE));
     append(&recent, 0, &[14]);
@@ -301,14 +300,14 @@ fn who_took_from_brokers_what_only_this_process_writes_waits_for_it() {
     let sent = recent.send(&TOPIC).unwrap();
     recent.reaches(&TOPIC, 0, 0, 13);
     assert_eq!(patience(13), Duration::ZERO, "another one may have written it");
-    land(&recent, &sent, 0, &[12, 13]);
+    land(&sent, 0, &[12, 13]);
     recent.reaches(&TOPIC, 0, 0, 15);
     assert_eq!(patience(15), WAITS_FOR_SENT);
     recent.waited_in_vain(&TOPIC, 0);
     assert_eq!(patience(15), Duration::ZERO);
     drop(sent);
     let sent = recent.send(&TOPIC).unwrap();
-    land(&recent, &sent, 0, &[15]);
+    land(&sent, 0, &[15]);
     recent.reaches(&TOPIC, 0, 0, 17);
     assert_eq!(patience(17), Duration::ZERO, "another one wrote before it");
 }
@@ -332,8 +331,19 @@ fn a_row_is_of_reads_that_found_something() {
 }
 
 #[test]
+fn what_was_there_before_is_not_taken_for_new() {
+    let recent = followed(1 << 20);
+    append(&recent, 0, &[0, 1]);
+    let sent = recent.send(&TOPIC).unwrap();
+    let place = |offset, outcome| Appended { partition: 0, offset, outcome };
+    let places = [place(1, Outcome::Duplicate), place(2, Outcome::New), place(2, Outcome::Duplicate)];
+    sent.keep(&places, [1, 2, 2].map(|id| (event(id), BYTES)).into_iter());
+    check(&recent, 0, 0, ALL, 0..3);
+}
+
+#[test]
 fn nothing_is_kept_that_nobody_reads() {
-    let (unread, off) = (Recent::new(1 << 20), followed(0));
+    let (unread, off) = (Arc::new(Recent::new(1 << 20)), followed(0));
     assert!(unread.send(&TOPIC).is_none() && off.send(&TOPIC).is_none());
     let recent = followed(1 << 20);
     append(&recent, 1, &[0, 1]);

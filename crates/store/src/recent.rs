@@ -1,16 +1,18 @@
 //! The newest events that this process wrote, kept for its own readers.
 //!
 //! A stage that follows another one in the same process reads what was acknowledged a moment ago. To fetch that from a
-//! broker and to read its JSON again costs about as much as the stage does, so what is acknowledged stays here for a while,
-//! under the offsets that the brokers gave it.
+//! broker or a disk and to read its JSON again costs about as much as the stage does, so what is acknowledged stays here for
+//! a while, under the offsets that it was given.
 //!
-//! What others write in between is a gap, and a gap is read from the brokers, as is whatever is no longer here: nothing here
-//! is taken for the end of a partition, or for all that it has. All topics together keep as many bytes as the settings
+//! What others write in between is a gap, and a gap is read from the log, as is whatever is no longer here: nothing here is
+//! taken for the end of a partition, or for all that it has. All topics together keep as many bytes as the settings
 //! say; what was written first goes first, and where nobody read it, what comes after it is not kept until somebody does.
 //! Where they keep more than a part of that, what every reader has read goes at once: memory that is used again while it is in
 //! a processor's cache costs much less.
 //!
-//! It refuses topics that nobody here reads; events that a broker would give back as others ([`Event::is_lawful`]); and
+//! What is said of brokers is for a log that others write to as well ([`Recent::patience`], [`Row`]).
+//!
+//! It refuses topics that nobody here reads; events that the log would give back as others ([`Event::is_lawful`]); and
 //! offsets that are not above those that were known before the append was sent: they are of another topic under the same
 //! name, or of records that an earlier try had written, and what was kept of that partition goes.
 
@@ -20,8 +22,9 @@ use std::time::Duration;
 
 use kernel::{Event, MAX_EVENT_BYTES};
 use parking_lot::Mutex;
-use store::{Appended, ReadLimit, Stored, Topic};
 use tokio::sync::Notify;
+
+use crate::{Appended, Outcome, ReadLimit, Stored, Topic};
 
 /// About how long an append takes where brokers are busy.
 const WAITS_FOR_SENT: Duration = Duration::from_millis(200);
@@ -46,15 +49,17 @@ struct Kept {
 
 /// Reads that found what they asked for, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Row {
+pub struct Row {
     /// Where the first one began, which is where its reader left the client of brokers that it had.
     pub from: u64,
+    /// How many there were.
     pub reads: u32,
 }
 
 /// What a read found here.
 #[derive(Debug)]
-pub(crate) struct Recalled {
+pub struct Recalled {
+    /// In order, without a gap.
     pub events: Vec<Stored>,
     /// That of which the read is the last one; where it found nothing, the one before it.
     pub row: Option<Row>,
@@ -128,42 +133,84 @@ struct Shelves {
     generations: u64,
 }
 
+/// What is no longer kept. To drop it takes a while.
+#[derive(Debug)]
+pub struct Gone {
+    _runs: Vec<Run>,
+}
+
 /// An append that was sent and is not acknowledged.
 #[derive(Debug)]
-pub(crate) struct Sent<'a> {
-    recent: &'a Recent,
-    topic: &'a Topic,
+pub struct Sent {
+    recent: Arc<Recent>,
+    topic: Topic,
     /// By partition that is read here, its generation and its end before.
     before: BTreeMap<u32, (u64, u64)>,
 }
 
-impl Drop for Sent<'_> {
+impl Sent {
+    /// Takes in what was acknowledged: events in the order in which they were sent, each with the length of its record. Those
+    /// that were there before stay where they are.
+    pub fn keep(&self, places: &[Appended], events: impl Iterator<Item = (Event, usize)>) -> Gone {
+        let mut partitions: BTreeMap<u32, Vec<(u64, Option<Kept>)>> = BTreeMap::new();
+        for (place, (event, bytes)) in places.iter().zip(events) {
+            if place.outcome == Outcome::Duplicate {
+                continue;
+            }
+            let is_as_read = bytes <= MAX_EVENT_BYTES && event.is_lawful();
+            let kept = is_as_read.then_some(Kept { event, bytes });
+            partitions.entry(place.partition).or_default().push((place.offset, kept));
+        }
+        let recent = &self.recent;
+        let mut gone = Vec::new();
+        let mut shelves = recent.shelves.lock();
+        let kept_bytes = shelves.kept_bytes;
+        for (partition, mut kept) in partitions {
+            let Some(before) = self.before.get(&partition) else { continue };
+            kept.sort_by_key(|(offset, _)| *offset);
+            shelves.take_in(&self.topic, partition, *before, kept, &mut gone);
+        }
+        while shelves.bytes > recent.most_bytes && shelves.drop_oldest(&mut gone) {}
+        // Not all at once, since nobody gets at anything meanwhile.
+        let most_gone = 2 * (shelves.kept_bytes - kept_bytes);
+        let least = shelves.bytes.saturating_sub(most_gone).max(recent.most_bytes / SHARE_OF_READ);
+        while shelves.bytes > least && shelves.is_oldest_read(recent.most_bytes / SHARE_OF_STALE) {
+            shelves.drop_oldest(&mut gone);
+        }
+        drop(shelves);
+        Gone { _runs: gone }
+    }
+}
+
+impl Drop for Sent {
     fn drop(&mut self) {
         let mut shelves = self.recent.shelves.lock();
-        let Some(shelf) = shelves.topics.get_mut(self.topic) else { return };
+        let Some(shelf) = shelves.topics.get_mut(&self.topic) else { return };
         shelf.in_flight = shelf.in_flight.saturating_sub(1);
     }
 }
 
+/// The newest events of each topic that is read here.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub struct Recent {
     most_bytes: usize,
     shelves: Mutex<Shelves>,
 }
 
 impl Recent {
     /// Keeps as much; nothing where that is zero.
-    pub(crate) fn new(most_bytes: u64) -> Self {
+    #[must_use]
+    pub fn new(most_bytes: u64) -> Self {
         Self { most_bytes: usize::try_from(most_bytes).unwrap_or(usize::MAX), shelves: Mutex::default() }
     }
 
     /// Keeps what is written to a partition from now on; how its readers learn that it grew.
-    pub(crate) fn follow(&self, topic: &Topic, partition: u32) -> Arc<Notify> {
+    pub fn follow(&self, topic: &Topic, partition: u32) -> Arc<Notify> {
         Arc::clone(&self.shelves.lock().followed(topic, partition).grown)
     }
 
     /// How long the partition is at least.
-    pub(crate) fn end(&self, topic: &Topic, partition: u32) -> u64 {
+    pub fn end(&self, topic: &Topic, partition: u32) -> u64 {
         self.shelves.lock().part(topic, partition).map_or(0, |part| part.end)
     }
 
@@ -171,7 +218,7 @@ impl Recent {
     /// here: for long where two of three are so: something is sent, the reader has all that was written here, and nobody else
     /// seems to write. Brokers hand over what is sent sooner than they acknowledge it, and a reader that took it from them would
     /// go on to do so, for a while with all that comes.
-    pub(crate) fn patience(&self, topic: &Topic, partition: u32, offset: u64) -> Duration {
+    pub fn patience(&self, topic: &Topic, partition: u32, offset: u64) -> Duration {
         let mut shelves = self.shelves.lock();
         let is_sending = shelves.topics.get(topic).is_some_and(|shelf| shelf.in_flight > 0);
         let written = shelves.part(topic, partition).filter(|part| part.own_end > 0 && part.end == offset);
@@ -185,61 +232,43 @@ impl Recent {
     }
 
     /// A reader waited as long as it was to and nothing came: others may write there now.
-    pub(crate) fn waited_in_vain(&self, topic: &Topic, partition: u32) {
+    pub fn waited_in_vain(&self, topic: &Topic, partition: u32) {
         if let Some(part) = self.shelves.lock().part(topic, partition) {
             part.is_alone = false;
         }
     }
 
     /// Notes that an append is sent now; none where nobody reads the topic here.
-    pub(crate) fn send<'a>(&'a self, topic: &'a Topic) -> Option<Sent<'a>> {
+    pub fn send(self: &Arc<Self>, topic: &Topic) -> Option<Sent> {
         let mut shelves = self.shelves.lock();
         let shelf = shelves.topics.get_mut(topic).filter(|_| self.most_bytes > 0)?;
         shelf.in_flight += 1;
         let before = shelf.parts.iter().map(|(at, part)| (*at, (part.generation, part.end))).collect();
-        Some(Sent { recent: self, topic, before })
+        Some(Sent { recent: Arc::clone(self), topic: topic.clone(), before })
     }
 
-    /// Takes in what was acknowledged: events in the order in which they were sent, each with the length of its record.
-    pub(crate) fn keep(
-        &self,
-        sent: &Sent<'_>,
-        places: &[Appended],
-        events: impl Iterator<Item = (Event, usize)>,
-    ) {
-        let mut partitions: BTreeMap<u32, Vec<(u64, Option<Kept>)>> = BTreeMap::new();
-        for (place, (event, bytes)) in places.iter().zip(events) {
-            let is_as_read = bytes <= MAX_EVENT_BYTES && event.is_lawful();
-            let kept = is_as_read.then_some(Kept { event, bytes });
-            partitions.entry(place.partition).or_default().push((place.offset, kept));
-        }
-        // Freed after others may go on.
+    /// Drops all that is kept.
+    pub fn forget_all(&self) {
         let mut gone = Vec::new();
         let mut shelves = self.shelves.lock();
-        let kept_bytes = shelves.kept_bytes;
-        for (partition, mut kept) in partitions {
-            let Some(before) = sent.before.get(&partition) else { continue };
-            kept.sort_by_key(|(offset, _)| *offset);
-            shelves.take_in(sent.topic, partition, *before, kept, &mut gone);
-        }
-        while shelves.bytes > self.most_bytes && shelves.drop_oldest(&mut gone) {}
-        // Not all at once, since nobody gets at anything meanwhile.
-        let most_gone = 2 * (shelves.kept_bytes - kept_bytes);
-        let least = shelves.bytes.saturating_sub(most_gone).max(self.most_bytes / SHARE_OF_READ);
-        while shelves.bytes > least && shelves.is_oldest_read(self.most_bytes / SHARE_OF_STALE) {
-            shelves.drop_oldest(&mut gone);
+        let parts = |(topic, shelf): (&Topic, &Shelf)| {
+            shelf.parts.keys().map(|partition| (topic.clone(), *partition)).collect::<Vec<_>>()
+        };
+        let parts: Vec<(Topic, u32)> = shelves.topics.iter().flat_map(parts).collect();
+        for (topic, partition) in parts {
+            shelves.forget(&topic, partition, &mut gone);
         }
         drop(shelves);
     }
 
     /// Drops what is kept of a partition that may not be what it was.
-    pub(crate) fn forget(&self, topic: &Topic, partition: u32) {
+    pub fn forget(&self, topic: &Topic, partition: u32) {
         let mut gone = Vec::new();
         self.shelves.lock().forget(topic, partition, &mut gone);
     }
 
     /// What is kept from `offset` on, up to the first gap. Nobody needs to have asked before.
-    pub(crate) fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Recalled {
+    pub fn read(&self, topic: &Topic, partition: u32, offset: u64, limit: ReadLimit) -> Recalled {
         let (runs, row, end, generation) = {
             let mut shelves = self.shelves.lock();
             let part = shelves.followed(topic, partition);
@@ -256,7 +285,7 @@ impl Recent {
     }
 
     /// Brokers gave a reader at `offset` what there is up to `end`.
-    pub(crate) fn reaches(&self, topic: &Topic, partition: u32, offset: u64, end: u64) {
+    pub fn reaches(&self, topic: &Topic, partition: u32, offset: u64, end: u64) {
         if let Some(part) = self.shelves.lock().part(topic, partition) {
             part.end = part.end.max(end);
             part.take_reader(offset);
@@ -264,7 +293,7 @@ impl Recent {
     }
 
     /// The reads of a partition that found what they asked for, where the last one did.
-    pub(crate) fn row(&self, topic: &Topic, partition: u32) -> Option<Row> {
+    pub fn row(&self, topic: &Topic, partition: u32) -> Option<Row> {
         self.shelves.lock().part(topic, partition)?.row
     }
 }
