@@ -28,6 +28,8 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const START_BYTES: usize = 13;
+/// Of an item, after its tag.
+const ITEM_HEAD_BYTES: usize = 20;
 const BLOCK_BYTES: usize = 4_096;
 
 /// Checks every journal in `folder` and cuts a torn end off the newest one.
@@ -150,11 +152,9 @@ fn read_item(reader: &mut impl Read, scratch: &mut Vec<u8>) -> io::Result<bool> 
     let rest_bytes = match tag {
         CLEAR => 8,
         ITEM => {
-            let head: [u8; 20] = read_array(reader)?;
+            let head: [u8; ITEM_HEAD_BYTES] = read_array(reader)?;
             scratch.extend_from_slice(&head);
-            let key_bytes = u16::from_le_bytes([head[10], head[11]]);
-            let value_bytes = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
-            u64::from(key_bytes) + u64::from(value_bytes)
+            item_bytes(&head).unwrap_or_default()
         }
         _ => return Ok(false),
     };
@@ -175,12 +175,33 @@ fn read_array<const COUNT: usize>(reader: &mut impl Read) -> io::Result<[u8; COU
 /// Whether a whole batch begins anywhere in `tail`.
 fn has_batch(tail: &[u8]) -> bool {
     let mut scratch = Vec::new();
+    // A journal is made with many zeros, and what is compressed holds many places that a batch may begin at.
+    let end = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1 + MAGIC.len());
+    let tail = &tail[..end.min(tail.len())];
     (0..tail.len()).any(|place| {
         let rest = &tail[place..];
-        let plausible =
-            rest.len() > START_BYTES && rest[0] == START && matches!(rest[START_BYTES], ITEM | CLEAR);
-        plausible && matches!(read_batch(&mut &rest[..], &mut scratch), Ok(Found::Batch(_)))
+        is_plausible(rest) && matches!(read_batch(&mut &rest[..], &mut scratch), Ok(Found::Batch(_)))
     })
+}
+
+/// Whether a batch may begin here: it has a start, and its first item ends before `rest` does.
+fn is_plausible(rest: &[u8]) -> bool {
+    let Some((start, items)) = rest.split_first_chunk::<START_BYTES>() else { return false };
+    match items {
+        [CLEAR, ..] => start[0] == START,
+        [ITEM, ..] if start[0] == START => {
+            item_bytes(&items[1..]).is_some_and(|bytes| bytes < items.len() as u64)
+        }
+        _ => false,
+    }
+}
+
+/// How long the key and the value of an item are, by its head.
+fn item_bytes(head: &[u8]) -> Option<u64> {
+    let head = head.first_chunk::<ITEM_HEAD_BYTES>()?;
+    let key_bytes = u16::from_le_bytes([head[10], head[11]]);
+    let value_bytes = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
+    Some(u64::from(key_bytes) + u64::from(value_bytes))
 }
 
 /// Whether a block of the file within `batch` is all zeros, as one is that a crash kept from the disk.
@@ -291,6 +312,20 @@ mod tests {
         check("a flipped value in the first batch", &|bytes, _| bytes[100] ^= 1, None);
         check("a flipped length in the first batch", &|bytes, _| bytes[START_BYTES + 18] ^= 1, None);
         check("a flipped value in the last batch", &|bytes, last| bytes[last + 100] ^= 1, None);
+    }
+
+    #[test]
+    fn a_torn_batch_that_looks_like_many_is_read_once() {
+        let (folder, path, last) = journal_of(2);
+        let mut bytes = fs::read(&path).unwrap();
+        // Each place looks like the start of a batch whose first item is longer than the journal.
+        let start = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+        bytes.truncate(last + 200);
+        bytes.extend(std::iter::repeat_n([&start[..], &[0xff; 22]].concat(), 30_000).flatten());
+        bytes.extend(std::iter::repeat_n(0, 32 << 20));
+        fs::write(&path, &bytes).unwrap();
+        check_journals(folder.path()).unwrap();
+        assert_eq!(batches_in(&path), 1);
     }
 
     #[test]
