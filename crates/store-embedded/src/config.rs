@@ -16,6 +16,9 @@ pub struct Options {
     /// Memory for the newest events, and as much for their ids, before they move to sorted tables; up to three
     /// times that while the disk is behind. 1 MiB to 1 GiB; a folder keeps what it was made with.
     pub write_buffer_bytes: u64,
+    /// Bytes of events that are kept of what was written last, so that stages in the process need not read and parse them
+    /// again; 0 keeps none. At most 16 GiB.
+    pub recent_bytes: u64,
     /// Memory for cached values.
     pub cache_bytes: u64,
     /// At most so many vectors (of one collection of a tenant, under a filter) are searched exactly, and more where many
@@ -30,6 +33,7 @@ impl Default for Options {
             reserve_bytes: 64 << 20,
             block_cache_bytes: 64 << 20,
             write_buffer_bytes: 16 << 20,
+            recent_bytes: 128 << 20,
             cache_bytes: 64 << 20,
             exact_search_vectors: 10_000,
         }
@@ -52,6 +56,7 @@ impl Options {
         within("partitions", u64::from(self.partitions), 1, 1_024)?;
         within("reserve_bytes", self.reserve_bytes, 1 << 20, u64::MAX)?;
         within("block_cache_bytes", self.block_cache_bytes, 1 << 20, u64::MAX)?;
+        within("recent_bytes", self.recent_bytes, 0, 1 << 34)?;
         within("write_buffer_bytes", self.write_buffer_bytes, 1 << 20, 1 << 30)?;
         Ok(())
     }

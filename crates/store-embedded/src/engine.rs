@@ -22,7 +22,7 @@ use crate::space::{FreeSpace, Room};
 /// The keyspaces. The names are on disk: never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Space {
-    /// topic, partition, offset → checksum, event.
+    /// topic, partition, offset of the first → checksum, events.
     Events,
     /// topic, hash of tenant, source and id → partition, offset.
     EventIds,
@@ -180,6 +180,7 @@ impl Engine {
         space: Box<dyn FreeSpace>,
     ) -> Result<Self> {
         let tables = Tables::open(&folder, &options)?;
+        folder.upgrade()?;
         let opened = count_opening(&tables)?;
         let state = RwLock::new(State::Open(Arc::new(tables)));
         Ok(Self { options, clock, space, state, last_attempt: Mutex::default(), opened, folder })

@@ -1,10 +1,12 @@
 //! The `EventLog` port.
 //!
-//! A stored event is its CRC-32 (over place and event) and its JSON. Ids are kept by the first 128 bits of BLAKE3
-//! over (tenant, 0, source, 0, id). An event goes to the partition that XXH3 of (tenant, 0, partition key or
-//! subject or id) names. A read ends at the last acknowledged event, whatever else the database holds by then.
+//! Events are stored in chunks: see `chunk.rs`. Ids are kept by the first 128 bits of BLAKE3 over (tenant, 0, source,
+//! 0, id). An event goes to the partition that XXH3 of (tenant, 0, partition key or subject or id) names. A read ends at
+//! the last acknowledged event, whatever else the database holds by then; what was just written is read from memory.
 
 mod append;
+mod chunk;
+mod reading;
 mod recent;
 mod restore;
 mod retain;
@@ -13,23 +15,25 @@ mod topics;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fjall::{Readable, Slice};
+use fjall::Slice;
 use kernel::{Error, Event, Result, Scope, Timestamp, codes};
+use store::recent::Recent;
 use store::{
     Appended, EventLog, Extent, LogCapabilities, ReadLimit, Retention, Stored, Topic, check_append,
     check_group, check_restore, no_partition, other_partitions,
 };
 use tokio::sync::oneshot;
 
-use crate::engine::{Space, Tables, failure};
+use crate::config::Options;
+use crate::engine::Space;
 use crate::event_log::append::{AppendJob, NewEvents};
+use crate::event_log::reading::Reading;
 use crate::event_log::recent::RecentIds;
-use crate::event_log::restore::RestoreJob;
+use crate::event_log::restore::{RestoreJob, RestoredEvents};
 use crate::event_log::topics::{TopicState, Topics};
 use crate::keys::Key;
 use crate::writer::{Group, Job, Writer};
 
-const CHECKSUM_BYTES: usize = 4;
 const PLACE_BYTES: usize = 16;
 
 // Below this many events, handing them to another thread costs more than it saves.
@@ -40,7 +44,8 @@ const INLINE_EVENTS: usize = 64;
 pub(crate) struct EmbeddedEventLog {
     writer: Arc<Writer>,
     topics: Arc<Topics>,
-    recent: Arc<RecentIds>,
+    ids: Arc<RecentIds>,
+    recent: Arc<Recent>,
     // One retention at a time, because it reads what it then removes.
     retaining: tokio::sync::Mutex<()>,
 }
@@ -48,12 +53,13 @@ pub(crate) struct EmbeddedEventLog {
 impl EmbeddedEventLog {
     /// Reads which topics there are and how far they go.
     pub(crate) fn open(writer: Arc<Writer>) -> Result<Self> {
-        let recent = Arc::<RecentIds>::default();
-        let partitions = writer.engine().options().partitions;
-        let topics = Topics::load(&*writer.engine().tables()?, partitions, Arc::clone(&recent))?;
-        let topics = Arc::new(topics);
+        let ids = Arc::<RecentIds>::default();
+        let &Options { partitions, recent_bytes, .. } = writer.engine().options();
+        let recent = Arc::new(Recent::new(recent_bytes));
+        let memory = (Arc::clone(&ids), Arc::clone(&recent));
+        let topics = Arc::new(Topics::load(&*writer.engine().tables()?, partitions, memory)?);
         writer.watch(Arc::clone(&topics) as Arc<_>);
-        Ok(Self { writer, topics, recent, retaining: tokio::sync::Mutex::default() })
+        Ok(Self { writer, topics, ids, recent, retaining: tokio::sync::Mutex::default() })
     }
 
     /// The topic's state, made durable when it is new.
@@ -80,65 +86,6 @@ fn offset_of(key: &[u8]) -> Option<u64> {
     key.get(8..PLACE_BYTES)?.try_into().ok().map(u64::from_be_bytes)
 }
 
-fn checksum(place: &[u8], json: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(place);
-    hasher.update(json);
-    hasher.finalize().to_le_bytes()
-}
-
-fn corrupted(
-    topic: &Topic,
-    partition: u32,
-    offset: u64,
-    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Error {
-    let message = format!("event {offset} of topic `{topic}`, partition {partition} is damaged");
-    Error::new(codes::CORRUPTED, message).with_source(cause)
-}
-
-fn decode(place: &[u8], value: &[u8]) -> Result<Event> {
-    let (found, json) = value.split_first_chunk::<CHECKSUM_BYTES>().unwrap_or((&[0; CHECKSUM_BYTES], &[]));
-    if checksum(place, json) != *found {
-        return Err(Error::new(codes::CORRUPTED, "the checksum is wrong"));
-    }
-    Event::from_json(json)
-}
-
-/// What a read goes over.
-struct Reading {
-    topic: Topic,
-    number: u32,
-    partition: u32,
-    offsets: std::ops::Range<u64>,
-}
-
-impl Reading {
-    /// Calls `found` with each event and its stored size until that returns false. A gap is corruption.
-    fn run(&self, tables: &Tables, mut found: impl FnMut(Stored, usize) -> bool) -> Result<()> {
-        let key = |offset| place_key(self.number, self.partition, offset);
-        let range = key(self.offsets.start)..key(self.offsets.end);
-        let mut entries = tables.snapshot().range(tables.space(Space::Events), range);
-        for offset in self.offsets.clone() {
-            let damaged = |cause: Error| corrupted(&self.topic, self.partition, offset, cause);
-            let missing = || damaged(Error::new(codes::CORRUPTED, "it is not there"));
-            let entry = entries.next().ok_or_else(missing)?.into_inner();
-            let (place, value) = entry.map_err(|cause| {
-                let cause = failure("a stored event cannot be read", cause);
-                if cause.code() == codes::CORRUPTED { damaged(cause) } else { cause }
-            })?;
-            if offset_of(&place) != Some(offset) {
-                return Err(missing());
-            }
-            let event = decode(&place, &value).map_err(damaged)?;
-            if !found(Stored { offset, event }, value.len()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl EventLog for EmbeddedEventLog {
     fn capabilities(&self) -> LogCapabilities {
@@ -152,23 +99,23 @@ impl EventLog for EmbeddedEventLog {
         }
         let state = self.topic_for_writing(topic).await?;
         let partitions = state.partition_count();
+        let sent = self.recent.send(topic);
         let events = if events.len() <= INLINE_EVENTS {
-            NewEvents::new(&events, partitions)
+            NewEvents::new(events, partitions, sent)
         } else {
-            let recent = Arc::clone(&self.recent);
+            let ids = Arc::clone(&self.ids);
             let tables = self.writer.engine().tables()?;
             let topic = state.number().ok_or_else(|| Error::internal("a topic was not made"))?;
             let prepare = move || {
-                let mut events = NewEvents::new(&events, partitions);
-                events.look_up(topic, &recent, &tables)?;
+                let mut events = NewEvents::new(events, partitions, sent);
+                events.look_up(topic, &ids, &tables)?;
                 Ok::<_, Error>(events)
             };
             tokio::task::spawn_blocking(prepare).await.map_err(Error::internal)??
         };
         let (answer, answered) = oneshot::channel();
-        self.writer
-            .run(Box::new(AppendJob::new(state, Arc::clone(&self.recent), events, answer)), answered)
-            .await
+        let job = AppendJob::new(state, Arc::clone(&self.ids), events, answer);
+        self.writer.run(Box::new(job), answered).await
     }
 
     async fn read(
@@ -186,22 +133,34 @@ impl EventLog for EmbeddedEventLog {
         if offsets.is_empty() {
             return Ok(Vec::new());
         }
+        // What is durable and not told yet is not read.
+        let most = usize::try_from(offsets.end - offsets.start).unwrap_or(usize::MAX);
+        let wanted = ReadLimit { events: limit.events.min(most), ..limit };
+        let recalled = self.recent.read(topic, partition, offsets.start, wanted);
+        if !recalled.events.is_empty() {
+            return Ok(recalled.events);
+        }
         let tables = self.writer.engine().tables()?;
+        let start = offsets.start;
         let reading = Reading { topic: topic.clone(), number, partition, offsets };
         let read = move || {
             let mut events = Vec::new();
-            let mut bytes = 0;
-            reading.run(&tables, |stored, stored_bytes| {
-                bytes += stored_bytes;
+            let mut bytes = 0_usize;
+            reading.run(&tables, |met| {
+                bytes = bytes.saturating_add(met.bytes);
                 let fits = events.is_empty() || bytes <= limit.bytes;
                 if fits {
-                    events.push(stored);
+                    events.push(met.stored);
                 }
                 fits && events.len() < limit.events
             })?;
-            Ok(events)
+            Ok::<_, Error>(events)
         };
-        tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
+        let events = tokio::task::spawn_blocking(read).await.map_err(Error::internal)??;
+        if let Some(last) = events.last() {
+            self.recent.reaches(topic, partition, start, last.offset + 1);
+        }
+        Ok(events)
     }
 
     async fn extents(&self, topic: &Topic) -> Result<Vec<Extent>> {
@@ -254,17 +213,11 @@ impl EventLog for EmbeddedEventLog {
         let extent = extent.ok_or_else(|| no_partition(topic, partition, partitions as usize))?;
         check_restore(topic, extent, &events)?;
         self.topic_for_writing(topic).await?;
-        let encode = move || -> Vec<(Stored, Vec<u8>)> {
-            let pair = |stored: Stored| {
-                let json = stored.event.to_json();
-                (stored, json)
-            };
-            events.into_iter().map(pair).collect()
-        };
+        let encode = move || RestoredEvents::new(events);
         let events = tokio::task::spawn_blocking(encode).await.map_err(Error::internal)?;
         let (answer, answered) = oneshot::channel();
-        let recent = Arc::clone(&self.recent);
-        let job = RestoreJob { topic: topic.clone(), state, recent, partition, events, answer };
+        let ids = Arc::clone(&self.ids);
+        let job = RestoreJob { topic: topic.clone(), state, ids, partition, events, answer };
         self.writer.run(Box::new(job), answered).await
     }
 }
@@ -303,68 +256,5 @@ impl Job for OffsetJob {
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
         let _ = self.answer.send(outcome);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kernel::{EventDraft, SystemClock, TenantId};
-
-    use super::*;
-    use crate::config::Options;
-    use crate::engine::Engine;
-    use crate::folder::Folder;
-    use crate::space::FileSystemSpace;
-
-    const TOPIC: Topic = Topic::fixed("events");
-
-    fn event(id: u32) -> (Scope, Event) {
-        let scope = Scope::system(TenantId::new("shop").unwrap(), "test");
-        let json = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"t"}}"#);
-        let draft: EventDraft = serde_json::from_str(&json).unwrap();
-        let event = draft.seal(&scope, Timestamp::UNIX_EPOCH).unwrap();
-        (scope, event)
-    }
-
-    /// Changes event 2 of 5 behind the log's back, in a way that the database finds nothing wrong with.
-    async fn read_after(
-        change: impl FnOnce(&mut fjall::OwnedWriteBatch, &fjall::Keyspace, Vec<u8>),
-    ) -> Error {
-        let folder = tempfile::tempdir().unwrap();
-        let space = Box::new(FileSystemSpace::new(folder.path()));
-        let opened = Folder::open(folder.path()).unwrap();
-        let engine = Engine::open(opened, Options::default(), Arc::new(SystemClock::new()), space).unwrap();
-        let writer = Arc::new(Writer::start(Arc::new(engine)).unwrap());
-        let log = EmbeddedEventLog::open(Arc::clone(&writer)).unwrap();
-        for id in 0..5 {
-            let (scope, event) = event(id);
-            log.append(&scope, &TOPIC, vec![event]).await.unwrap();
-        }
-        let tables = writer.engine().tables().unwrap();
-        let mut batch = tables.batch();
-        let stored = tables.get(Space::Events, &place_key(0, 0, 2)).unwrap().unwrap();
-        change(&mut batch, tables.space(Space::Events), stored.to_vec());
-        batch.commit().unwrap();
-        assert_eq!(log.read(&TOPIC, 0, 3, ReadLimit::default()).await.unwrap().len(), 2, "the rest is whole");
-        log.read(&TOPIC, 0, 0, ReadLimit::default()).await.unwrap_err()
-    }
-
-    #[tokio::test]
-    async fn a_damaged_event_is_named() {
-        let flipped = read_after(|batch, events, mut bytes| {
-            let last = bytes.len() - 2;
-            bytes[last] ^= 1;
-            batch.insert(events, place_key(0, 0, 2), bytes);
-        });
-        let missing = read_after(|batch, events, _| batch.remove(events, place_key(0, 0, 2)));
-        let swapped = read_after(|batch, events, bytes| {
-            let other = checksum(&place_key(0, 0, 9), &bytes[CHECKSUM_BYTES..]);
-            batch.insert(events, place_key(0, 0, 2), [&other[..], &bytes[CHECKSUM_BYTES..]].concat());
-        });
-        let empty = read_after(|batch, events, _| batch.insert(events, place_key(0, 0, 2), []));
-        for error in [flipped.await, missing.await, swapped.await, empty.await] {
-            assert_eq!(error.code(), codes::CORRUPTED);
-            assert_eq!(error.message(), "event 2 of topic `events`, partition 0 is damaged");
-        }
     }
 }

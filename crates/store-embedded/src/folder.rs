@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use kernel::{Error, Result, codes};
 
-const FORMAT: &str = "watershed embedded store, format 1\n";
+const FORMAT: &str = "watershed embedded store, format 2\n";
+/// Had each event alone. What it has is read, and it becomes the newest format before
+/// anything is written, so that a version that does not know chunks of events refuses it.
+const FORMAT_BEFORE: &str = "watershed embedded store, format 1\n";
 
 /// An open, locked folder. Dropping it releases the lock.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ impl Folder {
         let file = self.path.join("FORMAT");
         match fs::read(&file) {
             Ok(found) if found == FORMAT.as_bytes() => Ok(()),
+            Ok(found) if found == FORMAT_BEFORE.as_bytes() => Ok(()),
             Ok(found) => {
                 let found = String::from_utf8_lossy(&found).trim().chars().take(80).collect::<String>();
                 let message = format!(
@@ -65,6 +69,14 @@ impl Folder {
             }
             Err(cause) => Err(failure(&self.path, &cause)),
         }
+    }
+
+    /// Notes that what is written from now on is of the newest format.
+    pub(crate) fn upgrade(&self) -> Result<()> {
+        let upgrade = |file: &Path| {
+            if fs::read(file)? == FORMAT.as_bytes() { Ok(()) } else { self.write_format(file) }
+        };
+        upgrade(&self.path.join("FORMAT")).map_err(|cause| failure(&self.path, &cause))
     }
 
     // Written aside and renamed, so that it is whole or not there.
@@ -126,12 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn the_format_before_becomes_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("FORMAT");
+        fs::write(&file, FORMAT_BEFORE).unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), FORMAT_BEFORE, "nothing was written yet");
+        opened.upgrade().unwrap();
+        drop(opened);
+        assert_eq!(fs::read_to_string(&file).unwrap(), FORMAT);
+        Folder::open(folder.path()).unwrap();
+    }
+
+    #[test]
     fn other_formats_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("FORMAT"), "watershed embedded store, format 2\n").unwrap();
+        fs::write(folder.path().join("FORMAT"), "watershed embedded store, format 3\n").unwrap();
         let refused = Folder::open(folder.path()).unwrap_err();
         assert_eq!(refused.code(), codes::VALIDATION_ERROR);
-        assert!(refused.message().contains("format 2"), "{refused}");
+        assert!(refused.message().contains("format 3"), "{refused}");
         fs::remove_file(folder.path().join("FORMAT")).unwrap();
         fs::create_dir(folder.path().join("keyed")).unwrap();
         assert_eq!(Folder::open(folder.path()).unwrap_err().code(), codes::CORRUPTED);

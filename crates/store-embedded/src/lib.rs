@@ -2,7 +2,7 @@
 //!
 //! | file in the folder | holds |
 //! |---|---|
-//! | `FORMAT` | the version of this layout; another version is refused |
+//! | `FORMAT` | the version of this layout; the one before is brought up to it, another is refused |
 //! | `LOCK` | locked while a process has the folder open |
 //! | `keyed/` | one `fjall` database: records, events, vectors, columns |
 //! | `blobs/` | one file per object |
@@ -16,8 +16,8 @@
 //!   or not at all. A write torn at the end of the journal is cut when the folder is opened.
 //! - **Damaged files**: a damaged journal is refused when the folder is opened (see `journal.rs` for how damage is
 //!   told from a torn end, and for the one case that cannot be: a flipped bit in the frame of the very last write).
-//!   Damaged tables are refused when the folder is opened or the damaged block is read; an event is checked once more
-//!   by its own checksum, and a gap between offsets is damage too.
+//!   Damaged tables are refused when the folder is opened or the damaged block is read; events are checked once more by
+//!   the checksum of their chunk, and a gap between offsets is damage too.
 //! - **A full disk**: writes are refused with `STORAGE_FULL` before the database meets it. Should it meet it anyway (its
 //!   own threads then stop for good), reading goes on, writes are refused, and it is opened again in the process once
 //!   there is room.

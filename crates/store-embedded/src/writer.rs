@@ -26,6 +26,11 @@ pub(crate) trait Job: Send {
     /// About how much it writes.
     fn bytes(&self) -> u64;
 
+    /// About how much memory it takes while it waits.
+    fn held_bytes(&self) -> u64 {
+        self.bytes()
+    }
+
     /// Whether it is there to make room, and so may use the reserve.
     fn makes_room(&self) -> bool {
         false
@@ -159,7 +164,7 @@ impl Writer {
     /// Queues a job, waiting while the queue is full. The answer comes through the job.
     pub(crate) async fn send(&self, job: Box<dyn Job>) -> Result<()> {
         let gone = || Error::new(codes::UNAVAILABLE, "the store is closed");
-        let share = u32::try_from(job.bytes()).unwrap_or(u32::MAX).min(QUEUE_BYTES);
+        let share = u32::try_from(job.held_bytes()).unwrap_or(u32::MAX).min(QUEUE_BYTES);
         let room = Arc::clone(&self.room).acquire_many_owned(share).await.map_err(|_| gone())?;
         let queue = self.queue.as_ref().ok_or_else(gone)?;
         queue.send(Queued { job, _room: room }).await.map_err(|_| gone())

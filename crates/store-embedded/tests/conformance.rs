@@ -49,6 +49,15 @@ mod event_log_in_five_partitions {
     store::event_log_conformance!(super::open_log(5));
 }
 
+mod event_log_that_keeps_nothing_in_memory {
+    fn open() -> impl AsyncFn() -> std::sync::Arc<dyn super::EventLog> {
+        let open = super::opener_with(super::Options { recent_bytes: 0, ..super::Options::default() });
+        async move || open().event_log()
+    }
+
+    store::event_log_conformance!(open());
+}
+
 mod vectors {
     fn open() -> impl AsyncFn() -> std::sync::Arc<dyn super::Vectors> {
         let open = super::opener(1);

@@ -134,8 +134,8 @@ impl Engines {
     /// Those of the engine, naming the folder.
     pub(crate) async fn scratch(folder: &Path, ambient: &Ambient) -> Result<Scratch> {
         let (folder, clock) = (folder.to_owned(), Arc::clone(&ambient.clock));
-        let open =
-            move || EmbeddedStore::open(&folder, Options { partitions: 1, ..Options::default() }, clock);
+        let options = Options { partitions: 1, recent_bytes: 0, ..Options::default() };
+        let open = move || EmbeddedStore::open(&folder, options, clock);
         let store = tokio::task::spawn_blocking(open).await.map_err(Error::internal)??;
         Ok(Scratch { log: store.event_log(), records: store.records(), columns: store.columns() })
     }

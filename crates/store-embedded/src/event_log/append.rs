@@ -5,39 +5,19 @@ use std::sync::Arc;
 use fjall::Slice;
 use kernel::{Error, Event, Result, codes};
 use rustc_hash::FxHashMap;
+use store::recent::Sent;
 use store::{Appended, Outcome};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::{Space, Tables};
+use crate::event_log::chunk::{Chunk, Draft};
+use crate::event_log::place_key;
 use crate::event_log::recent::{Forgotten, LookedAt, Place, RecentIds};
 use crate::event_log::topics::TopicState;
-use crate::event_log::{CHECKSUM_BYTES, checksum, place_key};
 use crate::writer::{Group, Job};
 
 const ID_HASH_BYTES: usize = 16;
-
-/// An event that is ready to be written, but for its offset.
-#[derive(Debug)]
-pub(super) struct NewEvent {
-    id_hash: [u8; ID_HASH_BYTES],
-    partition: u32,
-    json: Vec<u8>,
-}
-
-impl NewEvent {
-    /// Does what takes time: hashing and encoding.
-    pub(super) fn new(event: &Event, partitions: u32) -> Self {
-        let partition = if partitions == 1 {
-            0
-        } else {
-            let key = event.partition_key.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
-            let hash = xxh3_64(&[event.tenant.as_str().as_bytes(), b"\0", key.as_bytes()].concat());
-            u32::try_from(hash % u64::from(partitions)).expect("it is below a u32")
-        };
-        Self { id_hash: id_hash(event), partition, json: event.to_json() }
-    }
-}
 
 /// What two events share only when they are the same one.
 pub(super) fn id_hash(event: &Event) -> [u8; ID_HASH_BYTES] {
@@ -72,25 +52,70 @@ fn read_place(bytes: &[u8]) -> Result<Place> {
     Ok((u32::from_be_bytes(*partition), u64::from_be_bytes(offset)))
 }
 
+/// Which partition an event belongs to.
+fn partition_of(event: &Event, partitions: u32) -> u32 {
+    if partitions == 1 {
+        return 0;
+    }
+    let key = event.partition_key.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
+    let hash = xxh3_64(&[event.tenant.as_str().as_bytes(), b"\0", key.as_bytes()].concat());
+    u32::try_from(hash % u64::from(partitions)).expect("it is below a u32")
+}
+
+/// Events of one partition, ready to be written but for their offsets.
+#[derive(Debug)]
+struct NewChunk {
+    partition: u32,
+    /// The number of each in its call.
+    numbers: Vec<usize>,
+    chunk: Chunk,
+}
+
 /// The events of one call of `append`, ready to be written but for their places.
 #[derive(Debug)]
 pub(super) struct NewEvents {
-    events: Vec<NewEvent>,
+    id_hashes: Vec<[u8; ID_HASH_BYTES]>,
+    chunks: Vec<NewChunk>,
     // Where the ids are already, as far as that was looked up.
     earlier: Option<(LookedAt, Vec<Option<Place>>)>,
+    // The length of the JSON of all of them.
+    json_bytes: u64,
+    // For those who read the topic in this process: the events, each with the length of its JSON.
+    told: Option<(Sent, Vec<(Event, usize)>)>,
 }
 
 impl NewEvents {
-    /// Does what takes time, so that the writing thread need not.
-    pub(super) fn new(events: &[Event], partitions: u32) -> Self {
-        let events = events.iter().map(|event| NewEvent::new(event, partitions)).collect();
-        Self { events, earlier: None }
+    /// Does what takes time, so that the writing thread need not. Events are kept where somebody is to be told.
+    pub(super) fn new(events: Vec<Event>, partitions: u32, sent: Option<Sent>) -> Self {
+        let mut chunks = Vec::new();
+        let mut open: FxHashMap<u32, (Draft, Vec<usize>)> = FxHashMap::default();
+        let mut lengths = Vec::with_capacity(events.len());
+        for (number, event) in events.iter().enumerate() {
+            let partition = partition_of(event, partitions);
+            let (draft, numbers) = open.entry(partition).or_default();
+            lengths.push(draft.add(event));
+            numbers.push(number);
+            if draft.is_full() {
+                let (draft, numbers) = (std::mem::take(draft), std::mem::take(numbers));
+                chunks.push(NewChunk { partition, numbers, chunk: draft.close() });
+            }
+        }
+        let rest = open.into_iter().filter(|(_, (_, numbers))| !numbers.is_empty());
+        chunks.extend(rest.map(|(partition, (draft, numbers))| NewChunk {
+            partition,
+            numbers,
+            chunk: draft.close(),
+        }));
+        let id_hashes = events.iter().map(id_hash).collect();
+        let json_bytes = lengths.iter().sum::<usize>() as u64;
+        let told = sent.map(|sent| (sent, events.into_iter().zip(lengths).collect()));
+        Self { id_hashes, chunks, earlier: None, json_bytes, told }
     }
 
     /// Looks the ids up. Reads from disk.
     pub(super) fn look_up(&mut self, topic: u32, recent: &RecentIds, tables: &Tables) -> Result<()> {
         let looked_at = recent.now();
-        let places = self.events.iter().map(|event| find(tables, &id_key(topic, event.id_hash)));
+        let places = self.id_hashes.iter().map(|hash| find(tables, &id_key(topic, *hash)));
         self.earlier = Some((looked_at, places.collect::<Result<_>>()?));
         Ok(())
     }
@@ -100,10 +125,20 @@ fn find(tables: &Tables, id: &Slice) -> Result<Option<Place>> {
     tables.get(Space::EventIds, id)?.map(|found| read_place(&found)).transpose()
 }
 
+/// What an event is to the log.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    New,
+    /// It stands here already.
+    Stands(Place),
+    /// It is the one of this number in the same call.
+    Same(usize),
+}
+
 /// One call of `append`.
 pub(super) struct AppendJob {
     topic: Arc<TopicState>,
-    recent: Arc<RecentIds>,
+    ids: Arc<RecentIds>,
     events: NewEvents,
     new_ids: Vec<(Slice, Place)>,
     places: Vec<Appended>,
@@ -113,12 +148,11 @@ pub(super) struct AppendJob {
 impl AppendJob {
     pub(super) fn new(
         topic: Arc<TopicState>,
-        recent: Arc<RecentIds>,
+        ids: Arc<RecentIds>,
         events: NewEvents,
         answer: oneshot::Sender<Result<Vec<Appended>>>,
     ) -> Self {
-        let places = Vec::with_capacity(events.events.len());
-        Self { topic, recent, events, new_ids: Vec::new(), places, answer }
+        Self { topic, ids, events, new_ids: Vec::new(), places: Vec::new(), answer }
     }
 
     /// Where an earlier event with this id stands, unless retention took it.
@@ -126,7 +160,7 @@ impl AppendJob {
         let place = match (group.pending(Space::EventIds, id), &self.events.earlier) {
             (Some(pending), _) => pending.map(|found| read_place(&found)).transpose()?,
             (None, None) => find(group.tables(), id)?,
-            (None, Some((looked_at, places))) => match self.recent.find(*looked_at, id) {
+            (None, Some((looked_at, places))) => match self.ids.find(*looked_at, id) {
                 Ok(recent) => recent.or(places[number]),
                 Err(Forgotten) => find(group.tables(), id)?,
             },
@@ -135,52 +169,81 @@ impl AppendJob {
             |place: &Place| self.topic.extent(place.0).is_some_and(|extent| place.1 >= extent.first);
         Ok(place.filter(is_held))
     }
+
+    fn look(&self, group: &Group<'_>, ids: &[Slice]) -> Result<Vec<Found>> {
+        // The id may also come twice in this very batch.
+        let mut own: FxHashMap<&Slice, usize> = FxHashMap::default();
+        let found = |(number, id)| {
+            if let Some(place) = self.find(group, number, id)? {
+                return Ok(Found::Stands(place));
+            }
+            let first = *own.entry(id).or_insert(number);
+            Ok(if first == number { Found::New } else { Found::Same(first) })
+        };
+        ids.iter().enumerate().map(found).collect()
+    }
 }
 
 impl Job for AppendJob {
     fn bytes(&self) -> u64 {
-        // An id takes about 60 bytes in the journal, an event 50 and its JSON.
-        self.events.events.iter().map(|event| event.json.len() as u64 + 110).sum()
+        // An id takes about 60 bytes in the journal, a chunk 50 and its own.
+        let chunks: u64 = self.events.chunks.iter().map(|new| new.chunk.bytes() + 50).sum();
+        chunks + 60 * self.events.id_hashes.len() as u64
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.bytes() + self.events.told.as_ref().map_or(0, |_| self.events.json_bytes)
     }
 
     fn prepare(&mut self, group: &mut Group<'_>) -> Result<()> {
         let topic = self.topic.number().ok_or_else(|| Error::internal("a topic was not made"))?;
         // Reading may fail, so all of it comes before the first change.
-        let ids: Vec<Slice> = self.events.events.iter().map(|event| id_key(topic, event.id_hash)).collect();
-        let earlier = ids.iter().enumerate().map(|(number, id)| self.find(group, number, id));
-        let earlier: Vec<Option<Place>> = earlier.collect::<Result<_>>()?;
-        // The id may also come twice in this very batch.
-        let mut own: FxHashMap<Slice, Place> = FxHashMap::default();
-        for ((event, id), earlier) in
-            std::mem::take(&mut self.events.events).into_iter().zip(ids).zip(earlier)
-        {
-            if let Some((partition, offset)) = earlier.or_else(|| own.get(&id).copied()) {
-                self.places.push(Appended { partition, offset, outcome: Outcome::Duplicate });
-                continue;
+        let ids: Vec<Slice> = self.events.id_hashes.iter().map(|hash| id_key(topic, *hash)).collect();
+        let found = self.look(group, &ids)?;
+        let is_new = |number: usize| matches!(found[number], Found::New);
+        let mut chunks = Vec::new();
+        for NewChunk { partition, mut numbers, chunk } in std::mem::take(&mut self.events.chunks) {
+            if let Some(chunk) = chunk.filter(|at| is_new(numbers[at as usize]))? {
+                numbers.retain(|number| is_new(*number));
+                chunks.push((partition, numbers, chunk));
             }
-            let published = self.topic.extent(event.partition).map_or(0, |extent| extent.next);
-            let next = group.next_offset(topic, event.partition, published);
-            let offset = *next;
-            *next += 1;
-            let place = place_key(topic, event.partition, offset);
-            let mut value = Vec::with_capacity(CHECKSUM_BYTES + event.json.len());
-            value.extend_from_slice(&checksum(&place, &event.json));
-            value.extend_from_slice(&event.json);
-            group.put_unseen(Space::Events, place.into(), value.into());
-            own.insert(id.clone(), (event.partition, offset));
-            group.put(Space::EventIds, id, place_value(event.partition, offset));
-            self.places.push(Appended { partition: event.partition, offset, outcome: Outcome::New });
         }
-        self.new_ids = own.into_iter().collect();
+        let nowhere = Appended { partition: 0, offset: 0, outcome: Outcome::New };
+        self.places = vec![nowhere; found.len()];
+        for (partition, numbers, chunk) in chunks {
+            let published = self.topic.extent(partition).map_or(0, |extent| extent.next);
+            let next = group.next_offset(topic, partition, published);
+            let first = *next;
+            *next += u64::from(chunk.count);
+            let place = place_key(topic, partition, first);
+            group.put_unseen(Space::Events, place.into(), chunk.value(&place).into());
+            for (offset, number) in (first..).zip(numbers) {
+                self.places[number] = Appended { partition, offset, outcome: Outcome::New };
+                group.put(Space::EventIds, ids[number].clone(), place_value(partition, offset));
+                self.new_ids.push((ids[number].clone(), (partition, offset)));
+            }
+        }
+        for (number, found) in found.into_iter().enumerate() {
+            let (partition, offset) = match found {
+                Found::New => continue,
+                Found::Stands(place) => place,
+                Found::Same(first) => (self.places[first].partition, self.places[first].offset),
+            };
+            self.places[number] = Appended { partition, offset, outcome: Outcome::Duplicate };
+        }
         Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let Self { topic, recent, new_ids, places, answer, .. } = *self;
+        let Self { topic, ids, events, new_ids, places, answer, .. } = *self;
+        let mut gone = None;
         let _ = answer.send(outcome.map(|()| {
-            recent.add(new_ids);
+            ids.add(new_ids);
+            gone = events.told.map(|(sent, events)| sent.keep(&places, events.into_iter()));
             topic.publish(places.iter().filter(|place| place.outcome == Outcome::New));
             places
         }));
+        // Freed after the caller may go on.
+        drop(gone);
     }
 }

@@ -1,4 +1,5 @@
-//! Retention: the oldest events go, with their ids, a few thousand at a time, so that appends are not held up.
+//! Retention: the oldest events go, with their ids, a few thousand at a time, so that appends are not held up. What stays of
+//! a chunk is written anew.
 
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::engine::{Space, Tables};
 use crate::event_log::append::{id_hash, id_key};
+use crate::event_log::chunk::Chunk;
+use crate::event_log::reading::{Met, Reading};
 use crate::event_log::topics::{TopicState, first_key};
-use crate::event_log::{EmbeddedEventLog, Reading, place_key};
+use crate::event_log::{EmbeddedEventLog, place_key};
 use crate::writer::{Group, Job};
 
 const EVENTS_AT_ONCE: usize = 5_000;
@@ -32,12 +35,12 @@ impl EmbeddedEventLog {
             let reading = Reading { topic: topic.clone(), number, partition, offsets };
             let keep = keep.clone();
             let find = move || find_old(&tables, &reading, &keep, now);
-            let ids = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
-            let count = ids.len();
+            let old = tokio::task::spawn_blocking(find).await.map_err(Error::internal)??;
+            let count = old.ids.len();
             if count > 0 {
                 let (answer, answered) = oneshot::channel();
                 let job =
-                    RetainJob { state: Arc::clone(&state), partition, first: extent.first, ids, answer };
+                    RetainJob { state: Arc::clone(&state), partition, first: extent.first, old, answer };
                 self.writer.run(Box::new(job), answered).await?;
                 removed += count as u64;
             }
@@ -49,19 +52,40 @@ impl EmbeddedEventLog {
     }
 }
 
-/// The ids of the oldest events that need not stay.
-fn find_old(tables: &Tables, reading: &Reading, keep: &Retention, now: Timestamp) -> Result<Vec<Slice>> {
-    let mut ids = Vec::new();
+/// The oldest events, which need not stay.
+#[derive(Default)]
+struct Old {
+    ids: Vec<Slice>,
+    /// Where the chunks begin that have one.
+    chunks: Vec<u64>,
+    /// What is left of the last one.
+    rest: Option<Chunk>,
+}
+
+fn find_old(tables: &Tables, reading: &Reading, keep: &Retention, now: Timestamp) -> Result<Old> {
+    let mut old = Old::default();
     let end = keep.end(reading.partition);
-    reading.run(tables, |stored, _| {
+    let mut last = 0..0;
+    reading.run(tables, |Met { stored, chunk, .. }| {
         let held = reading.offsets.end - stored.offset;
         let goes = stored.offset < end && !keep.keeps(stored.event.time, held, now);
         if goes {
-            ids.push(id_key(reading.number, id_hash(&stored.event)));
+            old.ids.push(id_key(reading.number, id_hash(&stored.event)));
+            if old.chunks.last() != Some(&chunk.start) {
+                old.chunks.push(chunk.start);
+            }
+            last = chunk;
         }
-        goes && ids.len() < EVENTS_AT_ONCE
+        goes && old.ids.len() < EVENTS_AT_ONCE
     })?;
-    Ok(ids)
+    let end = reading.offsets.start + old.ids.len() as u64;
+    if end < last.end {
+        let place = place_key(reading.number, reading.partition, last.start);
+        let value = tables.get(Space::Events, &place)?.unwrap_or_else(|| Slice::from([]));
+        let from = u32::try_from(end - last.start).map_err(Error::internal)?;
+        old.rest = Chunk::rest(&place, &value, from)?;
+    }
+    Ok(old)
 }
 
 /// Removes the oldest events of a partition.
@@ -69,19 +93,19 @@ struct RetainJob {
     state: Arc<TopicState>,
     partition: u32,
     first: u64,
-    ids: Vec<Slice>,
+    old: Old,
     answer: oneshot::Sender<Result<()>>,
 }
 
 impl RetainJob {
     fn end(&self) -> u64 {
-        self.first + self.ids.len() as u64
+        self.first + self.old.ids.len() as u64
     }
 }
 
 impl Job for RetainJob {
     fn bytes(&self) -> u64 {
-        self.ids.len() as u64 * 100
+        self.old.ids.len() as u64 * 100 + self.old.rest.as_ref().map_or(0, Chunk::bytes)
     }
 
     fn makes_room(&self) -> bool {
@@ -90,8 +114,14 @@ impl Job for RetainJob {
 
     fn prepare(&mut self, group: &mut Group<'_>) -> Result<()> {
         let topic = self.state.number().ok_or_else(|| Error::internal("a topic was not made"))?;
-        for (offset, id) in (self.first..).zip(&self.ids) {
-            group.remove_unseen(Space::Events, place_key(topic, self.partition, offset).into());
+        for start in &self.old.chunks {
+            group.remove_unseen(Space::Events, place_key(topic, self.partition, *start).into());
+        }
+        if let Some(rest) = &self.old.rest {
+            let place = place_key(topic, self.partition, self.end());
+            group.put_unseen(Space::Events, place.into(), rest.value(&place).into());
+        }
+        for id in &self.old.ids {
             group.remove(Space::EventIds, id.clone());
         }
         group.put(Space::Meta, first_key(topic, self.partition), self.end().to_be_bytes().into());

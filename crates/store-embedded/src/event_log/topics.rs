@@ -6,10 +6,13 @@ use std::sync::{Arc, OnceLock};
 use fjall::Slice;
 use kernel::{Error, Result, codes};
 use parking_lot::RwLock;
+use store::recent::Recent;
 use store::{Appended, Extent, Topic, no_partition};
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::{Space, Tables, failure};
+use crate::event_log::chunk::{self, MOST_EVENTS};
+use crate::event_log::reading::corrupted;
 use crate::event_log::recent::RecentIds;
 use crate::event_log::{offset_of, place_key, read_u64};
 use crate::keys::Key;
@@ -75,13 +78,16 @@ impl TopicState {
 pub(super) struct Topics {
     new_topic_partitions: u32,
     by_name: RwLock<HashMap<Topic, Arc<TopicState>>>,
-    recent: Arc<RecentIds>,
+    memory: Memory,
 }
+
+/// What is kept in memory of the newest events.
+type Memory = (Arc<RecentIds>, Arc<Recent>);
 
 impl Topics {
     /// Reads them from the database.
-    pub(super) fn load(tables: &Tables, new_topic_partitions: u32, recent: Arc<RecentIds>) -> Result<Self> {
-        let topics = Self { new_topic_partitions, by_name: RwLock::default(), recent };
+    pub(super) fn load(tables: &Tables, new_topic_partitions: u32, memory: Memory) -> Result<Self> {
+        let topics = Self { new_topic_partitions, by_name: RwLock::default(), memory };
         topics.reopened(tables)?;
         Ok(topics)
     }
@@ -129,17 +135,21 @@ impl Topics {
 impl Watcher for Topics {
     // A commit that failed may be on disk whole after all, so `next` can be further than what was told.
     fn reopened(&self, tables: &Tables) -> Result<()> {
-        self.recent.reset();
+        let (ids, recent) = &self.memory;
+        ids.reset();
+        recent.forget_all();
         for entry in tables.space(Space::Meta).prefix(topic_key("").bytes()) {
             let (key, value) =
                 entry.into_inner().map_err(|cause| failure("the topics cannot be read", cause))?;
             let (topic, number, partitions) = read_topic(&key, &value)?;
             let state = {
                 let mut by_name = self.by_name.write();
-                Arc::clone(by_name.entry(topic).or_insert_with(|| Arc::new(TopicState::new(partitions))))
+                Arc::clone(
+                    by_name.entry(topic.clone()).or_insert_with(|| Arc::new(TopicState::new(partitions))),
+                )
             };
             for partition in 0..partitions {
-                let extent = read_extent(tables, number, partition)?;
+                let extent = read_extent(tables, &topic, number, partition)?;
                 state.partitions[partition as usize].send_replace(extent);
             }
             let _ = state.number.set(number);
@@ -167,20 +177,26 @@ pub(super) fn first_key(topic: u32, partition: u32) -> Slice {
     Key::default().name("first").last(&place).into_bytes().into()
 }
 
-fn read_extent(tables: &Tables, topic: u32, partition: u32) -> Result<Extent> {
+fn read_extent(tables: &Tables, name: &Topic, topic: u32, partition: u32) -> Result<Extent> {
     let first = tables.get(Space::Meta, &first_key(topic, partition))?;
     let first = first.map_or(Ok(0), |bytes| read_u64(&bytes))?;
-    let range = place_key(topic, partition, first)..=place_key(topic, partition, u64::MAX);
+    // Some of a chunk may be gone.
+    let start = first.saturating_sub(u64::from(MOST_EVENTS) - 1);
+    let range = place_key(topic, partition, start)..=place_key(topic, partition, u64::MAX);
     let next = match tables.space(Space::Events).range(range).next_back() {
-        // Everything before `first` was given out and removed.
         None => first,
         Some(entry) => {
-            let key = entry.key().map_err(|cause| failure("the newest event cannot be read", cause))?;
+            let entry = entry.into_inner();
+            let (key, value) = entry.map_err(|cause| failure("the newest event cannot be read", cause))?;
             let damaged = || Error::new(codes::CORRUPTED, "the key of the newest event is damaged");
-            offset_of(&key).ok_or_else(damaged)? + 1
+            let offset = offset_of(&key).ok_or_else(damaged)?;
+            let count =
+                chunk::count(&key, &value).map_err(|cause| corrupted(name, partition, offset, cause))?;
+            offset.checked_add(count).ok_or_else(damaged)?
         }
     };
-    Ok(Extent { partition, first, next })
+    // Everything before `first` was given out and removed.
+    Ok(Extent { partition, first, next: next.max(first) })
 }
 
 /// Gives a new topic its number.
